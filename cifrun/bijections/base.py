@@ -1,0 +1,120 @@
+"""What a bijection is: two methods, and shape checks in one place.
+
+    forward(x) → (z, log|det ∂z/∂x|)      normalising direction, x from the data side
+    inverse(z) → x                        generative direction
+
+x is (batch, *shape), z is (batch, *latent_shape), the log-determinant is (batch,), in nats. The log-determinant of the
+inverse at z is minus that of forward at x = inverse(z); sampling needs none, so `inverse` does not pay for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["Bijection", "Compose", "Identity", "Invert"]
+
+
+class Bijection(nn.Module):
+    """An invertible map between events of `shape` (data side) and `latent_shape` (prior side).
+
+    Subclasses write `_forward` and `_inverse`; callers use `forward` and `inverse`, which check shapes.
+
+    Arguments:
+        shape: Shape of one event on the data side, without the batch.
+        latent_shape: Shape of one event on the prior side; `shape` if not given.
+
+    Errors:
+        ValueError: an argument whose event shape is another one.
+    """
+
+    #: Whether an index may follow this map. False for maps that only rearrange or rescale (permutations, norms).
+    indexable: bool = True
+    #: False when `forward` returns an unbiased estimate of the log-determinant instead of its value.
+    exact_log_det: bool = True
+
+    def __init__(self, shape: Sequence[int], latent_shape: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.latent_shape = self.shape if latent_shape is None else tuple(latent_shape)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x ↦ (z, log|det ∂z/∂x|)."""
+        self._check(x, self.shape)
+        return self._forward(x)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z ↦ x with forward(x) = z. Raises `ConvergenceError` if an iterative inverse misses its tolerance."""
+        self._check(z, self.latent_shape)
+        return self._inverse(z)
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """One short line for `cifrun show`: the map's name and what one would ask about its size."""
+        return type(self).__name__
+
+    def _check(self, value: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(value.shape[1:]) != shape:
+            raise ValueError(
+                f"{type(self).__name__} takes a batch of events of shape {shape}, "
+                f"but was given a tensor of shape {tuple(value.shape)}"
+            )
+
+
+class Identity(Bijection):
+    """z = x. With an index after it, a layer of a variational autoencoder."""
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x.new_zeros(x.shape[0])
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        return z
+
+
+class Compose(Bijection):
+    """Several bijections as one: z = b_n(… b_1(x)); log-determinants add."""
+
+    def __init__(self, bijections: Sequence[Bijection]) -> None:
+        super().__init__(bijections[0].shape, bijections[-1].latent_shape)
+        self.bijections = nn.ModuleList(bijections)
+        self.exact_log_det = all(b.exact_log_det for b in bijections)
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = x.new_zeros(x.shape[0])
+        for bijection in self.bijections:
+            x, term = bijection(x)
+            log_det = log_det + term
+        return x, log_det
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        for bijection in reversed(self.bijections):
+            z = bijection.inverse(z)
+        return z
+
+    def describe(self) -> str:
+        return " → ".join(b.describe() for b in self.bijections)
+
+
+class Invert(Bijection):
+    """The same map, turned around: forward is the wrapped map's inverse."""
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__(bijection.latent_shape, bijection.shape)
+        self.bijection = bijection
+        self.exact_log_det = bijection.exact_log_det
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.bijection.inverse(x)
+        return z, -self.bijection(z)[1]
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        return self.bijection(z)[0]
+
+    def describe(self) -> str:
+        return f"inverse of {self.bijection.describe()}"

@@ -1,0 +1,1 @@
+"""Where x comes from: toy targets with exact densities, tables, images."""
