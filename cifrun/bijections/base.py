@@ -9,6 +9,7 @@ inverse at z is minus that of forward at x = inverse(z); sampling needs none, so
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 __all__ = ["Bijection", "Compose", "Identity", "Invert"]
 
 
-class Bijection(nn.Module):
+class Bijection(nn.Module, ABC):
     """An invertible map between events of `shape` (data side) and `latent_shape` (prior side).
 
     Subclasses write `_forward` and `_inverse`; callers use `forward` and `inverse`, which check shapes.
@@ -49,11 +50,11 @@ class Bijection(nn.Module):
         self._check(z, self.latent_shape)
         return self._inverse(z)
 
-    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
-    def _inverse(self, z: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _inverse(self, z: Tensor) -> Tensor: ...
 
     def describe(self) -> str:
         """One short line for `cifrun show`: the map's name and what one would ask about its size."""
@@ -82,7 +83,7 @@ class Compose(Bijection):
 
     def __init__(self, bijections: Sequence[Bijection]) -> None:
         super().__init__(bijections[0].shape, bijections[-1].latent_shape)
-        self.bijections = nn.ModuleList(bijections)
+        self.bijections: Sequence[Bijection] = nn.ModuleList(bijections)  # type: ignore[assignment]
         self.exact_log_det = all(b.exact_log_det for b in bijections)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

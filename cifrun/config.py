@@ -1,0 +1,268 @@
+"""The typed configuration: what every key means, its unit and its range.
+
+The dataclasses here and the ones that flows and datasets register mirror `conf/`: a YAML file sets the fields of one
+dataclass. `Config.parse` turns plain data (what Hydra composed, or a run's `config.yaml`) into typed objects, refuses
+unknown keys, wrong types and values out of range with one sentence, and needs no Hydra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from .errors import CifrunError, ConfigError, did_you_mean
+from .registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
+
+if TYPE_CHECKING:
+    from .data.base import DatasetConfig as DatasetField
+    from .flows.base import FlowConfig as FlowField
+
+__all__ = [
+    "STRICT",
+    "Config",
+    "DeviceConfig",
+    "EvalConfig",
+    "IndexConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "TrainerConfig",
+    "check",
+    "setting",
+    "to_dict",
+]
+
+#: Every config dataclass refuses unknown keys, and numbers that are not finite.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def setting(default: Any, description: str, *, unit: str | None = None, **constraints: Any) -> Any:
+    """A field of a config dataclass: default, what it means, its unit, and its range (`ge`, `gt`, `le`, `lt`, …)."""
+    text = f"{description} [{unit}]" if unit else description
+    if isinstance(default, list):
+        return Field(default_factory=lambda: list(default), description=text, **constraints)
+    return Field(default=default, description=text, **constraints)
+
+
+# --- networks of the index --------------------------------------------------------------------------------------------
+
+Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=64)]
+
+
+@dataclass(config=STRICT)
+class IndexConfig:
+    """The index u_l of each step: its size, which steps carry one, and the networks of (s, t), p and q."""
+
+    dim: int = setting(1, "size of each u_l (for images: its channels)", ge=1)
+    depth: Annotated[int, Field(ge=1)] | Literal["all"] = setting(
+        "all", "how many of the flow's steps carry an index, counted from the data"
+    )
+    st: Sizes | Literal["zero", "learned_constant"] = setting([10, 10], "network of s(u) and t(u): hidden sizes")
+    p: Sizes | Literal["standard_normal", "learned_constant"] = setting(
+        [10, 10], "network of p(u | z): hidden sizes of its mean and log-scale"
+    )
+    q: Sizes | Literal["standard_normal", "learned_constant"] = setting(
+        [10, 10], "network of q(u | x): hidden sizes of its mean and log-scale"
+    )
+    activation: Literal["tanh", "relu", "silu", "elu"] = setting("tanh", "activation of the index networks")
+
+
+# --- training and evaluation ------------------------------------------------------------------------------------------
+
+
+def _registered(registry: Registry) -> Callable[[str], str]:
+    def check_name(name: str) -> str:
+        registry[name]
+        return name
+
+    return check_name
+
+
+@dataclass(config=STRICT)
+class ObjectiveConfig:
+    """What training maximises."""
+
+    name: Annotated[str, BeforeValidator(_registered(OBJECTIVES))] = setting("elbo", "elbo or iwae")
+    importance_samples: int = setting(1, "m, draws of u for each datum of a training batch", ge=1)
+
+
+@dataclass(config=STRICT)
+class OptimizerConfig:
+    """The optimiser, its learning rate over time, and gradient clipping."""
+
+    name: Annotated[str, BeforeValidator(_registered(OPTIMIZERS))] = setting("adam", "adam, adamw or sgd")
+    lr: float = setting(1e-3, "learning rate after the warm-up", gt=0)
+    weight_decay: float = setting(0.0, "L2 penalty (decoupled for adamw)", ge=0)
+    schedule: Literal["none", "cosine"] = setting(
+        "none", "learning rate after the warm-up: constant, or cosine to zero"
+    )
+    warmup_steps: int = setting(0, "linear warm-up from zero", unit="steps", ge=0)
+    max_grad_norm: float | None = setting(None, "clip the gradient to this 2-norm; null for no clipping", gt=0)
+
+
+@dataclass(config=STRICT)
+class TrainerConfig:
+    """The training loop: how long, how large a batch, and how often what happens."""
+
+    max_steps: int = setting(1000, "optimiser steps", unit="steps", ge=1)
+    batch_size: int = setting(1000, "data a step (at most the training set)", ge=1)
+    log_every: int = setting(10, "write training metrics", unit="steps", ge=1)
+    valid_every: int = setting(100, "evaluate on the validation set, keep the best", unit="steps", ge=1)
+    plot_every: int = setting(
+        500, "draw density and samples into TensorBoard; 0 for only at the end", unit="steps", ge=0
+    )
+    checkpoint_every: int = setting(100, "write checkpoints/latest", unit="steps", ge=1)
+    patience: int = setting(0, "stop after this many validations without improvement; 0 to never stop early", ge=0)
+    max_bad_steps: int = setting(20, "stop after this many non-finite losses in a row", unit="steps", ge=1)
+    progress: bool = setting(True, "show the progress bar")
+
+
+@dataclass(config=STRICT)
+class EvalConfig:
+    """Log-likelihood estimates on the validation and test sets."""
+
+    importance_samples: int = setting(100, "m of IWAE_m on the test set", ge=1)
+    valid_importance_samples: int = setting(10, "m of IWAE_m on the validation set", ge=1)
+    chunk_size: int = setting(10_000, "data × importance samples evaluated at once: sets the memory", ge=1)
+    seed: int = setting(0, "seed of the evaluation's own random numbers", ge=0)
+
+
+@dataclass(config=STRICT)
+class DeviceConfig:
+    """Where and how numbers are computed; handed to Lightning Fabric."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = setting("auto", "auto takes a GPU where there is one")
+    count: int = setting(1, "devices (processes) to train on", ge=1)
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = setting("fp32", "precision of the matrix products")
+    compile: bool = setting(False, "compile the training step with torch.compile")
+    deterministic: bool = setting(True, "only algorithms that give the same numbers every time")
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+def _resolve(registry: Registry, key: str) -> Callable[[Any], Any]:
+    """A mapping becomes the dataclass that `registry` holds under the mapping's `key`."""
+
+    def resolve(raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            if dataclasses.is_dataclass(raw):
+                return raw
+            raise ConfigError(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
+        if not isinstance(raw.get(key), str):
+            raise ConfigError(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
+        return _validate(registry[raw[key]], raw, registry.noun)
+
+    return resolve
+
+
+if not TYPE_CHECKING:
+    DatasetField = Annotated[Any, BeforeValidator(_resolve(DATASETS, "name"))]
+    FlowField = Annotated[Any, BeforeValidator(_resolve(FLOWS, "family"))]
+
+
+@dataclass(config=ConfigDict(**STRICT, arbitrary_types_allowed=True))
+class Config:
+    """Everything that defines a run. `Config.parse(data)` and `to_dict(config)` are inverse to each other."""
+
+    dataset: DatasetField
+    flow: FlowField
+    cif: bool = setting(True, "index the flow's steps (true) or train the plain flow (false)")
+    index: IndexConfig = Field(default_factory=IndexConfig)
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    device: DeviceConfig = Field(default_factory=DeviceConfig)
+    seed: int = setting(0, "seeds the model's initial weights, the order of data, and every draw in training", ge=0)
+    run: Path | None = setting(None, "a run directory to evaluate or to sample")
+    resume: Path | None = setting(None, "a run directory to continue")
+    n: int = setting(1000, "how many samples `cifrun sample` draws", ge=1)
+    output: Path | None = setting(None, "where `cifrun sample` writes: .npy, .csv or .png")
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Config:
+        """Typed config from plain data. Raises `ConfigError` with one sentence that names the key and the value."""
+        return _validate(cls, data, "")
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """The config of a run from its `config.yaml`, read as data."""
+        with open(path, encoding="utf-8") as stream:
+            data = yaml.safe_load(stream)
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path} does not hold a configuration")
+        return cls.parse(data)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain data: dicts, lists, strings, numbers, booleans and None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def check(cls: type, data: Mapping[str, Any], prefix: str = "") -> Any:
+    """`cls(**data)` with types and ranges checked. Raises `ConfigError` with the key, the value and what is allowed."""
+    return _validate(cls, data, prefix)
+
+
+def _validate(cls: type, data: Any, prefix: str) -> Any:
+    try:
+        return TypeAdapter(cls).validate_python(data)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, cls, prefix)) from error
+
+
+def _sentence(error: ValidationError, cls: type, prefix: str) -> str:
+    """The first thing pydantic found wrong, in our words."""
+    details = error.errors(include_url=False)
+    first = details[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, CifrunError):  # already a sentence, from a nested config
+        return str(cause)
+    holder: Any = cls
+    keys: list[str] = []
+    for part in first["loc"]:
+        names = [f.name for f in dataclasses.fields(holder)] if dataclasses.is_dataclass(holder) else []
+        if part in names or not keys:
+            keys.append(str(part))
+        if part in names and dataclasses.is_dataclass(hint := get_type_hints(holder)[part]):
+            holder = hint
+    key = ".".join(filter(None, [prefix, *keys]))
+    kind = first["type"]
+    if kind == "unexpected_keyword_argument":
+        allowed = [f.name for f in dataclasses.fields(holder)]
+        name = str(first["loc"][-1])
+        key = ".".join(filter(None, [prefix, *map(str, first["loc"])]))
+        return f"there is no key '{key}': allowed here are {', '.join(allowed)}{did_you_mean(name, allowed)}"
+    if kind in ("missing", "missing_argument"):
+        return f"'{key}' is missing from the configuration"
+    messages = {d["msg"].removeprefix("Value error, ").removeprefix("Input should be ") for d in details}
+    what = " or ".join(sorted(messages))
+    return f"{key or 'the configuration'} = {first['input']!r} is not allowed: it should be {what}"
+
+
+def _walk(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in data.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{prefix}{key}.")
+
+
+def nearest_key(key: str, data: Mapping[str, Any]) -> str:
+    """`"; did you mean 'trainer.max_steps'?"` for the dotted key of `data` that looks most like `key`."""
+    near = difflib.get_close_matches(key, list(_walk(data)), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""

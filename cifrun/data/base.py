@@ -1,0 +1,88 @@
+"""What a dataset is: a config dataclass that loads three splits, and, for a toy target, its exact density."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass as plain_dataclass
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from ..config import STRICT, setting
+
+__all__ = ["Data", "DatasetConfig", "Target"]
+
+
+@plain_dataclass(frozen=True)
+class Data:
+    """Three splits of events, each (N, *shape), float32, and the density they came from when it is known."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    target: Target | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one event."""
+        return tuple(self.train.shape[1:])
+
+
+@dataclass(config=STRICT)
+class DatasetConfig(ABC):
+    """Settings of one dataset, and how it is loaded."""
+
+    name: str = setting("", "name of the dataset; the group choice sets it")
+
+    @abstractmethod
+    def load(self) -> Data:
+        """Read or draw the three splits. Raises `ConfigError` with a sentence when that can't be done."""
+
+
+@dataclass(config=STRICT)
+class Target(DatasetConfig):
+    """A distribution on the plane that can be sampled and whose density is known exactly.
+
+    Subclasses write `sample` and `log_prob`, set `window`, and `support` where it is bounded.
+    """
+
+    num_train: int = setting(10_000, "training points", ge=1)
+    num_valid: int = setting(1_000, "validation points", ge=1)
+    num_test: int = setting(5_000, "test points", ge=1)
+    seed: int = setting(0, "seed of the draws; the three splits are independent", ge=0)
+
+    def load(self) -> Data:
+        train, valid, test = (
+            self.sample(n, torch.Generator().manual_seed(4 * self.seed + k)).float()
+            for k, n in enumerate((self.num_train, self.num_valid, self.num_test))
+        )
+        return Data(train, valid, test, target=self)
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n independent points, (n, 2), float64; the same generator state gives the same points."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Exact log-density at x (batch, 2) in nats, (batch,), float64; -inf outside a bounded support."""
+
+    @property
+    @abstractmethod
+    def window(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """((x₁ low, x₁ high), (x₂ low, x₂ high)): a box to draw that holds all but 1e-6 of the mass."""
+
+    @property
+    def support(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """The smallest box around a bounded support; None when the density is positive everywhere."""
+        return None
+
+    @property
+    def max_log_prob(self) -> float:
+        """The largest log-density found on a fine grid over the window, for colour scales."""
+        (a, b), (c, d) = self.window
+        axis0, axis1 = (torch.linspace(lo, hi, 201, dtype=torch.float64) for lo, hi in ((a, b), (c, d)))
+        grid = torch.cartesian_prod(axis0, axis1)
+        value = self.log_prob(grid).max().item()
+        return value if math.isfinite(value) else 0.0

@@ -1,0 +1,1 @@
+"""Networks: plain, masked and Lipschitz-bounded."""
