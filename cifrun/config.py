@@ -8,8 +8,7 @@ unknown keys, wrong types and values out of range with one sentence, and needs n
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -17,7 +16,7 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .errors import CifrunError, ConfigError, did_you_mean
+from .errors import ConfigError, did_you_mean
 from .registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
 
 if TYPE_CHECKING:
@@ -76,9 +75,16 @@ class IndexConfig:
 # --- training and evaluation ------------------------------------------------------------------------------------------
 
 
+class _Nested(ValueError):
+    """The sentence of a `ConfigError` on its way through pydantic, which collects nothing but `ValueError`s."""
+
+
 def _registered(registry: Registry) -> Callable[[str], str]:
     def check_name(name: str) -> str:
-        registry[name]
+        try:
+            registry[name]
+        except ConfigError as error:
+            raise _Nested(error) from error
         return name
 
     return check_name
@@ -154,10 +160,13 @@ def _resolve(registry: Registry, key: str) -> Callable[[Any], Any]:
         if not isinstance(raw, Mapping):
             if dataclasses.is_dataclass(raw):
                 return raw
-            raise ConfigError(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
+            raise _Nested(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
         if not isinstance(raw.get(key), str):
-            raise ConfigError(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
-        return _validate(registry[raw[key]], raw, registry.noun)
+            raise _Nested(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
+        try:
+            return _validate(registry[raw[key]], raw, registry.noun)
+        except ConfigError as error:
+            raise _Nested(error) from error
 
     return resolve
 
@@ -227,11 +236,12 @@ def _validate(cls: type, data: Any, prefix: str) -> Any:
 
 
 def _sentence(error: ValidationError, cls: type, prefix: str) -> str:
-    """The first thing pydantic found wrong, in our words."""
+    """The first thing pydantic found wrong, in our words; a key of this level comes before those of nested configs."""
     details = error.errors(include_url=False)
+    details.sort(key=lambda detail: isinstance(detail.get("ctx", {}).get("error"), _Nested))
     first = details[0]
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, CifrunError):  # already a sentence, from a nested config
+    if isinstance(cause, _Nested):  # already a sentence
         return str(cause)
     holder: Any = cls
     keys: list[str] = []
@@ -250,19 +260,9 @@ def _sentence(error: ValidationError, cls: type, prefix: str) -> str:
         return f"there is no key '{key}': allowed here are {', '.join(allowed)}{did_you_mean(name, allowed)}"
     if kind in ("missing", "missing_argument"):
         return f"'{key}' is missing from the configuration"
-    messages = {d["msg"].removeprefix("Value error, ").removeprefix("Input should be ") for d in details}
-    what = " or ".join(sorted(messages))
+    same = [d["msg"] for d in details if d["loc"][: len(keys)] == first["loc"][: len(keys)]]  # branches of a union
+    messages = {
+        m.removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable to")[0] for m in same
+    }
+    what = " or ".join(sorted(messages)).replace("a valid boolean", "true or false")
     return f"{key or 'the configuration'} = {first['input']!r} is not allowed: it should be {what}"
-
-
-def _walk(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in data.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _walk(value, f"{prefix}{key}.")
-
-
-def nearest_key(key: str, data: Mapping[str, Any]) -> str:
-    """`"; did you mean 'trainer.max_steps'?"` for the dotted key of `data` that looks most like `key`."""
-    near = difflib.get_close_matches(key, list(_walk(data)), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""

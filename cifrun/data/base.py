@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass as plain_dataclass
+from typing import ClassVar, TypeAlias
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from ..config import STRICT, setting
 
-__all__ = ["Data", "DatasetConfig", "Target"]
+__all__ = ["Box", "Data", "DatasetConfig", "Target", "flat", "log_normal", "normal", "square", "uniform", "within"]
+
+#: ((x₁ low, x₁ high), (x₂ low, x₂ high))
+Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
 
 @plain_dataclass(frozen=True)
@@ -53,6 +57,9 @@ class Target(DatasetConfig):
     num_test: int = setting(5_000, "test points", ge=1)
     seed: int = setting(0, "seed of the draws; the three splits are independent", ge=0)
 
+    #: Multiplies the nodes of a numerical integral; closed forms ignore it. What it changes is the error of `log_prob`.
+    resolution: ClassVar[int] = 1
+
     def load(self) -> Data:
         train, valid, test = (
             self.sample(n, torch.Generator().manual_seed(4 * self.seed + k)).float()
@@ -70,12 +77,12 @@ class Target(DatasetConfig):
 
     @property
     @abstractmethod
-    def window(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """((x₁ low, x₁ high), (x₂ low, x₂ high)): a box to draw that holds all but 1e-6 of the mass."""
+    def window(self) -> Box:
+        """A box to draw that holds all but 1e-6 of the mass."""
 
     @property
-    def support(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """The smallest box around a bounded support; None when the density is positive everywhere."""
+    def support(self) -> Box | None:
+        """The smallest box around the support, with infinite sides where it has no bound; None for the whole plane."""
         return None
 
     @property
@@ -86,3 +93,40 @@ class Target(DatasetConfig):
         grid = torch.cartesian_prod(axis0, axis1)
         value = self.log_prob(grid).max().item()
         return value if math.isfinite(value) else 0.0
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Independent draws from [0, 1), float64."""
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Independent standard normal draws, float64."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def log_normal(x: Tensor, std: float = 1.0) -> Tensor:
+    """log N(x; 0, std²), elementwise."""
+    return -0.5 * (x / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)
+
+
+def within(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """Whether low ≤ x ≤ high, elementwise, up to the rounding of a float32.
+
+    Splits are float32: without the margin, a point drawn just inside an edge may be rounded across it, to density 0.
+    """
+    low, high = (torch.as_tensor(edge, dtype=x.dtype, device=x.device) for edge in (low, high))
+    eps = torch.finfo(torch.float32).eps
+    return (x >= low - eps * low.abs()) & (x <= high + eps * high.abs())
+
+
+def flat(inside: Tensor, log_density: float) -> Tensor:
+    """A uniform log-density, float64: `log_density` inside, -inf outside."""
+    return torch.full(inside.shape, -math.inf, dtype=torch.float64, device=inside.device).masked_fill(
+        inside, log_density
+    )
+
+
+def square(half: float) -> Box:
+    """[-half, half]²."""
+    return (-half, half), (-half, half)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
+from ..bijections.norm import ActNorm, BatchNorm
 from ..config import STRICT, setting
+from ..errors import ConfigError
 
-__all__ = ["FlowConfig"]
+__all__ = ["Activation", "FlowConfig", "Norm", "with_norm"]
+
+#: Activations of a network that a config may name.
+Activation = Literal["tanh", "relu", "silu", "elu"]
+#: What may stand between the steps of a flow.
+Norm = Literal["none", "actnorm", "batchnorm"]
+
+_NORMS: dict[str, Callable[[Sequence[int]], Bijection]] = {"actnorm": ActNorm, "batchnorm": BatchNorm}
 
 
 @dataclass(config=STRICT)
@@ -27,6 +37,7 @@ class FlowConfig(ABC):
 
     family: str = setting("", "name of the family; the group choice sets it")
     depth: int = setting(1, "number of steps L", ge=1)
+    norm: Norm = setting("none", "normalisation after each step: none, actnorm or batchnorm")
 
     @abstractmethod
     def build(self, shape: Sequence[int]) -> list[Bijection]:
@@ -34,3 +45,28 @@ class FlowConfig(ABC):
 
         Raises `ConfigError` when the family can't model events of `shape`.
         """
+
+    def flat(self, shape: Sequence[int], minimum: int = 1) -> tuple[int]:
+        """`(D,)` if an event is a vector of at least `minimum` numbers, for families that model nothing else.
+
+        Raises `ConfigError` for events of another shape.
+        """
+        name = self.family or type(self).__name__
+        if len(shape) != 1:
+            raise ConfigError(f"flow '{name}' models vectors, but an event of this dataset has shape {tuple(shape)}")
+        if shape[0] < minimum:
+            raise ConfigError(
+                f"flow '{name}' needs at least {minimum} dimensions, because each of its steps transforms one half of "
+                f"the coordinates given the other, but this dataset has {shape[0]}"
+            )
+        return (shape[0],)
+
+
+def with_norm(steps: Sequence[Bijection], norm: Norm) -> list[Bijection]:
+    """`steps` with a normalisation after each one that is indexable; `steps` themselves for "none"."""
+    result: list[Bijection] = []
+    for step in steps:
+        result.append(step)
+        if norm in _NORMS and step.indexable:
+            result.append(_NORMS[norm](step.latent_shape))
+    return result

@@ -1,0 +1,391 @@
+"""From a command line to a typed config: the one module that knows Hydra.
+
+Hydra composes `conf/`, the presets and the overrides into plain data, `Config.parse` types it, and a `Job` hands it to
+the function behind the verb, once, or once for each job of a multirun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from .cli import conf_dir, groups
+from .config import Config, to_dict
+from .errors import CifrunError, ConfigError, RunError, did_you_mean
+from .explain import explain
+
+__all__ = ["Job", "command", "complete", "compose"]
+
+#: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
+PATHS = ("run", "resume", "output")
+
+#: What may be typed beside `run=` and `resume=`. All else was settled when the run was trained.
+OVERLAY = {
+    "eval": ("run", "eval", "device", "seed"),
+    "sample": ("run", "n", "output", "eval", "device", "seed"),
+    "train": ("resume", "trainer", "eval", "device"),
+}
+
+#: Of a path in which a job's overrides are spelt out; TensorBoard and file systems add their own names to it.
+LONGEST_PATH = 200
+
+
+# --- resolvers: what conf/ can compute ------------------------------------------------------------------------------
+
+_reserved: list[list[Path]] = []  # directories that this process made, with parents, to take away if nothing comes
+_dry = False  # printing a config or completing a word makes no directory
+
+
+def _reserve(directory: Path) -> Path:
+    """Make a directory that nobody else has: `directory`, or the first free of `directory`-1, -2, …"""
+    if _dry:
+        return directory
+    candidate, k = directory, 0
+    while True:
+        made = [candidate, *(parent for parent in candidate.parents if not parent.exists())]
+        try:
+            candidate.parent.mkdir(parents=True, exist_ok=True)
+            candidate.mkdir()
+        except FileNotFoundError:  # another process removed an empty parent in between
+            if not candidate.parent.exists():
+                raise
+        except FileExistsError:
+            if not candidate.exists():  # a parent is a file
+                raise
+            k += 1
+            candidate = directory.with_name(f"{directory.name}-{k}")
+        else:
+            _reserved.append(made)
+            return candidate
+
+
+def _new_dir(path: str) -> str:
+    """`${cifrun.new_dir:PATH}`: a directory of that name, or of that name with a number, made for this job alone."""
+    try:
+        return str(_reserve(Path(path)))
+    except OSError as error:
+        raise RunError(f"the run directory '{path}' can't be made: {error.strerror}") from error
+
+
+def _new_job(sweep: str, overrides: str) -> str:
+    """`${cifrun.new_job:SWEEP,OVERRIDES}`: a directory inside the sweep's own, named by what is special to this job."""
+    slug = re.sub(r"[^\w=.-]+", "-", overrides).strip("-") or "job"
+    room = max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)
+    if len(slug) > room:
+        slug = f"{slug[: room - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+    return Path(_new_dir(str(Path(sweep, slug)))).name
+
+
+def _if(condition: Any, then: Any, otherwise: Any) -> Any:
+    """`${cifrun.if:${cif},A,B}`: A where the condition is true, B where it is false."""
+    if not isinstance(condition, bool):
+        raise ConfigError(f"'{condition}' is not allowed: it should be true or false, as in cif=true")
+    return then if condition else otherwise
+
+
+OmegaConf.register_new_resolver("cifrun.new_dir", _new_dir, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("cifrun.new_job", _new_job, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("cifrun.if", _if, replace=True)
+
+
+def _release() -> None:
+    """Take away the directories of jobs that never came to write into them."""
+    while _reserved:
+        made = _reserved.pop()
+        try:
+            if [entry.name for entry in made[0].iterdir()] == ["multirun.yaml"]:
+                (made[0] / "multirun.yaml").unlink()
+            for directory in made:
+                directory.rmdir()
+        except OSError:  # it holds a run
+            continue
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+class _Parser:
+    """Hydra's own options, taken in any order between the overrides."""
+
+    def __init__(self) -> None:
+        def fail(message: str) -> NoReturn:
+            raise ConfigError(message)
+
+        self.parser = get_args_parser()
+        self.parser.error = fail  # type: ignore[method-assign]
+
+    def split(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+        """(Hydra's arguments, its options as typed, the overrides as typed)."""
+        arguments = self.parser.parse_intermixed_args(words)
+        options = list(words)
+        for override in arguments.overrides:
+            options.remove(override)
+        return arguments, options, list(arguments.overrides)
+
+
+def _quote_paths(override: str, multirun: bool) -> str:
+    """`run=a=b (1)` → `run='a=b (1)'`; the commas of a multirun still separate."""
+    key, equals, value = override.partition("=")
+    if key not in PATHS or not value or value == "null" or value[0] in "'\"[" or re.match(r"\w+\(.*\)$", value):
+        return override
+    parts = value.split(",") if multirun else [value]
+    return key + equals + ",".join(QuotedString(text=part, quote=Quote.single).with_quotes() for part in parts)
+
+
+def _check(overrides: Sequence[Override]) -> None:
+    """Refuse what Hydra would refuse in words that name neither the key nor the choices."""
+    options = groups()
+    for override in overrides:
+        key, text = override.key_or_group, override.input_line
+        if not key:
+            raise ConfigError(f"'{text}' is not an override: write KEY=VALUE")
+        if key not in options or override.is_delete() or override.is_sweep_override():
+            continue
+        if override.is_add() and override.package is None:
+            raise ConfigError(f"{key} is chosen already: write {str(text).lstrip('+')} to choose another")
+        if not isinstance(override.value(), str | list | dict):
+            raise ConfigError(f"{text} is not allowed: choose one of {', '.join(options[key])}")
+
+
+@contextmanager
+def _process(argv: Sequence[str], full_error: str | None) -> Iterator[None]:
+    """Set what Hydra, and launchers that start this program again, read from the process: argv and HYDRA_FULL_ERROR."""
+    saved_argv, saved_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+
+    def set_full_error(value: str | None) -> None:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+        if value is not None:
+            os.environ["HYDRA_FULL_ERROR"] = value
+
+    sys.argv = list(argv)
+    set_full_error(full_error)
+    try:
+        yield
+    finally:
+        sys.argv = saved_argv
+        set_full_error(saved_error)
+
+
+def compose(verb: str, words: Sequence[str]) -> int:
+    """Compose the config that `words` ask for and do `verb` with it; the exit code.
+
+    Raises `CifrunError` with the sentence for the user. Other exceptions are mistakes of this program.
+    """
+    global _dry
+    arguments, options, overrides = _Parser().split(words)
+    if arguments.experimental_rerun is not None:
+        raise ConfigError("--experimental-rerun is not supported, as it runs what a pickle holds: use resume=DIR")
+    inspect = bool(arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion)
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    job = Job(verb, full_error)
+    with ExitStack() as stack:
+        _dry = inspect
+        stack.callback(_release)
+        try:
+            if not arguments.shell_completion:
+                overrides = [_quote_paths(override, arguments.multirun) for override in overrides]
+                parsed = OverridesParser.create().parse_overrides(overrides)
+                _check(parsed)
+                if not inspect and (verb != "train" or any(o.key_or_group == "resume" for o in parsed)):
+                    # Nothing new is kept: the job runs where it was called, and a sweeper's notes are thrown away.
+                    notes = stack.enter_context(tempfile.TemporaryDirectory(prefix="cifrun-"))
+                    overrides = [f"hydra.sweep.dir='{notes}'", *overrides, "hydra.run.dir=."]
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\b")
+            with _process(["cifrun", *overrides, *options], "1"):
+                hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+        except SystemExit as end:
+            if inspect:
+                return 2 if end.code else 0
+            raise
+        except Exception as error:
+            sentence = None if job.broke else explain(error)
+            if sentence is None or full_error == "1":
+                raise
+            raise ConfigError(sentence) from error
+    if job.failures and not job.multirun:
+        raise job.failures[0]
+    return 2 if job.failures else 0
+
+
+# --- one job --------------------------------------------------------------------------------------------------------
+
+
+def command(verb: str, config: Config, directory: Path) -> Any:
+    """Do what the verb says, with a config that is complete; the run directory is `directory`."""
+    if verb == "train":
+        from .trainer import train
+
+        return train(config, directory, resume=True) if config.resume else train(config, directory)
+    if verb == "eval":
+        from .evaluate import evaluate
+
+        return evaluate(directory, config)
+    if verb == "sample":
+        from .sample import sample
+
+        return sample(directory, config)
+    from .build import describe
+
+    return print(describe(config))
+
+
+class Job:
+    """What Hydra calls with a composed config, once, or once for each job of a multirun.
+
+    A failure that has a sentence is kept in `failures` rather than raised: Hydra would print its own words around it.
+    """
+
+    def __init__(self, verb: str, full_error: str | None) -> None:
+        self.verb = verb
+        self.full_error = full_error
+        self.argv = list(sys.argv)
+        self.pid = os.getpid()
+        self.multirun = False
+        self.broke = False
+        self.failures: list[CifrunError] = []
+
+    def __call__(self, composed: DictConfig) -> float | None:
+        """The validation log-likelihood, for sweepers that look for the best configuration."""
+        settings = HydraConfig.get()
+        self.multirun = settings.mode == RunMode.MULTIRUN
+        try:
+            with _process(self.argv, self.full_error):  # as typed: training on many devices starts this program again
+                return _score(self.run(composed, settings.overrides.task, Path(settings.runtime.output_dir)))
+        except Exception as error:
+            sentence = explain(error, inside=True)
+            if sentence is None or self.full_error == "1":
+                self.broke = sentence is None
+                raise
+            failure = error if isinstance(error, CifrunError) else ConfigError(sentence)
+            if self.multirun:
+                print(f"cifrun: {' '.join(settings.overrides.task)}: {sentence}", file=sys.stderr)
+            if os.getpid() != self.pid:  # in another process, where nobody will look at `failures`
+                raise failure from error
+            self.failures.append(failure)
+            return None
+
+    def run(self, composed: DictConfig, overrides: Sequence[str], directory: Path) -> Any:
+        """Type the config, read the run that it names, and do the verb."""
+        data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        config = Config.parse(data)
+        if self.verb == "show":
+            return command("show", config, directory)
+        if self.verb == "train" and config.run is not None:
+            raise ConfigError("train has no key 'run': resume=DIR continues a run, hydra.run.dir=DIR names a new one")
+        if self.verb == "train" and config.resume is None:
+            if (directory / "config.yaml").exists() and os.environ.get("LOCAL_RANK", "0") == "0":
+                raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
+            return command("train", config, directory)
+        name = "resume" if self.verb == "train" else "run"
+        run = getattr(config, name)
+        if run is None:
+            raise ConfigError(f"'run' is missing: cifrun {self.verb} run=DIR, with a directory that cifrun train made")
+        directory = Path(os.path.abspath(run.expanduser()))
+        saved = to_dict(_load(directory))
+        saved |= {"run": None, "resume": None, "n": data["n"], "output": data["output"]}
+        typed = OverridesParser.create().parse_overrides(list(overrides))
+        config = Config.parse(_overlay(saved, data, typed, self.verb) | {name: str(directory)})
+        return command(self.verb, config, directory)
+
+
+def _score(result: Any) -> float | None:
+    """The number that a sweeper maximises: what a run was best at in validation, or what an evaluation found."""
+    if not isinstance(result, Mapping):
+        return None
+    score = result.get("best_valid_log_likelihood", result.get("log_likelihood"))
+    return score if isinstance(score, float) else None
+
+
+def _load(directory: Path) -> Config:
+    """The config of a run. Raises `RunError`, with what may have been meant instead."""
+    from .run import RunDirectory
+
+    try:
+        return RunDirectory(directory).config()
+    except RunError as error:
+        near = ""
+        if not directory.exists():
+            near = did_you_mean(directory.name, _names(directory.parent))
+        elif not (directory / "config.yaml").exists():
+            inside = [name for name in _names(directory) if (directory / name / "config.yaml").exists()]
+            near = f"; did you mean '{directory / inside[-1]}'?" if inside else ""
+        raise RunError(f"{error}{near}") from error
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in directory.iterdir())
+    except OSError:
+        return []
+
+
+def _overlay(saved: dict[str, Any], data: Mapping[str, Any], typed: Sequence[Override], verb: str) -> dict[str, Any]:
+    """Write what was typed, and nothing else of the composed `data`, over the config that a run was trained with."""
+    for override in typed:
+        first, *rest = override.key_or_group.split(".")
+        if first not in OVERLAY[verb] or override.is_delete() or override.package is not None:
+            what = first if first in saved else "settings"
+            doing = "resume=DIR" if verb == "train" else "run=DIR"
+            raise ConfigError(
+                f"a run keeps its {what}: '{override.input_line}' can't change it; "
+                f"cifrun {verb} {doing} takes {', '.join(OVERLAY[verb])}"
+            )
+        source, target, key = data, saved, first
+        for name in rest:
+            source, target, key = source[key], target[key], name
+        target[key] = source[key]
+    return saved
+
+
+# --- shell completion -----------------------------------------------------------------------------------------------
+
+
+def complete(verbs: Sequence[str], words: Sequence[str]) -> int:
+    """Print the words that may follow on the line `$COMP_LINE`: verbs first, then what Hydra knows of the config."""
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()[1:]
+    current = "" if line.endswith(" ") or not typed else typed.pop()
+    if not typed:
+        print(" ".join(verb for verb in verbs if verb.startswith(current)))
+        return 0
+    key, equals, value = current.partition("=")
+    if typed[0] == "list":
+        return 0
+    if key in PATHS and equals:
+        print(" ".join(f"{key}={path}" for path in _paths(value)))
+        return 0
+    before = [word for word in typed if word not in verbs and not word.startswith("-")]
+    os.environ["COMP_LINE"] = " ".join(["cifrun", *before, current])
+    try:
+        with redirect_stderr(StringIO()):  # a line that can't be composed yet has no completions, and no complaints
+            return compose("show", words)
+    except (Exception, SystemExit):
+        return 0
+    finally:
+        os.environ["COMP_LINE"] = line
+
+
+def _paths(prefix: str) -> list[str]:
+    """The files and folders whose path starts with `prefix`."""
+    folder, start = os.path.split(prefix)
+    names = [name for name in _names(Path(folder or ".")) if name.startswith(start)]
+    paths = [os.path.join(folder, name) for name in names]
+    return [path + "/" if os.path.isdir(path) else path for path in paths]

@@ -1,0 +1,34 @@
+"""Where numbers are computed: the `device` settings, handed to Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import torch
+from lightning_fabric import Fabric
+
+from .config import DeviceConfig
+from .errors import ConfigError
+
+__all__ = ["launch"]
+
+#: Our names for a precision, and Fabric's. tf32 is fp32 with faster matrix products.
+PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp64": "64-true"}
+
+
+def launch(config: DeviceConfig) -> Fabric:
+    """A Fabric for the devices that the config asks for. Raises `ConfigError` if this machine lacks them."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.accelerator == "gpu" and gpus == 0:
+        raise ConfigError("device=gpu is not possible here: no CUDA device is visible; use device=auto or device=cpu")
+    accelerator = "cuda" if gpus and config.accelerator != "cpu" else "cpu"
+    if accelerator == "cuda" and config.count > gpus:
+        raise ConfigError(f"device.count = {config.count} is not possible here: {gpus} GPUs are visible")
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    fabric = Fabric(accelerator=accelerator, devices=config.count, precision=PRECISION[config.precision])  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric

@@ -1,0 +1,41 @@
+"""The pictures of a model beside its data: which ones a run draws, and of what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import plots
+from .config import Config
+from .data.base import Data
+from .model import Model
+from .rng import forked
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw"]
+
+#: Samples drawn for a picture, and importance samples and cells a side for the picture of a density.
+SAMPLES, IMPORTANCE_SAMPLES, RESOLUTION = 5_000, 20, 128
+
+
+@torch.no_grad()
+def draw(model: Model, data: Data, config: Config) -> Iterator[tuple[str, Figure]]:
+    """(name, figure) of each picture that fits the data: density and samples in the plane, else marginals."""
+    training, parameter = model.training, next(model.parameters())
+    model.eval()
+    title = f"{config.dataset.name}: {config.flow.family}{' with its CIF' if config.cif else ''}"
+    samples = model.sample(SAMPLES, seed=config.eval.seed, chunk_size=config.eval.chunk_size).cpu()
+    if model.shape == (2,):
+        window = plots.window_of(data.test, data.target)
+        points = plots.grid(window, RESOLUTION).to(parameter)
+        with forked(config.eval.seed):
+            log_prob = model.log_prob(points, IMPORTANCE_SAMPLES, config.eval.chunk_size).cpu()
+        yield "density", plots.density_figure(data.target, log_prob, samples, window, title, data=data.test)
+        yield "samples", plots.samples_figure(data.test, samples, window, title)
+    else:
+        yield "marginals", plots.marginals_figure(data.test, samples, title)
+    model.train(training)

@@ -1,0 +1,256 @@
+"""Networks with a Lipschitz bound below one: the g of a residual block x + g(x).
+
+    g = W̄_n φ(W̄_{n-1} φ(… φ(W̄_1 x + b_1) …)) + b_n,    W̄ = W · min(1, c / σ(W)),    c = κ^{1/n}
+
+so that Lip g ≤ κ, because LipSwish φ has Lip φ ≤ 1. The spectral norm σ(W) = uᵀ W v comes from power iteration. In
+training the vectors u, v are kept from step to step, and a few iterations a step follow the weights; in evaluation the
+iteration runs to convergence, once for each state of the weights. All layers of one shape are iterated together, in
+batched matrix products.
+
+References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
+Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LipSwish", "LipschitzLinear", "LipschitzMLP", "power_iteration"]
+
+#: sup |d/dh (h · sigmoid(h))| = 1.0998…, rounded up: dividing by it makes swish 1-Lipschitz, whatever its β.
+SWISH_LIPSCHITZ = 1.1
+
+
+class LipSwish(nn.Module):
+    """φ(h) = h · sigmoid(βh) / 1.1 with β = softplus(raw) > 0 learned: smooth, and 1-Lipschitz (Chen et al., 2019)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw_beta = nn.Parameter(torch.tensor(0.5))
+
+    @property
+    def beta(self) -> Tensor:
+        return F.softplus(self.raw_beta)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h * torch.sigmoid(self.beta * h) / SWISH_LIPSCHITZ
+
+    def with_tangents(self, stacked: Tensor, bias: Tensor) -> Tensor:
+        """A value and its D tangents through φ(· + bias): φ(h_0 + bias), and φ'(h_0 + bias) ⊙ h_j.
+
+        Arguments:
+            stacked: h, (1 + D, batch, H): the value, then the tangents.
+            bias: (H,), added to the value only: a constant has no tangent.
+        """
+        return _LipSwishTangents.apply(stacked, bias, self.beta)
+
+
+class _LipSwishTangents(torch.autograd.Function):
+    """LipSwish of a value and its tangents in few passes over memory; the gradient is written out by hand.
+
+    With s = sigmoid(βh):  φ' = s(1 + βh(1 − s)) / 1.1,   φ'' = β s(1 − s)(2 + βh(1 − 2s)) / 1.1,
+    ∂φ/∂β = h² s(1 − s) / 1.1   and   ∂φ'/∂β = (h/β) φ''.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, stacked: Tensor, bias: Tensor, beta: Tensor) -> Tensor:
+        h = stacked[0] + bias
+        s = torch.sigmoid(beta * h)
+        out = torch.empty_like(stacked)
+        value = torch.mul(h, s, out=out[0]).div_(SWISH_LIPSCHITZ)
+        slope = (1 - s).mul_(value).mul_(beta).add_(s, alpha=1 / SWISH_LIPSCHITZ)
+        torch.mul(stacked[1:], slope, out=out[1:])
+        ctx.save_for_backward(stacked, h, beta, s, slope)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stacked, h, beta, s, slope = ctx.saved_tensors
+        ds = (1 - s).mul_(s).div_(SWISH_LIPSCHITZ)
+        curvature = torch.add(1, s, alpha=-2).mul_(h).mul_(beta).add_(2).mul_(ds)  # φ''/β
+        along = (grad[1:] * stacked[1:]).sum(0).mul_(curvature)  # Σ_j ⟨∂L/∂out_j, h_j⟩ φ''/β
+        out = torch.empty_like(grad)
+        torch.mul(grad[1:], slope, out=out[1:])
+        torch.addcmul(along * beta, grad[0], slope, out=out[0])
+        grad_beta = along.addcmul_(ds.mul_(h), grad[0]).mul_(h).sum()
+        return out, out[0].sum(0), grad_beta
+
+
+class LipschitzLinear(nn.Module):
+    """x ↦ W̄ x + b with spectral norm σ(W̄) ≤ c: (batch, in_features) → (batch, out_features).
+
+    Arguments:
+        in_features: Size of the input.
+        out_features: Size of the output.
+        bound: c, the largest spectral norm allowed.
+        train_iterations: Power iterations a training step.
+        eval_iterations: Most power iterations in evaluation (they stop when σ has converged).
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bound: float,
+        train_iterations: int = 5,
+        eval_iterations: int = 200,
+    ) -> None:
+        super().__init__()
+        self.bound = bound
+        self.train_iterations = train_iterations
+        self.eval_iterations = eval_iterations
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.register_buffer("left", F.normalize(torch.randn(out_features), dim=0))
+        self.register_buffer("right", F.normalize(torch.randn(in_features), dim=0))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        self._converged: tuple[object, Tensor, Tensor] | None = None
+        self.reset_vectors()
+
+    @torch.no_grad()
+    def reset_vectors(self) -> None:
+        """Bring u and v up to the present weights; for use after weights were set by hand."""
+        left, right = power_iteration(self.weight[None], self.right[None], self.eval_iterations)
+        self.left.copy_(left[0])
+        self.right.copy_(right[0])
+
+    def scale(self) -> Tensor:
+        """min(1, c/σ(W)), a scalar that is differentiable in W."""
+        left, right = self.left, self.right
+        if not self.training and self._converged is not None and self._converged[0] == self._weight_key():
+            _, left, right = self._converged
+        # Cloned, because the next step moves the vectors in place while this step's graph may still be alive.
+        norm = torch.dot(left.clone(), self.weight @ right.clone())
+        return self.bound / norm.clamp_min(self.bound)
+
+    def normalised_weight(self) -> Tensor:
+        """W̄ = W · min(1, c/σ(W)), (out_features, in_features)."""
+        return self.weight * self.scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.normalised_weight(), self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[1]} → {self.weight.shape[0]}, σ ≤ {self.bound:.4g}"
+
+    def _weight_key(self) -> object:
+        return id(self.weight), self.weight._version, self.weight.dtype, self.weight.device
+
+    @staticmethod
+    @torch.no_grad()
+    def prepare_all(layers: Sequence[LipschitzLinear]) -> None:
+        """Follow the weights with the power iteration of all `layers`, those of one shape in one batched product.
+
+        Training layers take `train_iterations` and keep the result as their state. Evaluation layers iterate to
+        convergence, and only if their weights have changed; their training state stays as it is.
+        """
+        groups: dict[tuple[torch.Size, bool, int, torch.device], list[LipschitzLinear]] = defaultdict(list)
+        for layer in layers:
+            if layer.training or layer._converged is None or layer._converged[0] != layer._weight_key():
+                iterations = layer.train_iterations if layer.training else layer.eval_iterations
+                groups[(layer.weight.shape, layer.training, iterations, layer.weight.device)].append(layer)
+        for (_, training, iterations, _), group in groups.items():
+            weights = torch.stack([layer.weight for layer in group])
+            vectors = torch.stack([layer.right for layer in group])
+            lefts, rights = power_iteration(weights, vectors, iterations, stop_early=not training)
+            for layer, left, right in zip(group, lefts, rights, strict=True):
+                if training:
+                    layer.left.copy_(left)
+                    layer.right.copy_(right)
+                else:
+                    layer._converged = (layer._weight_key(), left, right)
+
+
+def power_iteration(weights: Tensor, right: Tensor, iterations: int, stop_early: bool = False) -> tuple[Tensor, Tensor]:
+    """Leading singular vectors of a stack of matrices: u, v with uᵀ W v → σ(W).
+
+    Arguments:
+        weights: (layers, out, in).
+        right: Where to start, (layers, in).
+        iterations: How many products with Wᵀ W.
+        stop_early: Stop when every σ has changed by less than 1e-6 of itself over ten iterations.
+
+    Returns:
+        u (layers, out) and v (layers, in), each of length one.
+    """
+    v = right.unsqueeze(-1)
+    u = F.normalize(weights @ v, dim=1)
+    transposed = weights.mT.contiguous()
+    before = None
+    for k in range(iterations):
+        v = F.normalize(transposed @ u, dim=1)
+        u_raw = weights @ v
+        u = F.normalize(u_raw, dim=1)
+        if stop_early and k % 10 == 9:
+            norm = torch.linalg.vector_norm(u_raw, dim=1)
+            if before is not None and bool(((norm - before).abs() <= 1e-6 * norm).all()):
+                break
+            before = norm
+    return u.squeeze(-1), v.squeeze(-1)
+
+
+class LipschitzMLP(nn.Module):
+    """A multi-layer perceptron with LipSwish and Lip g ≤ κ: (batch, D) → (batch, D).
+
+    Arguments:
+        features: D.
+        hidden: Sizes of the hidden layers.
+        lipschitz: κ; each of the n linear layers gets the bound κ^{1/n}.
+        train_iterations, eval_iterations: Of the power iteration, see `LipschitzLinear`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden: Sequence[int],
+        lipschitz: float,
+        train_iterations: int = 5,
+        eval_iterations: int = 200,
+    ) -> None:
+        super().__init__()
+        sizes = [features, *hidden, features]
+        bound = lipschitz ** (1 / (len(sizes) - 1))
+        self.lipschitz = lipschitz
+        self.linears: Sequence[LipschitzLinear] = nn.ModuleList(  # type: ignore[assignment]
+            LipschitzLinear(a, b, bound, train_iterations, eval_iterations) for a, b in pairwise(sizes)
+        )
+        self.activations: Sequence[LipSwish] = nn.ModuleList(LipSwish() for _ in hidden)  # type: ignore[assignment]
+        with torch.no_grad():  # a small g: the flow starts near the identity
+            self.linears[-1].weight.mul_(1e-2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """g(x)."""
+        h = self.linears[0](x)
+        for activation, linear in zip(self.activations, self.linears[1:], strict=True):
+            h = linear(activation(h))
+        return h
+
+    def with_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """g(x) (batch, D) and ∂g_i/∂x_j (batch, D, D), by carrying the D tangents forward beside x.
+
+        Costs 1 + D forward passes, all in the same matrix products, and is differentiable once.
+        """
+        batch, dim = x.shape
+        first, *rest = self.linears
+        weight = first.normalised_weight()
+        # ∂(W̄x + b)/∂x_j is the j-th column of W̄, for every datum.
+        tangents = weight.T[:, None, :].expand(dim, batch, -1)
+        value = F.linear(x, weight)
+        h = torch.cat([value[None], tangents.to(value.dtype)])
+        bias = first.bias
+        for activation, linear in zip(self.activations, rest, strict=True):
+            h = F.linear(activation.with_tangents(h, bias), linear.normalised_weight())
+            bias = linear.bias
+        return h[0] + bias, h[1:].permute(1, 2, 0)

@@ -1,0 +1,130 @@
+"""Where training stands: all that the next step depends on, to and from one checkpoint."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import rng
+from .config import TrainerConfig
+from .errors import RunError
+from .run import Checkpoint
+
+__all__ = ["Batches", "TrainingState"]
+
+
+@dataclass
+class TrainingState:
+    """Counters of the training loop.
+
+    Attributes:
+        shape: Shape of one event, so that the model can be rebuilt without its data.
+        step: Steps done.
+        skipped: Steps whose loss or gradient was not finite, and which changed nothing.
+        bad_steps: How many of the last steps in a row were skipped.
+        best_valid: Best validation log-likelihood so far, nats.
+        bad_validations: Validations since then.
+        wall_seconds: Time spent training.
+    """
+
+    shape: list[int] = field(default_factory=list)
+    step: int = 0
+    skipped: int = 0
+    bad_steps: int = 0
+    best_valid: float | None = None
+    bad_validations: int = 0
+    wall_seconds: float = 0.0
+
+    def count(self, finite: bool) -> None:
+        """One more step was tried."""
+        self.step += 1
+        self.bad_steps = 0 if finite else self.bad_steps + 1
+        self.skipped += not finite
+
+    def improves(self, valid: float) -> bool:
+        """Take note of a validation log-likelihood; True if it is the best so far."""
+        better = math.isfinite(valid) and (self.best_valid is None or valid > self.best_valid)
+        self.best_valid = valid if better else self.best_valid
+        self.bad_validations = 0 if better else self.bad_validations + 1
+        return better
+
+    def finished(self, trainer: TrainerConfig) -> bool:
+        """All steps are done, or validation has not improved for too long."""
+        out_of_patience = trainer.patience > 0 and self.bad_validations >= trainer.patience
+        return self.step >= trainer.max_steps or out_of_patience
+
+    def checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Checkpoint:
+        """This state, the weights, and, with an optimiser, all else that the next step depends on."""
+        tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+        state: dict[str, Any] = asdict(self)
+        if optimizer is not None:
+            packed = optimizer.state_dict()
+            state["param_groups"] = packed["param_groups"]
+            state["optimizer_numbers"] = {}
+            for index, entries in packed["state"].items():
+                for name, value in entries.items():
+                    if isinstance(value, Tensor):
+                        tensors[f"optimizer.{index}.{name}"] = value
+                    else:
+                        state["optimizer_numbers"][f"{index}.{name}"] = value
+            tensors |= {f"rng.{k}": v for k, v in rng.get_state().items()}
+        return Checkpoint(tensors, state)
+
+    @classmethod
+    def restore(
+        cls, checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, origin: str
+    ) -> TrainingState:
+        """Put weights, optimiser and generators back; return the counters. Raises `RunError` for another model's."""
+        checkpoint.load_model(model, origin)
+        try:
+            packed: dict[int, dict[str, Any]] = {}
+            entries = {**checkpoint.part("optimizer"), **checkpoint.state["optimizer_numbers"]}
+            for key, value in entries.items():
+                index, _, name = key.partition(".")
+                packed.setdefault(int(index), {})[name] = value
+            optimizer.load_state_dict({"state": packed, "param_groups": checkpoint.state["param_groups"]})
+            rng.set_state(checkpoint.part("rng"))
+            return cls(**{f.name: checkpoint.state[f.name] for f in fields(cls)})
+        except (KeyError, ValueError, TypeError) as error:
+            raise RunError(f"{origin} does not hold a training state that fits this run") from error
+
+
+class Batches:
+    """The order of the data, as a function of the seed and the step alone.
+
+    The data are shuffled anew each epoch, and the epochs laid end to end and cut into batches of one size; so every
+    datum comes up once an epoch, and no batch is short.
+
+    Arguments:
+        count: Size of the training set.
+        batch_size: Data a batch; at most `count` are taken.
+        seed: Of the shuffles.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count = count
+        self.size = min(batch_size, count)
+        self.seed = seed
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def indices(self, step: int) -> Tensor:
+        """Which data the `step`-th batch (from 0) holds, (size,)."""
+        position, end = step * self.size, (step + 1) * self.size
+        parts: list[Tensor] = []
+        while position < end:
+            epoch, offset = divmod(position, self.count)
+            parts.append(self._permutation(epoch)[offset : offset + end - position])
+            position += len(parts[-1])
+        return torch.cat(parts)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            # Odd multiplier: distinct (seed, epoch) pairs get distinct streams.
+            generator = torch.Generator().manual_seed((self.seed * 0x9E3779B1 + epoch) % 2**63)
+            self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
+        return self._order

@@ -1,0 +1,69 @@
+"""Plain text tables for the terminal, and numbers written with their standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+
+__all__ = ["table", "with_error"]
+
+GAP = "  "
+MINUS = "\N{MINUS SIGN}"
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str = "") -> str:
+    """Rows under a header and a rule, columns as wide as their widest cell.
+
+    Arguments:
+        rows: The cells; every row has as many as the header.
+        header: The names of the columns.
+        align: "l" or "r" for each column; columns beyond its end are left-aligned.
+    """
+    align = align.ljust(len(header), "l")
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def write(cells: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(cells, widths, align, strict=True)
+        )
+        return GAP.join(padded).rstrip()
+
+    rule = GAP.join("─" * width for width in widths)
+    return "\n".join([write(header), rule, *map(write, rows)])
+
+
+def with_error(value: float, se: float | None) -> str:
+    """`−1.681 ± 0.054`: a value and its standard error, both rounded to two significant digits of the error.
+
+    Without an error, or with one that is zero or not finite, the value has three decimals. Very large and very small
+    numbers share one power of ten: `(1.2346 ± 0.0012)e9`.
+    """
+    if not math.isfinite(value):
+        return _minus(str(value))
+    known = se is not None and math.isfinite(se) and se > 0
+    size = max(abs(value), se if se is not None and known else 0.0)
+    exponent = Decimal(size).adjusted() if size > 0 else 0
+    shift = 0 if -4 <= exponent < 7 else exponent
+    # The error's exponent as it is printed: 0.0996 becomes 0.10, so it counts as 10⁻¹.
+    places = 1 - int(f"{se:.1e}".partition("e")[2]) + shift if known else 3
+    text = _rounded(value, places, shift)
+    if known and se is not None:
+        text += f" ± {_rounded(se, places, shift)}"
+    elif se is not None:
+        text += f" ± {se:g}"
+    if not shift:
+        return _minus(text)
+    return _minus(f"({text})e{shift}" if se is not None else f"{text}e{shift}")
+
+
+def _rounded(value: float, places: int, shift: int) -> str:
+    """value / 10^shift with `places` decimals; a negative number of places rounds to tens, hundreds, …"""
+    # Decimal, because 10.0**shift under- or overflows where the value itself does not.
+    scaled = Decimal(value).scaleb(-shift)
+    return f"{round(scaled, places):.{max(places, 0)}f}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS)

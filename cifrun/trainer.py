@@ -1,0 +1,254 @@
+"""Training: one loop that reads from top to bottom, and whatever it needs to be killed and continued bit for bit.
+
+    for each step:  batch → log w → objective → gradient → update → log → validate → checkpoint
+
+What the next step depends on is in `checkpoints/latest`: weights, optimiser, generators, counters. The order of the
+data is a function of the seed and the step alone. Validation draws from its own generator, so that it never changes
+training.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from . import __version__, plots, rng
+from .build import build_data, build_model
+from .config import Config, to_dict
+from .data.base import Data
+from .device import launch
+from .errors import TrainingError
+from .evaluate import evaluate_split, report, scalars
+from .figures import draw
+from .model import Model
+from .optim import build_optimizer, learning_rate
+from .registry import OBJECTIVES
+from .run import RunDirectory
+from .state import Batches, TrainingState
+from .tracking import METRICS, Progress, Tracker, read_metrics
+
+__all__ = ["train"]
+
+
+def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
+    """Train the model that `config` describes in a run directory, test its best weights, and return the summary.
+
+    Arguments:
+        config: What to train.
+        directory: Where the run's files go.
+        resume: Go on from `checkpoints/latest` of that directory.
+
+    Errors:
+        ConfigError, RunError: something named in the config, or a file of the run, can't be used.
+        TrainingError: too many losses in a row were not finite; the last good checkpoint is kept.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved, and a sentence says how to go on.
+    """
+    # Set up: everything from the config, then, for a continued run, everything from its checkpoint.
+    options, run = config.trainer, RunDirectory(directory)
+    fabric = launch(config.device)
+    rng.seed_all(config.seed)
+    data = build_data(config)
+    model = build_model(config, data.shape)
+    module, optimizer = fabric.setup(model, build_optimizer(model.parameters(), config.optimizer))
+    objective = OBJECTIVES[config.objective.name]
+    batches = Batches(len(data.train), options.batch_size, config.seed)
+    train_x = data.train.to(fabric.device)
+    if resume:
+        state = TrainingState.restore(
+            run.load_checkpoint("latest"), model, optimizer, str(run.checkpoint_path("latest"))
+        )
+        run.write_config(config)
+    else:
+        state = TrainingState(shape=list(data.shape))
+        run.create(config)
+        run.save_checkpoint("latest", state.checkpoint(model, optimizer))
+    run.write_summary(_summary(config, model, state, "running"))
+
+    tracker = Tracker(directory, resume_from=state.step if resume else None)
+    progress = Progress(options.max_steps, initial=state.step, enabled=options.progress)
+    with tracker, progress, _stop_requests() as stop_requested:
+        tracker.text("config", f"```yaml\n{yaml.safe_dump(to_dict(config), sort_keys=False)}```")
+        tracker.hparams(_hparams(config), {})
+        clock = _Clock(state.wall_seconds)
+        while not state.finished(options):
+            # One update: a batch, its log-weights, the objective and its gradient.
+            lr = learning_rate(config.optimizer, state.step, options.max_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            x = train_x[batches.indices(state.step).to(train_x.device)]
+            module.train()
+            log_w = module(x, config.objective.importance_samples)
+            loss = -objective(log_w).mean()
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm or math.inf).item()
+            # A loss that is not finite does not say where to go: leave the weights alone, and try the next batch.
+            if finite := math.isfinite(loss.item()) and math.isfinite(norm):
+                optimizer.step()
+            state.count(finite)
+            clock.tick()
+
+            # What is due after this step, each at its own pace.
+            progress.update(state.step, loss.item())
+            last = state.finished(options)
+            if last or state.step % options.log_every == 0:
+                losses = {"train/loss": loss.item(), "train/elbo": log_w.mean().item()}
+                rates = {"train/grad_norm": norm, "train/lr": lr, "train/step_seconds": clock.step_seconds()}
+                tracker.scalars(state.step, {**losses, **rates, "train/skipped_steps": state.skipped})
+            if state.bad_steps >= options.max_bad_steps:
+                run.write_summary(_summary(config, model, state, "failed"))
+                raise TrainingError(
+                    f"the loss was not finite for {state.bad_steps} steps in a row, up to step {state.step}; "
+                    f"the last good checkpoint is kept in {run.checkpoint_path('latest')}; "
+                    f"a smaller optimizer.lr or an optimizer.max_grad_norm may help"
+                )
+            with clock.paused():
+                if state.step % options.valid_every == 0:
+                    valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
+                    tracker.scalars(state.step, {f"valid/{k}": valid[k] for k in ("log_likelihood", "elbo", "ess")})
+                    progress.update(state.step, valid=valid["log_likelihood"])
+                    if state.improves(valid["log_likelihood"]):
+                        run.save_checkpoint("best", state.checkpoint(model))
+                if options.plot_every and state.step % options.plot_every == 0:
+                    for name, figure in draw(model, data, config):
+                        tracker.figure(state.step, f"figures/{name}", figure)
+            state.wall_seconds = clock.total()
+            stopping, last = stop_requested(), state.finished(options)
+            if state.bad_steps == 0 and (stopping or last or state.step % options.checkpoint_every == 0):
+                run.save_checkpoint("latest", state.checkpoint(model, optimizer))
+            if stopping and not last:
+                run.write_summary(_summary(config, model, state, "interrupted"))
+                progress.close()
+                print(f"stopped at step {state.step} of {options.max_steps}; all is saved", file=sys.stderr)
+                print(f"go on with: cifrun train resume={directory}", file=sys.stderr)
+                raise KeyboardInterrupt
+        progress.close()
+    return _finish(run, config, data, model, state)
+
+
+def _finish(run: RunDirectory, config: Config, data: Data, model: Model, state: TrainingState) -> dict[str, Any]:
+    """Test the best weights, draw them, and write down how the run ended."""
+    tag = "best" if run.checkpoint_path("best").is_file() else "latest"
+    run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
+    test = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
+    with Tracker(run.path) as tracker:
+        tracker.scalars(state.step, scalars(test))
+        for name, figure in draw(model, data, config):
+            tracker.figure(state.step, f"figures/{name}", figure)
+            plots.save(figure, run.figures / f"{name}.png")
+        truth = None if data.target is None else data.target.log_prob(data.test.double()).mean().item()
+        curves = plots.curves_figure(read_metrics(run.path / METRICS), truth=truth)
+        plots.save(curves, run.figures / "training.png")
+        tracker.hparams(_hparams(config), {"test/log_likelihood": test["log_likelihood"], "test/elbo": test["elbo"]})
+    status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
+    summary = {**_summary(config, model, state, status), "test": test}
+    run.write_summary(summary)
+    print(report(config, test))
+    print(f"run directory: {run.path}   pictures: {run.figures}")
+    return summary
+
+
+# --- what the loop leans on -------------------------------------------------------------------------------------------
+
+
+class _Clock:
+    """Seconds of training, and seconds a step without the time that evaluation and pictures take."""
+
+    def __init__(self, spent: float) -> None:
+        self._start = time.monotonic() - spent
+        self._since, self._steps = time.monotonic(), 0
+
+    def tick(self) -> None:
+        self._steps += 1
+
+    def step_seconds(self) -> float:
+        """Mean since the last call."""
+        now = time.monotonic()
+        mean = (now - self._since) / max(1, self._steps)
+        self._since, self._steps = now, 0
+        return mean
+
+    def total(self) -> float:
+        return round(time.monotonic() - self._start, 3)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self._since += time.monotonic() - before
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Inside, a first Ctrl-C or SIGTERM only asks for a stop after the present step; a second Ctrl-C stops at once."""
+    requested = False
+
+    def ask(number: int, _: object) -> None:
+        nonlocal requested
+        requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, ask)
+    except ValueError:  # not the main thread: whoever owns the process handles its signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: requested
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _summary(config: Config, model: Model, state: TrainingState, status: str) -> dict[str, Any]:
+    return {
+        "status": status,
+        "dataset": config.dataset.name,
+        "flow": config.flow.family,
+        "cif": config.cif,
+        "seed": config.seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": state.step,
+        "skipped_steps": state.skipped,
+        "best_valid_log_likelihood": state.best_valid,
+        "wall_seconds": state.wall_seconds,
+        "versions": {"cifrun": __version__, "python": platform.python_version(), "torch": torch.__version__},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the source that runs, when it runs from a git checkout."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _hparams(config: Config) -> dict[str, bool | int | float | str]:
+    """The config as dotted keys with plain values, without what belongs to other commands."""
+
+    def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+        for key, value in data.items():
+            if isinstance(value, Mapping):
+                yield from flatten(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value if isinstance(value, (bool, int, float)) else str(value)
+
+    keep = ("dataset", "flow", "cif", "index", "objective", "optimizer", "seed", "trainer")
+    return dict(flatten({key: value for key, value in to_dict(config).items() if key in keep}))

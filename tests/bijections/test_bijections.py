@@ -1,0 +1,264 @@
+"""What every bijection promises: its log-determinant, its inverse, gradients, shapes, and rows that do not mix.
+
+To cover one more bijection, add a small instance of it to `FACTORIES`.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cifrun.bijections.autoregressive import Autoregressive
+from cifrun.bijections.base import Bijection, Compose, Identity, Invert
+from cifrun.bijections.coupling import Coupling
+from cifrun.bijections.elementwise import ElementwiseAffine
+from cifrun.bijections.norm import ActNorm, BatchNorm
+from cifrun.bijections.permutation import Flip, Permutation
+from cifrun.bijections.univariate import Affine, Univariate
+
+FACTORIES: dict[str, Callable[[], Bijection]] = {
+    "identity": lambda: Identity((3,)),
+    "flip": lambda: Flip((4,)),
+    "flip-image": lambda: Flip((2, 3, 3)),
+    "permutation": lambda: Permutation((5,)),
+    "elementwise-affine": lambda: ElementwiseAffine((3,)),
+    "elementwise-affine-image": lambda: ElementwiseAffine((2, 2, 3)),
+    "actnorm": lambda: ActNorm((3,)),
+    "batchnorm": lambda: BatchNorm((3,)),
+    "batchnorm-image": lambda: BatchNorm((2, 2, 2)),
+    "maf-1": lambda: Autoregressive(1, Affine(), [8, 8]),
+    "maf-2": lambda: Autoregressive(2, Affine(), [8, 8]),
+    "maf-5": lambda: Autoregressive(5, Affine(), [8, 7], "silu"),
+    "maf-residual": lambda: Autoregressive(4, Affine(), [9, 9, 9], "elu", residual=True),
+    "coupling-2": lambda: Coupling(2, Affine(), [8]),
+    "coupling-5": lambda: Coupling(5, Affine(), [8, 8], parity=1),
+    "coupling-separate": lambda: Coupling(4, Affine(), [8], shared_nets=False),
+    "coupling-unconditional": lambda: Coupling(3, Affine(), [8], unconditional=True),
+    "compose": lambda: Compose([Autoregressive(3, Affine(), [8]), Flip((3,)), Coupling(3, Affine(), [8])]),
+    "invert": lambda: Invert(Coupling(3, Affine(), [8])),
+}
+
+UNIVARIATE: dict[str, Univariate] = {"affine": Affine()}
+
+
+def example(name: str, dtype: torch.dtype = torch.float64, batch: int = 6) -> tuple[Bijection, Tensor]:
+    """An instance in evaluation mode with parameters away from their initial values, and a batch for it."""
+    torch.manual_seed(1)
+    bijection = FACTORIES[name]()
+    bijection(1.5 * torch.randn(64, *bijection.shape) + 0.5)  # one training batch, for what looks at data
+    with torch.no_grad():
+        for parameter in bijection.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    x = torch.randn(batch, *bijection.shape, dtype=torch.float64)
+    return bijection.to(dtype).eval(), x.to(dtype)
+
+
+def autograd_log_det(bijection: Bijection, x: Tensor) -> Tensor:
+    """log|det ∂z/∂x| from D backward passes, for a map that treats each row on its own."""
+    x = x.detach().requires_grad_()
+    z = bijection(x)[0].flatten(1)
+    rows = [torch.autograd.grad(z[:, i].sum(), x, retain_graph=True)[0].flatten(1) for i in range(z.shape[1])]
+    return torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet
+
+
+def exact(name: str) -> bool:
+    return FACTORIES[name]().exact_log_det
+
+
+names = pytest.mark.parametrize("name", FACTORIES)
+
+
+@pytest.mark.parametrize("name", list(filter(exact, FACTORIES)))
+def test_log_det_is_that_of_autograd(name: str) -> None:
+    bijection, x = example(name)
+    z, log_det = bijection(x)
+    assert z.shape == (len(x), *bijection.latent_shape)
+    assert log_det.shape == (len(x),)
+    torch.testing.assert_close(log_det, autograd_log_det(bijection, x), rtol=0, atol=1e-6)
+
+
+@names
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-5), (torch.float32, 1e-3)])
+def test_round_trip(name: str, dtype: torch.dtype, atol: float) -> None:
+    bijection, x = example(name, dtype)
+    with torch.no_grad():
+        torch.testing.assert_close(bijection.inverse(bijection(x)[0]), x, rtol=0, atol=atol)
+        z = torch.randn(6, *bijection.latent_shape, dtype=dtype)
+        torch.testing.assert_close(bijection(bijection.inverse(z))[0], z, rtol=0, atol=atol)
+
+
+@names
+def test_gradients_reach_every_parameter(name: str) -> None:
+    bijection, x = example(name)
+    z, log_det = bijection.train()(x)
+    torch.autograd.backward([t for t in (z.square().sum(), log_det.sum()) if t.requires_grad])
+    for key, parameter in bijection.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", list(filter(exact, FACTORIES)))
+def test_gradient_of_the_log_det_is_right(name: str) -> None:
+    bijection, x = example(name, batch=2)
+    point = [x.requires_grad_(), *bijection.parameters()]
+    direction = [torch.randn_like(p) for p in point]
+    log_det = bijection(x)[1].sum()
+    slope = 0.0
+    if log_det.requires_grad:
+        grads = torch.autograd.grad(log_det, point, allow_unused=True)
+        slope = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True) if g is not None)
+
+    @torch.no_grad()
+    def moved(eps: float) -> float:
+        for p, d in zip(point, direction, strict=True):
+            p.add_(d, alpha=eps)
+        return float(bijection(x)[1].sum())
+
+    eps = 1e-5
+    change = moved(eps) - moved(-2 * eps)
+    assert slope == pytest.approx(change / (2 * eps), rel=1e-4, abs=1e-5)
+
+
+@names
+def test_a_wrong_shape_names_both_shapes(name: str) -> None:
+    bijection, _ = example(name)
+    wrong = (3, *bijection.shape, 1)
+    for call in (bijection, bijection.inverse):
+        with pytest.raises(ValueError, match=r"\(.*\).*\(.*\)") as error:
+            call(torch.zeros(wrong))
+        assert str(bijection.shape) in str(error.value)
+        assert str(wrong) in str(error.value)
+
+
+@names
+def test_a_row_depends_on_no_other_row(name: str) -> None:
+    bijection, x = example(name)
+    if not bijection.exact_log_det:
+        pytest.skip("its log-determinant draws noise")
+    with torch.no_grad():
+        z, log_det = bijection(x)
+        for i in (0, len(x) - 1):
+            one, term = bijection(x[i : i + 1])
+            torch.testing.assert_close(one, z[i : i + 1], rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(term, log_det[i : i + 1], rtol=1e-6, atol=1e-6)
+        empty, term = bijection(x[:0])
+        assert empty.shape == (0, *bijection.latent_shape)
+        assert term.shape == (0,)
+
+
+@names
+def test_copies_give_the_same(name: str) -> None:
+    bijection, x = example(name)
+    with torch.no_grad():
+        z = bijection(x)[0]  # also fills whatever is kept between calls
+        fresh = FACTORIES[name]().to(x.dtype).eval()
+        fresh.load_state_dict(bijection.state_dict())
+        for twin in (copy.deepcopy(bijection), pickle.loads(pickle.dumps(bijection)), fresh):
+            torch.testing.assert_close(twin(x)[0], z, rtol=0, atol=0)
+
+
+@names
+def test_describe_is_one_line(name: str) -> None:
+    text = FACTORIES[name]().describe()
+    assert text
+    assert "\n" not in text
+
+
+# --- univariate maps --------------------------------------------------------------------------------------------------
+
+scale = st.sampled_from([0.01, 1.0, 30.0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(UNIVARIATE)), scale, scale, st.integers(0, 10**6))
+def test_univariate_maps_increase_and_invert(name: str, width: float, spread: float, seed: int) -> None:
+    f = UNIVARIATE[name]
+    generator = torch.Generator().manual_seed(seed)
+    x = (width * torch.randn(2, 40, generator=generator, dtype=torch.float64)).sort().values
+    h = (spread * torch.randn(2, 1, f.size, generator=generator, dtype=torch.float64)).expand(2, 40, -1)
+    z, log_slope = f.forward(x, h)
+    assert z.isfinite().all()
+    assert log_slope.isfinite().all()
+    assert (z.diff() >= 0).all()
+    back = f.inverse(z, h)
+    tolerance = 1e-9 * (1 + x.abs() + z.abs() * (-log_slope).exp())  # what rounding of z does to x
+    assert ((back - x).abs() <= 1e3 * tolerance).all()
+
+
+@pytest.mark.parametrize("name", UNIVARIATE)
+def test_univariate_maps_start_near_the_identity(name: str) -> None:
+    f = UNIVARIATE[name]
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    z, log_slope = f.forward(x, x.new_zeros(9, f.size))
+    torch.testing.assert_close(z, x, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(log_slope, torch.zeros_like(x), rtol=0, atol=0.02)
+
+
+def test_affine_maps_do_not_overflow() -> None:
+    h = torch.tensor([[1e6, 0.0], [-1e6, 0.0]])
+    z, log_slope = Affine().forward(torch.ones(2), h)
+    assert log_slope.tolist() == [8.0, -8.0]
+    assert z.isfinite().all()
+
+
+# --- permutations and norms -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 10**6))
+def test_permutations_permute(size: int, seed: int) -> None:
+    permutation = Permutation((size,), torch.Generator().manual_seed(seed))
+    again = Permutation((size,), torch.Generator().manual_seed(seed))
+    assert torch.equal(permutation.order, again.order)
+    assert sorted(permutation.order.tolist()) == list(range(size))
+    assert size == 1 or permutation.order.tolist() != list(range(size))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4, 4)])
+def test_actnorm_standardises_its_first_training_batch(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    norm, x = ActNorm(shape), 5 * torch.randn(200, *shape) + 3
+    assert torch.equal(norm.eval()(x)[0], x)  # evaluation sets nothing
+    z = norm.train()(x)[0]
+    assert abs(z.mean()) < 1e-5
+    assert abs(z.std() - 1) < 0.02
+    weights = copy.deepcopy(norm.state_dict())
+    norm(x + 10)
+    assert all(torch.equal(weights[k], v) for k, v in norm.state_dict().items())
+    resumed = ActNorm(shape)
+    resumed.load_state_dict(weights)
+    torch.testing.assert_close(resumed(x)[0], z)
+
+
+def test_actnorm_leaves_the_scale_of_a_constant_coordinate() -> None:
+    x = torch.stack([torch.randn(50), torch.full((50,), 7.0)], 1)
+    z, log_det = ActNorm((2,))(x)
+    assert z.isfinite().all()
+    assert log_det.isfinite().all()
+    assert z[:, 1].abs().max() < 1e-5
+
+
+def test_batchnorm_uses_the_batch_in_training_and_averages_in_evaluation() -> None:
+    torch.manual_seed(0)
+    norm = BatchNorm((2,), momentum=0.2)
+    x = torch.randn(500, 2) * torch.tensor([3.0, 0.5]) + torch.tensor([1.0, -2.0])
+    z, log_det = norm(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.var(0, unbiased=False), torch.ones(2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(log_det[0], -0.5 * (x.var(0, unbiased=False) + norm.eps).log().sum())
+    for _ in range(60):
+        norm(x)
+    torch.testing.assert_close(norm.eval()(x)[0], z, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(norm.inverse(norm(x)[0]), x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_coupling_needs_two_coordinates() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        Coupling(1, Affine(), [8])

@@ -1,0 +1,288 @@
+"""What every registered flow promises, plain and indexed, in every dimension where it is defined.
+
+A flow is covered by being registered: its settings are made small by `SMALL`, and it is built for vectors of 1, 2, 5
+and 6 numbers. Where it refuses, it has to say so with a `ConfigError`, and is left out for that dimension.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import pickle
+
+import pytest
+import torch
+from torch import Tensor
+
+from cifrun.config import IndexConfig
+from cifrun.errors import ConfigError
+from cifrun.flows.base import FlowConfig
+from cifrun.index import Index
+from cifrun.model import Model, Step
+from cifrun.registry import FLOWS
+
+#: Settings that make a flow small enough to build hundreds of; each is used where a flow has a field of that name.
+SMALL = {"depth": 2, "hidden": [16, 16], "width": 6, "layers": 2}
+#: Spread of the parameters around their initial values; enough to leave every special point.
+SPREAD = 0.1
+
+DIMENSIONS = (1, 2, 5, 6)
+
+
+def config(name: str, **overrides: object) -> FlowConfig:
+    """The registered flow with small settings."""
+    cls = FLOWS[name]
+    fields = {f.name for f in dataclasses.fields(cls)}
+    return cls(**{"family": name, **{k: v for k, v in SMALL.items() if k in fields}, **overrides})
+
+
+def build(name: str, indexed: bool, dim: int, **overrides: object) -> Model:
+    """A small model with fresh parameters, in evaluation mode, in double precision."""
+    torch.manual_seed(3)
+    index = IndexConfig(dim=2, st=[8], p=[8], q=[8])
+    steps = []
+    for b in config(name, **overrides).build((dim,)):
+        steps.append(Step(b, Index(b.latent_shape, b.shape, index) if indexed and b.indexable else None))
+    return Model(steps).double().eval()
+
+
+def perturb(model: Model) -> Model:
+    """Bring the parameters away from their initial values."""
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(SPREAD * torch.randn(p.shape, generator=generator).to(p))
+    return model
+
+
+def batch(dim: int, size: int = 5) -> Tensor:
+    return 1.2 * torch.randn(size, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+
+def defined(name: str, dim: int) -> bool:
+    try:
+        config(name).build((dim,))
+    except ConfigError:
+        return False
+    return True
+
+
+CASES = [(name, dim) for name in FLOWS for dim in DIMENSIONS if defined(name, dim)]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[str, int]:
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "indexed"])
+def indexed(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def model(case: tuple[str, int], indexed: bool) -> Model:
+    return perturb(build(case[0], indexed, case[1]))
+
+
+@pytest.fixture
+def x(case: tuple[str, int]) -> Tensor:
+    return batch(case[1])
+
+
+# --- the maps of a model, for given u ---------------------------------------------------------------------------------
+
+
+def draw_u(model: Model, size: int) -> list[Tensor | None]:
+    generator = torch.Generator().manual_seed(6)
+    return [
+        None if step.index is None else torch.randn(size, step.index.dim, generator=generator).double()
+        for step in model.steps
+    ]
+
+
+def inward(model: Model, x: Tensor, us: list[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """x ↦ z_0 and log|det ∂z_0/∂x|, at given u."""
+    log_det = x.new_zeros(len(x))
+    for step, u in zip(model.steps, us, strict=True):
+        x, term = step.bijection(x)
+        log_det = log_det + term
+        if step.index is not None:
+            x, term = step.index(x, u)
+            log_det = log_det + term
+    return x, log_det
+
+
+def outward(model: Model, z: Tensor, us: list[Tensor | None]) -> Tensor:
+    for step, u in zip(reversed(model.steps), reversed(us), strict=True):
+        if step.index is not None:
+            z = step.index.inverse(z, u)
+        z = step.bijection.inverse(z)
+    return z
+
+
+def estimated(model: Model) -> bool:
+    return not all(step.bijection.exact_log_det for step in model.steps)
+
+
+def log_w(model: Model, x: Tensor, m: int = 1) -> Tensor:
+    """log w with the same random numbers every time."""
+    torch.manual_seed(7)
+    return model.log_w(x, m)
+
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_flow_is_defined_somewhere() -> None:
+    assert {name for name, _ in CASES} == set(FLOWS)
+
+
+@pytest.mark.parametrize("name", list(FLOWS))
+def test_a_flow_says_what_it_is(name: str) -> None:
+    assert FLOWS.describe()[name].endswith((".", ")"))
+    for shape in [(1,), (2, 3, 4), (0,)]:
+        try:
+            steps = config(name).build(shape)
+        except ConfigError as error:
+            assert name in str(error)
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert steps[0].shape == shape
+            assert all(step.describe() for step in steps)
+
+
+def test_shapes(model: Model, x: Tensor) -> None:
+    with torch.no_grad():
+        assert model.log_w(x, 3).shape == (3, len(x))
+        assert model.log_prob(x, importance_samples=2).shape == (len(x),)
+        assert model.log_prob(x, importance_samples=2).isfinite().all()
+        samples = model.sample(7, seed=0)
+    assert samples.shape == (7, *model.shape)
+    assert samples.isfinite().all()
+    assert any(step.bijection.indexable for step in model.steps)
+
+
+def test_gradients_reach_every_parameter(model: Model, x: Tensor) -> None:
+    model.train()
+    (-model.log_w(x, 2).mean()).backward()
+    for key, p in model.named_parameters():
+        assert p.grad is not None, key
+        assert p.grad.isfinite().all(), key
+
+
+def test_log_det_is_that_of_autograd(model: Model, x: Tensor) -> None:
+    if estimated(model):
+        pytest.skip("its log-determinant is an estimate")
+    us = draw_u(model, len(x))
+    x.requires_grad_()
+    z, log_det = inward(model, x, us)
+    rows = [torch.autograd.grad(z[:, i].sum(), x, retain_graph=True)[0] for i in range(z.shape[1])]
+    torch.testing.assert_close(log_det, torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet, rtol=0, atol=1e-6)
+
+
+def test_round_trip(model: Model, x: Tensor) -> None:
+    us = draw_u(model, len(x))
+    with torch.no_grad():
+        model.prepare()
+        torch.testing.assert_close(outward(model, inward(model, x, us)[0], us), x, rtol=0, atol=1e-5)
+        z = batch(x.shape[1])
+        torch.testing.assert_close(inward(model, outward(model, z, us), us)[0], z, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, dim in CASES if dim == 2])
+def test_the_density_integrates_to_one(name: str, indexed: bool) -> None:
+    """∫ E[w] dx = 1. For an indexed flow each grid point takes 16 draws of u; what noise they leave is below 1 %."""
+    model = perturb(build(name, indexed, 2)).float()
+    side = torch.linspace(-12, 12, 121)
+    grid = torch.cartesian_prod(side, side)
+    with torch.no_grad():
+        mass = log_w(model, grid, 16 if indexed else 1).exp().mean(0).sum() * (side[1] - side[0]) ** 2
+    assert float(mass) == pytest.approx(1, abs=0.04 if indexed else 0.005)
+
+
+def test_training_mode_gives_the_same_density(model: Model, x: Tensor) -> None:
+    with torch.no_grad():
+        evaluated = log_w(model, x)
+        model.train()
+        if estimated(model):
+            pytest.skip("its log-determinant is an estimate")
+        log_w(model, x)  # a power iteration catches up with the perturbed weights
+        torch.testing.assert_close(log_w(model, x), evaluated, rtol=1e-3, atol=1e-3)
+
+
+def test_single_precision_agrees_with_double(model: Model, x: Tensor) -> None:
+    if estimated(model):
+        pytest.skip("its log-determinant is an estimate")
+    us = draw_u(model, len(x))
+    with torch.no_grad():
+        model.prepare()
+        z, log_det = inward(model, x, us)
+        single = copy.deepcopy(model).float()
+        single.prepare()
+        z32, log_det32 = inward(single, x.float(), [u if u is None else u.float() for u in us])
+    assert z32.dtype == log_det32.dtype == torch.float32
+    torch.testing.assert_close(z32.double(), z, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(log_det32.double(), log_det, rtol=1e-3, atol=1e-3)
+
+
+def test_copies_give_the_same(case: tuple[str, int], indexed: bool, model: Model, x: Tensor) -> None:
+    with torch.no_grad():
+        expected = log_w(model, x)  # also fills whatever is kept between calls
+        fresh = perturb(build(case[0], indexed, case[1]))  # another draw of what is random
+        torch.manual_seed(99)
+        fresh.load_state_dict(model.state_dict())
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), fresh):
+            torch.testing.assert_close(log_w(twin, x), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_checkpoint_holds_the_weights_and_little_else(model: Model, x: Tensor) -> None:
+    with torch.no_grad():
+        log_w(model, x)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    state = model.state_dict().values()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    assert buffer.tell() < 1.5 * weights + 1000 * len(state) + 4000
+
+
+@pytest.mark.parametrize("norm", ["actnorm", "batchnorm"])
+@pytest.mark.parametrize("name", [name for name, dim in CASES if dim == 2])
+def test_normalised_flows_train_and_invert(name: str, norm: str) -> None:
+    model = build(name, True, 2, norm=norm)
+    plain = build(name, True, 2)
+    assert len(model.steps) == len(plain.steps) + sum(step.bijection.indexable for step in plain.steps)
+    data = 20 * batch(2, 64) + 100
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    model.train()
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = -model.log_w(data).mean()
+        loss.backward()
+        assert loss.isfinite()
+        optimizer.step()
+    model.eval()
+    us = draw_u(model, len(data))
+    with torch.no_grad():
+        model.prepare()
+        torch.testing.assert_close(outward(model, inward(model, data, us)[0], us), data, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_same(model: Model, x: Tensor) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    if estimated(model):
+        pytest.skip("its log-determinant is an estimate")
+    us = draw_u(model, len(x))
+    there = copy.deepcopy(model).cuda()
+    with torch.no_grad():
+        model.prepare()
+        there.prepare()
+        z, log_det = inward(model, x, us)
+        z_gpu, log_det_gpu = inward(there, x.cuda(), [u if u is None else u.cuda() for u in us])
+        back = outward(there, z_gpu, [u if u is None else u.cuda() for u in us])
+    torch.testing.assert_close(z_gpu.cpu(), z, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(log_det_gpu.cpu(), log_det, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(back.cpu(), x, rtol=1e-5, atol=1e-5)

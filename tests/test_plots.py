@@ -1,0 +1,200 @@
+"""Pictures show the right thing in the right place, for any data, and leave no trace outside of their file."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cifrun import plots
+from cifrun.data.base import Target
+from cifrun.errors import RunError
+
+
+class Boxes(Target):
+    """Uniform on two unit-by-two boxes."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        x = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+        side = torch.randint(2, (n,), generator=generator) * 2 - 1
+        return torch.stack([side * (1 + x[:, 0]), 2 * x[:, 1] - 1], 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        inside = (x[:, 0].abs() > 1) & (x[:, 0].abs() < 2) & (x[:, 1].abs() < 1)
+        return torch.where(inside, -math.log(4), -math.inf).double()
+
+    @property
+    def window(self) -> plots.Window:
+        return (-2.0, 2.0), (-1.0, 1.0)
+
+
+@pytest.fixture
+def points() -> Tensor:
+    return Boxes(num_train=500).load().train
+
+
+def standard_normal(x: Tensor) -> Tensor:
+    return -x.square().sum(1) / 2 - math.log(2 * math.pi)
+
+
+# --- windows and grids ------------------------------------------------------------------------------------------------
+
+
+def test_window_of_a_target_is_square_and_larger(points: Tensor) -> None:
+    (a, b), (c, d) = plots.window_of(points, Boxes())
+    assert b - a == pytest.approx(d - c)
+    assert a < -2 and b > 2 and c < -1 and d > 1
+    assert (a + b, c + d) == pytest.approx((0, 0))
+
+
+def test_window_of_data_ignores_outliers_and_keeps_scales() -> None:
+    x = torch.randn(5000, 2) * torch.tensor([1.0, 1000.0])
+    x[0] = math.nan
+    x[1] = 1e9
+    (a, b), (c, d) = plots.window_of(x)
+    assert 4 < b - a < 20
+    assert 4000 < d - c < 20_000
+
+
+def test_grid_integrates_to_one() -> None:
+    window = ((-6.0, 5.0), (-5.0, 7.0))
+    x = plots.grid(window, 100)
+    assert x.shape == (10_000, 2) and x.dtype == torch.get_default_dtype()
+    assert standard_normal(x).exp().mean().item() * 11 * 12 == pytest.approx(1, abs=1e-4)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_density_is_drawn_where_it_is(points: Tensor) -> None:
+    """Pixels near (1.5, 0.5) are bright and those near (0.5, 1.5) dark: the axes are not swapped."""
+    window = ((-3.0, 3.0), (-3.0, 3.0))
+    figure = plots.density_figure(Boxes(), Boxes().log_prob(plots.grid(window, 60).double()), points, window)
+    target, model = (axis.get_images()[0] for axis in figure.axes[:2])
+    for image in (target, model):
+        assert image.get_extent() == [-3, 3, -3, 3]
+        pixels = np.asarray(image.get_array())
+        assert image.origin == "lower"
+        assert pixels[35, 45] == pytest.approx(0.25)  # row: x₂ = 0.5, column: x₁ = 1.5
+        assert pixels[45, 35] == 0
+    assert target.get_clim() == model.get_clim()
+
+
+@pytest.mark.parametrize(("target", "expected"), [(Boxes(), 0.25 * plots.HEADROOM), (None, 1 / (2 * math.pi))])
+def test_a_spike_does_not_set_the_scale(points: Tensor, target: Target | None, expected: float) -> None:
+    window = ((-3.0, 3.0), (-3.0, 3.0))
+    log_prob = standard_normal(plots.grid(window, 60))
+    log_prob[7] = math.log(0.4)  # a cell with less than half a percent of the mass
+    figure = plots.density_figure(target, log_prob, points, window)
+    low, high = figure.axes[-2].get_images()[0].get_clim()
+    assert low == 0 and high == pytest.approx(expected, rel=0.01)
+
+
+def test_a_target_thinner_than_a_pixel_is_seen(points: Tensor) -> None:
+    class Thin(Boxes):
+        def log_prob(self, x: Tensor) -> Tensor:
+            inside = ((x[:, 0] - 1).abs() < 0.005) & (x[:, 1].abs() < 1)
+            return torch.where(inside, math.log(50), -math.inf).double()
+
+    window = ((-2.0, 2.0), (-2.0, 2.0))
+    figure = plots.density_figure(Thin(), standard_normal(plots.grid(window, 100)), points, window)
+    pixels = np.asarray(figure.axes[0].get_images()[0].get_array())
+    assert pixels.mean() * 16 == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("case", ["target", "data", "neither"])
+def test_density_figure_in_every_form(points: Tensor, case: str, log: bool, tmp_path: Path) -> None:
+    window = plots.window_of(points)
+    log_prob = standard_normal(plots.grid(window, 20))
+    log_prob[:5], log_prob[5:10] = -math.inf, math.nan
+    samples = points.clone()
+    samples[:50], samples[50:60] = 1e6, math.nan
+    target, data = (Boxes() if case == "target" else None), (points if case == "data" else None)
+    figure = plots.density_figure(target, log_prob, samples, window, "a title", data=data, log=log)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == [*([case] if case != "neither" else []), "model", "samples (12.0 % outside)"]
+    (bar,) = figure.axes[-2].child_axes
+    assert bar.get_ylabel() == (plots.LOG_DENSITY if log else plots.DENSITY)
+    plots.save(figure, tmp_path / "density.png")
+    assert (tmp_path / "density.png").stat().st_size > 1000
+
+
+def test_density_that_is_nowhere_finite(points: Tensor, tmp_path: Path) -> None:
+    window = plots.window_of(points)
+    for value in (-math.inf, math.nan):
+        plots.save(plots.density_figure(None, torch.full((400,), value), points, window), tmp_path / "x.png")
+
+
+def test_samples_over_data(points: Tensor) -> None:
+    figure = plots.samples_figure(points, points[:100], plots.window_of(points))
+    (axis,) = figure.axes
+    assert [len(dots.get_offsets()) for dots in axis.collections] == [100, 100]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["data", "model"]
+
+
+@pytest.mark.parametrize(("dim", "axes"), [(1, 1), (2, 4), (3, 9), (12, 25)])
+def test_marginals_of_any_dimension(dim: int, axes: int, tmp_path: Path) -> None:
+    data, samples = torch.randn(200, dim), torch.randn(100, dim)
+    samples[0] = math.nan
+    figure = plots.marginals_figure(data, samples, "a title")
+    assert len(figure.axes) == axes
+    plots.save(figure, tmp_path / "marginals.png")
+
+
+def test_marginals_of_events_and_of_constants(tmp_path: Path) -> None:
+    plots.save(plots.marginals_figure(torch.zeros(50, 1, 2, 2), torch.rand(50, 1, 2, 2)), tmp_path / "x.png")
+
+
+def test_one_dimension_has_a_density_curve() -> None:
+    x = torch.linspace(-3, 3, 50)
+    figure = plots.marginals_figure(torch.randn(100, 1), torch.randn(100, 1), density=(x, standard_normal(x[:, None])))
+    assert len(figure.axes[0].lines) == 1
+
+
+def test_curves_skip_gaps_and_ignore_the_start() -> None:
+    rows = [{"step": k, "train/elbo": -1.5 - (1e6 if k == 0 else 0)} for k in range(0, 500, 10)]
+    rows += [{"step": 500, "train/elbo": None}, {"step": 100, "valid/log_likelihood": -1.4}, {"step": 7}]
+    figure = plots.curves_figure(rows, truth=-1.386)
+    training, validation, truth = figure.axes[0].lines
+    assert len(training.get_xdata()) == 50 and len(validation.get_xdata()) == 1 and truth.get_label() == "truth"
+    low, high = figure.axes[0].get_ylim()
+    assert -2 < low < -1.5 and -1.386 < high < -1
+
+
+def test_curves_of_nothing(tmp_path: Path) -> None:
+    plots.save(plots.curves_figure([], truth=-1.0), tmp_path / "training.png")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [1, 2, 4])
+def test_sample_png(dim: int, tmp_path: Path) -> None:
+    plots.sample_png(torch.randn(100, dim), tmp_path / "x.png")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_place_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"x\.png can't be written"):
+        plots.sample_png(torch.randn(10, 2), tmp_path / "missing" / "x.png")
+
+
+def test_drawing_needs_no_pyplot_and_importing_no_matplotlib(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path; from cifrun import plots, tracking\n"
+        "assert 'matplotlib' not in sys.modules and 'tensorboard' not in sys.modules\n"
+        f"x = torch.randn(50, 2); figure = plots.samples_figure(x, x, plots.window_of(x))\n"
+        f"with tracking.Tracker(Path({str(tmp_path)!r})) as t: t.figure(0, 'figures/samples', figure)\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[1])
