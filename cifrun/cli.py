@@ -177,9 +177,10 @@ def catalogue() -> str:
     """The text of `cifrun list`: a line for each dataset and each flow."""
     from .registry import DATASETS, FLOWS
 
-    blocks = [
-        f"{registry.noun}s ({registry.noun}=NAME)\n{_table(registry.describe(), 20)}" for registry in (DATASETS, FLOWS)
-    ]
+    blocks = []
+    for registry in (DATASETS, FLOWS):
+        lines = [f"  {name:20}{summary}" for name, summary in registry.describe().items()]
+        blocks.append("\n".join([f"{registry.noun}s ({registry.noun}=NAME)", *lines]))
     return "\n\n".join(blocks)
 
 

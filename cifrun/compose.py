@@ -87,7 +87,8 @@ def _new_dir(path: str) -> str:
 
 def _new_job(sweep: str, overrides: str) -> str:
     """`${cifrun.new_job:SWEEP,OVERRIDES}`: a directory inside the sweep's own, named by what is special to this job."""
-    slug = re.sub(r"[^\w=.-]+", "-", overrides).strip("-") or "job"
+    slug = re.sub(r"=(True|False)\b", lambda match: match[0].lower(), overrides)  # as typed, not as Python prints it
+    slug = re.sub(r"[^\w=.-]+", "-", re.sub(r"[][{}()'\"]", "", slug)).strip("-") or "job"
     room = max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)
     if len(slug) > room:
         slug = f"{slug[: room - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
@@ -144,7 +145,9 @@ class _Parser:
 def _quote_paths(override: str, multirun: bool) -> str:
     """`run=a=b (1)` → `run='a=b (1)'`; the commas of a multirun still separate."""
     key, equals, value = override.partition("=")
-    if key not in PATHS or not value or value == "null" or value[0] in "'\"[" or re.match(r"\w+\(.*\)$", value):
+    if key not in PATHS or not value or value == "null" or value[0] in "'\"":
+        return override
+    if multirun and re.match(r"\w+\(.*\)$|\[", value):  # glob(…), choice(…): the grammar of sweeps
         return override
     parts = value.split(",") if multirun else [value]
     return key + equals + ",".join(QuotedString(text=part, quote=Quote.single).with_quotes() for part in parts)
@@ -217,7 +220,7 @@ def compose(verb: str, words: Sequence[str]) -> int:
             raise
         except Exception as error:
             sentence = None if job.broke else explain(error)
-            if sentence is None or full_error == "1":
+            if sentence is None:
                 raise
             raise ConfigError(sentence) from error
     if job.failures and not job.multirun:

@@ -257,7 +257,8 @@ def _sentence(error: ValidationError, cls: type, prefix: str) -> str:
         allowed = [f.name for f in dataclasses.fields(holder)]
         name = str(first["loc"][-1])
         key = ".".join(filter(None, [prefix, *map(str, first["loc"])]))
-        return f"there is no key '{key}': allowed here are {', '.join(allowed)}{did_you_mean(name, allowed)}"
+        near = did_you_mean(name, allowed).replace("mean '", f"mean '{key.removesuffix(name)}")
+        return f"there is no key '{key}': allowed here are {', '.join(allowed)}{near}"
     if kind in ("missing", "missing_argument"):
         return f"'{key}' is missing from the configuration"
     same = [d["msg"] for d in details if d["loc"][: len(keys)] == first["loc"][: len(keys)]]  # branches of a union

@@ -28,10 +28,10 @@ def explain(error: BaseException, inside: bool = False) -> str | None:
     `inside` a job, an `OSError` is the user's when it is about space or permissions; before it, always.
     """
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, CifrunError):
-            return str(cause)
+    while isinstance(cause, HydraException | OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, CifrunError):
+        return str(cause)
     if isinstance(error, MissingConfigException):
         return _no_choice(error)
     if isinstance(error, OverrideParseException):

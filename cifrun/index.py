@@ -40,7 +40,7 @@ class DiagonalGaussian(NamedTuple):
         return (-0.5 * noise * noise - self.log_std - LOG_SQRT_2PI).flatten(1).sum(1)
 
     def sample(self, count: int = 1) -> Tensor:
-        """`count` reparametrised draws a row, (count · batch, dim); the draws of one pass over the rows are adjacent."""
+        """`count` reparametrised draws a row, (count · batch, dim): all rows once, then all rows again, …"""
         noise = torch.randn((count, *self.mean.shape), dtype=self.mean.dtype, device=self.mean.device)
         return (self.mean + torch.exp(self.log_std) * noise).flatten(0, 1)
 

@@ -2,8 +2,8 @@
 
     log w(x, u) = log p_0(z_0) + Σ_l [ log p_l(u_l | z_{l−1}) + log|det ∂F_l⁻¹(z_l; u_l)/∂z_l| − log q_l(u_l | z_l) ]
 
-One class serves plain flows (no step has an index: log w is log p(x)), CIFs and Gaussian VAEs (f = identity). `log_w` is
-the one path by which training, evaluation and diagnostics get numbers.
+One class serves plain flows (no step has an index: log w is log p(x)), CIFs and Gaussian VAEs (f = identity). `log_w`
+is the one path by which training, evaluation and diagnostics get numbers.
 
 Reference: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
 normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833).
@@ -116,7 +116,7 @@ class Model(nn.Module):
         return (log_w + _standard_normal(below)).unflatten(0, (m, -1))
 
     def log_w_chunks(self, x: Tensor, importance_samples: int, chunk_size: int) -> Iterator[Tensor]:
-        """`log_w` in pieces (k, batch) with k · batch at most about `chunk_size`; what x alone gives is computed once."""
+        """`log_w` in pieces (k, batch), k · batch at most about `chunk_size`; what x alone gives is computed once."""
         self.prepare()
         start = self._start(x)
         k = max(1, chunk_size // max(1, len(x)))
@@ -194,8 +194,9 @@ class Model(nn.Module):
             kind.prepare_all(modules)
 
     def inverse_residual(self) -> float | None:
-        """The largest residual that iterative inverses left in the last `sample`; None if all inverses are closed-form."""
-        residuals = [r for b in self.modules() if (r := getattr(b, "inverse_residual", None)) is not None]
+        """The largest residual that iterative inverses left in the last `sample`; None if all are closed-form."""
+        bijections = (module for module in self.modules() if isinstance(module, Bijection))
+        residuals = [r for b in bijections if (r := getattr(b, "inverse_residual", None)) is not None]
         return max(residuals, default=None)
 
 

@@ -1,23 +1,23 @@
 """Block neural autoregressive maps: one network whose own weights make it triangular and increasing.
 
-    z = W_n φ(… φ(W_1 x + b_1) …) + b_n
+    z = g y + (1 − g) x,        y = W_n tanh(… tanh(W_1 x + b_1) …) + b_n,        g = σ(γ)
 
 Each coordinate owns a block of `width` hidden units. In every W the block (i, j) is 0 for i < j, free for i > j and
-positive for i = j, so that z_i depends on x_≤i and increases in x_i. Its slope is a product of positive matrices,
+positive for i = j, so that y_i depends on x_≤i and increases in x_i. Its slope is a product of positive matrices,
 
-    ∂z_i/∂x_i = W_n^(ii) · diag φ' · W_{n−1}^(ii) ⋯ W_1^(ii),
+    ∂y_i/∂x_i = W_n^(ii) · diag tanh' · W_{n−1}^(ii) ⋯ W_1^(ii),
 
-whose logarithm is carried forward beside h, one log-matmul-exp a layer.
+whose logarithm is carried forward beside h, one log-matmul-exp a layer. The learned gate g makes the map onto: y alone
+is bounded, and would leave nothing to invert outside a box and a density that does not integrate to one.
 
-φ(h) = εh + (1 − ε) softplus(h) is onto; a bounded φ such as tanh would leave a map onto a box, with nothing to invert
-outside it and a density that does not integrate to one.
-
-Source: De Cao, Titov, Aziz, "Block neural autoregressive flow", UAI 2019.
+Source: De Cao, Titov, Aziz, "Block neural autoregressive flow", UAI 2019; the gate is theirs too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -30,9 +30,6 @@ from .solvers import monotone_root
 
 __all__ = ["BlockAutoregressive", "BlockLinear"]
 
-#: ε: the least slope of φ.
-LEAK = 0.01
-
 
 class BlockLinear(Folded):
     """h = W y + b with W block-triangular, positive on the diagonal blocks, each row of it of learned length.
@@ -40,9 +37,14 @@ class BlockLinear(Folded):
     Arguments:
         features: D, the number of blocks.
         in_width, out_width: Units a block has before and after.
+        gain: Slope of an output along the diagonal at first, on average, if the slopes of the inputs are 1.
+        bias: Largest |b| at first.
     """
 
-    def __init__(self, features: int, in_width: int, out_width: int) -> None:
+    diagonal: Tensor
+    below: Tensor
+
+    def __init__(self, features: int, in_width: int, out_width: int, gain: float, bias: float) -> None:
         super().__init__()
         self.features = features
         rows, columns = features * out_width, features * in_width
@@ -50,8 +52,9 @@ class BlockLinear(Folded):
         column = torch.arange(columns) // in_width
         bound = (6 / (in_width + out_width)) ** 0.5
         self.raw = nn.Parameter(torch.empty(rows, columns).uniform_(-bound, bound))
-        self.log_length = nn.Parameter(torch.zeros(rows))
-        self.bias = nn.Parameter(torch.empty(rows).uniform_(-bound, bound))
+        length = gain * in_width**-0.5 * torch.empty(rows).uniform_(0.5, 1.5)
+        self.log_length = nn.Parameter(length.log())
+        self.bias = nn.Parameter(torch.empty(rows).uniform_(-bias, bias))
         self.register_buffer("diagonal", row == column, persistent=False)
         self.register_buffer("below", row > column, persistent=False)
 
@@ -92,8 +95,11 @@ class BlockAutoregressive(Bijection):
         super().__init__((features,))
         widths = [1, *[width] * layers, 1]
         self.layers: Sequence[BlockLinear] = nn.ModuleList(  # type: ignore[assignment]
-            BlockLinear(features, a, b) for a, b in pairwise(widths)
+            # Units of the first layer bend at different places among the data; the slope of tanh is made up for.
+            BlockLinear(features, a, b, gain=1.5 if n else 1.0, bias=0.0 if n == layers else 1.0 if n else 2.0)
+            for n, (a, b) in enumerate(pairwise(widths))
         )
+        self.gate = nn.Parameter(torch.tensor(2.0))  # γ
         #: Largest residual that the last inverse left.
         self.inverse_residual = 0.0
 
@@ -102,10 +108,11 @@ class BlockAutoregressive(Bijection):
         features = self.shape[0]
         h, log_slope = self.layers[0](x, x.new_zeros(features, len(x), 1))
         for layer in self.layers[1:]:
-            slope = LEAK + (1 - LEAK) * torch.sigmoid(h)
-            h = LEAK * h + (1 - LEAK) * F.softplus(h)
-            h, log_slope = layer(h, log_slope + slope.log().unflatten(1, (features, -1)).transpose(0, 1))
-        return h, log_slope[..., 0].T
+            log_tanh_slope = 2 * (math.log(2) - h - F.softplus(-2 * h))  # log(1 − tanh²) where tanh² rounds to 1 too
+            h, log_slope = layer(h.tanh(), log_slope + log_tanh_slope.unflatten(1, (features, -1)).transpose(0, 1))
+        z = torch.lerp(x, h, self.gate.sigmoid())
+        log_slope = torch.logaddexp(log_slope[..., 0].T + F.logsigmoid(self.gate), F.logsigmoid(-self.gate))
+        return z, log_slope
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z, log_slope = self._slopes(x)
@@ -115,16 +122,15 @@ class BlockAutoregressive(Bijection):
         x = torch.zeros_like(z)
         self.inverse_residual = 0.0
         for i in range(z.shape[1]):
-
-            def coordinate(value: Tensor, i: int = i) -> tuple[Tensor, Tensor]:
-                trial = torch.cat([x[:, :i], value[:, None], x[:, i + 1 :]], 1)
-                f, log_slope = self._slopes(trial)
-                return f[:, i], log_slope[:, i].exp()
-
-            root = monotone_root(coordinate, z[:, i], name="a block autoregressive map")
+            root = monotone_root(partial(self._coordinate, x, i), z[:, i], name="a block autoregressive map")
             x = torch.cat([x[:, :i], root.x[:, None], x[:, i + 1 :]], 1)
             self.inverse_residual = max(self.inverse_residual, root.residual)
         return x
+
+    def _coordinate(self, x: Tensor, i: int, value: Tensor) -> tuple[Tensor, Tensor]:
+        """z_i and ∂z_i/∂x_i with `value` in the place of x_i."""
+        z, log_slope = self._slopes(torch.cat([x[:, :i], value[:, None], x[:, i + 1 :]], 1))
+        return z[:, i], log_slope[:, i].exp()
 
     def describe(self) -> str:
         width = self.layers[0].raw.shape[0] // self.shape[0]

@@ -65,8 +65,8 @@ class CNF(Bijection):
     """The flow of dz/dt = f(t, z) over unit time.
 
     Arguments:
-        velocity: f, for events of shape (features,).
-        features: D.
+        features: D; events are of shape (D,).
+        hidden: Sizes of the hidden layers of f.
         tolerance: Error a step may make in training, absolute and relative.
         eval_tolerance: The same in evaluation, and for the inverse.
         exact: Whether the trace is exact; by default up to 8 dimensions.
@@ -77,14 +77,14 @@ class CNF(Bijection):
 
     def __init__(
         self,
-        velocity: Velocity,
         features: int,
+        hidden: Sequence[int],
         tolerance: float = 1e-5,
         eval_tolerance: float = 1e-6,
         exact: bool | None = None,
     ) -> None:
         super().__init__((features,))
-        self.velocity = velocity
+        self.velocity = Velocity(features, hidden)
         self.tolerance = tolerance
         self.eval_tolerance = eval_tolerance
         self.exact_log_det = features <= EXACT_UP_TO if exact is None else exact
@@ -189,5 +189,5 @@ def _combine(state: State, stages: list[State], row: Sequence[float], step: floa
     result = list(state)
     for weight, stage in zip(row, stages, strict=True):
         if weight:
-            result = [y + (weight * step) * k for y, k in zip(result, stage, strict=True)]
+            result = [y.add(k, alpha=weight * step) for y, k in zip(result, stage, strict=True)]
     return tuple(result)

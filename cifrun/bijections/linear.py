@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import Bijection
 
-__all__ = ["PLULinear"]
+__all__ = ["LULinear"]
 
 
-class PLULinear(Bijection):
-    """z = L U P x + b with P a random permutation, L unit lower and U upper triangular; log|det| = Σ_i log U_ii.
+class LULinear(Bijection):
+    """z = L U x + b, with L unit lower and U upper triangular; log|det ∂z/∂x| = Σ_i log U_ii.
 
-    The diagonal of U is exp(d), so no matrix is singular and none needs an O(D³) determinant. Starts at L = U = I.
+    With a `Permutation` before it this is the PLU form of a matrix. The diagonal of U is exp(d), so the matrix is never
+    singular, and no determinant has to be computed. Starts at L = U = I.
 
     Arguments:
-        features: D; events are of shape (D,).
-        permute: Whether P is a random permutation, drawn once and saved with the weights; else P = I.
-        generator: Draws P; torch's global generator if not given.
+        shape: (D,).
 
     Source: Kingma, Dhariwal, "Glow", NeurIPS 2018, section 3.2; Durkan et al., "Neural spline flows", NeurIPS 2019.
     """
 
     indexable = False
-    order: Tensor
 
-    def __init__(self, features: int, permute: bool = False, generator: torch.Generator | None = None) -> None:
-        super().__init__((features,))
-        order = torch.randperm(features, generator=generator) if permute else torch.arange(features)
-        self.register_buffer("order", order)
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(shape)
+        (features,) = self.shape
         self.lower = nn.Parameter(torch.zeros(features, features))
         self.upper = nn.Parameter(torch.zeros(features, features))
         self.log_diagonal = nn.Parameter(torch.zeros(features))
@@ -42,11 +41,9 @@ class PLULinear(Bijection):
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
-        z = F.linear(x.index_select(1, self.order), lower @ upper, self.bias)
-        return z, self.log_diagonal.sum().expand(len(x))
+        return F.linear(x, lower @ upper, self.bias), self.log_diagonal.sum().expand(len(x))
 
     def _inverse(self, z: Tensor) -> Tensor:
         lower, upper = self._factors()
         y = torch.linalg.solve_triangular(lower, (z - self.bias).T, upper=False, unitriangular=True)
-        x = torch.linalg.solve_triangular(upper, y, upper=True).T
-        return x.index_select(1, self.order.argsort())
+        return torch.linalg.solve_triangular(upper, y, upper=True).T

@@ -2,6 +2,8 @@
 
     z = t + εx + ∫_0^x Σ_k p_k(v)² dv,        p_k(v) = 1/√K + Σ_{j=0}^{L} a_kj v^j
 
+Outside [−B, B] z goes on as a straight line: polynomials of polynomials overflow where no data is.
+
 The integrand is a polynomial of degree 2L, so L + 1 Gauss–Legendre nodes give the integral exactly, as a sum of
 positive terms that cancel nothing.
 
@@ -29,11 +31,13 @@ class SumOfSquares(Univariate):
     Arguments:
         polynomials: K.
         degree: L.
+        bound: B.
     """
 
-    def __init__(self, polynomials: int = 2, degree: int = 4) -> None:
+    def __init__(self, polynomials: int = 2, degree: int = 4, bound: float = 5.0) -> None:
         self.polynomials = polynomials
         self.degree = degree
+        self.bound = bound
         self.size = 1 + polynomials * (degree + 1)
         nodes, weights = np.polynomial.legendre.leggauss(degree + 1)
         nodes, weights = (nodes + 1) / 2, weights / 2
@@ -52,7 +56,8 @@ class SumOfSquares(Univariate):
         a = h[..., 1:].unflatten(-1, (self.polynomials, self.degree + 1))
         one = torch.zeros(self.degree + 1, dtype=x.dtype, device=x.device)
         one[0] = self.polynomials**-0.5
-        powers = torch.cat([torch.ones_like(x)[..., None], x[..., None].expand(*x.shape, self.degree)], -1).cumprod(-1)
+        v = x.clamp(-self.bound, self.bound)
+        powers = torch.cat([torch.ones_like(v)[..., None], v[..., None].expand(*v.shape, self.degree)], -1).cumprod(-1)
         squares = (((a + one) * powers[..., None, :]) @ self._points.to(x)).square().sum(-2)
-        value = h[..., 0] + LEAST_SLOPE * x + x * squares[..., :-1].sum(-1)
-        return value, squares[..., -1] + LEAST_SLOPE
+        slope = squares[..., -1] + LEAST_SLOPE
+        return h[..., 0] + v * (squares[..., :-1].sum(-1) + LEAST_SLOPE) + slope * (x - v), slope

@@ -9,11 +9,13 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
+from ..bijections.linear import LULinear
 from ..bijections.norm import ActNorm, BatchNorm
+from ..bijections.permutation import Flip, Permutation
 from ..config import STRICT, setting
 from ..errors import ConfigError
 
-__all__ = ["Activation", "FlowConfig", "Norm", "with_norm"]
+__all__ = ["Activation", "FlowConfig", "Norm", "flipped", "mixed", "with_norm"]
 
 #: Activations of a network that a config may name.
 Activation = Literal["tanh", "relu", "silu", "elu"]
@@ -55,10 +57,8 @@ class FlowConfig(ABC):
         if len(shape) != 1:
             raise ConfigError(f"flow '{name}' models vectors, but an event of this dataset has shape {tuple(shape)}")
         if shape[0] < minimum:
-            raise ConfigError(
-                f"flow '{name}' needs at least {minimum} dimensions, because each of its steps transforms one half of "
-                f"the coordinates given the other, but this dataset has {shape[0]}"
-            )
+            why = ": a coupling transforms one half of the coordinates given the other" if minimum > 1 else ""
+            raise ConfigError(f"flow '{name}' needs at least {minimum} dimensions, but was given {shape[0]}{why}")
         return (shape[0],)
 
 
@@ -70,3 +70,28 @@ def with_norm(steps: Sequence[Bijection], norm: Norm) -> list[Bijection]:
         if norm in _NORMS and step.indexable:
             result.append(_NORMS[norm](step.latent_shape))
     return result
+
+
+def flipped(steps: Sequence[Bijection]) -> list[Bijection]:
+    """`steps` with the order of coordinates reversed before each one that is indexable, but the first."""
+    result: list[Bijection] = []
+    for step in steps:
+        if result and step.indexable:
+            result.append(Flip(step.shape))
+        result.append(step)
+    return result
+
+
+def mixed(steps: Sequence[Bijection], linear: bool) -> list[Bijection]:
+    """`steps` with coordinates permuted at random before each one that is indexable, and after the last.
+
+    A learned matrix follows each permutation if `linear`.
+    """
+    shape = steps[-1].latent_shape
+    mix = [Permutation, LULinear] if linear else [Permutation]
+    result: list[Bijection] = []
+    for step in steps:
+        if step.indexable:
+            result += [kind(shape) for kind in mix]
+        result.append(step)
+    return result + [kind(shape) for kind in mix]

@@ -16,11 +16,10 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.autoregressive import Autoregressive
 from ..bijections.base import Bijection
-from ..bijections.permutation import Flip
 from ..bijections.univariate import Affine
 from ..config import STRICT, Sizes, setting
 from ..registry import FLOWS
-from .base import Activation, FlowConfig, with_norm
+from .base import Activation, FlowConfig, flipped, with_norm
 
 __all__ = ["MAF"]
 
@@ -36,9 +35,5 @@ class MAF(FlowConfig):
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         (features,) = self.flat(shape)
-        steps: list[Bijection] = []
-        for i in range(self.depth):
-            if i > 0:
-                steps.append(Flip(shape))
-            steps.append(Autoregressive(features, Affine(), self.hidden, self.activation))
-        return with_norm(steps, self.norm)
+        steps = [Autoregressive(features, Affine(), self.hidden, self.activation) for _ in range(self.depth)]
+        return flipped(with_norm(steps, self.norm))

@@ -18,7 +18,7 @@ from ..bijections.residual import ResidualBlock
 from ..config import STRICT, Sizes, setting
 from ..nets.lipschitz import LipschitzMLP
 from ..registry import FLOWS
-from .base import FlowConfig
+from .base import FlowConfig, with_norm
 
 __all__ = ["ResFlow"]
 
@@ -37,7 +37,7 @@ class ResFlow(FlowConfig):
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         (features,) = self.flat(shape)
-        return [
+        blocks = [
             ResidualBlock(
                 shape,
                 LipschitzMLP(features, self.hidden, self.lipschitz, self.train_iterations, self.eval_iterations),
@@ -45,3 +45,4 @@ class ResFlow(FlowConfig):
             )
             for _ in range(self.depth)
         ]
+        return with_norm(blocks, self.norm)

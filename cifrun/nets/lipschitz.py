@@ -34,7 +34,7 @@ class LipSwish(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.raw_beta = nn.Parameter(torch.tensor(0.5))
+        self.raw_beta = nn.Parameter(torch.tensor(4.0))
 
     @property
     def beta(self) -> Tensor:
@@ -115,7 +115,9 @@ class LipschitzLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
         self.register_buffer("left", F.normalize(torch.randn(out_features), dim=0))
         self.register_buffer("right", F.normalize(torch.randn(in_features), dim=0))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        # All singular values at the bound: a signal that is only let shrink should not shrink at the start already.
+        nn.init.orthogonal_(self.weight)
+        nn.init.uniform_(self.bias, -1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
         self._converged: tuple[object, Tensor, Tensor] | None = None
         self.reset_vectors()
 
@@ -129,8 +131,10 @@ class LipschitzLinear(nn.Module):
     def scale(self) -> Tensor:
         """min(1, c/σ(W)), a scalar that is differentiable in W."""
         left, right = self.left, self.right
-        if not self.training and self._converged is not None and self._converged[0] == self._weight_key():
-            _, left, right = self._converged
+        if not self.training:
+            self.prepare_all([self])  # nothing to do where a model has prepared all its layers together
+            if self._converged is not None:
+                _, left, right = self._converged
         # Cloned, because the next step moves the vectors in place while this step's graph may still be alive.
         norm = torch.dot(left.clone(), self.weight @ right.clone())
         return self.bound / norm.clamp_min(self.bound)
@@ -227,8 +231,11 @@ class LipschitzMLP(nn.Module):
             LipschitzLinear(a, b, bound, train_iterations, eval_iterations) for a, b in pairwise(sizes)
         )
         self.activations: Sequence[LipSwish] = nn.ModuleList(LipSwish() for _ in hidden)  # type: ignore[assignment]
-        with torch.no_grad():  # a small g: the flow starts near the identity
+        with torch.no_grad():
+            # The bends of the first layer are spread over standardised data, and g is small: near the identity.
+            self.linears[0].bias.uniform_(-2, 2)
             self.linears[-1].weight.mul_(1e-2)
+            self.linears[-1].bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """g(x)."""

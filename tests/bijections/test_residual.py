@@ -1,0 +1,155 @@
+"""Residual blocks: both log-determinants against autograd, gradients in expectation, and inverses that converge."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cifrun.bijections import residual
+from cifrun.bijections.residual import ResidualBlock, log_det_unbiased
+from cifrun.errors import ConvergenceError
+from cifrun.nets.lipschitz import LipschitzLinear, LipschitzMLP
+
+
+def block(dim, log_det="auto", kappa=0.9, hidden=(16, 16), scale=3.0, seed=0):
+    """A block whose weights are large enough for the Lipschitz bound to bite."""
+    torch.manual_seed(seed)
+    net = LipschitzMLP(dim, list(hidden), kappa).double()
+    with torch.no_grad():
+        for linear in net.linears:
+            linear.weight.normal_().mul_(scale)
+            linear.reset_vectors()
+    return ResidualBlock((dim,), net, log_det)
+
+
+def autograd_log_det(bijection, x):
+    rows = [torch.autograd.functional.jacobian(lambda v: bijection(v[None])[0][0], row) for row in x]
+    return torch.linalg.slogdet(torch.stack(rows))[1]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5, 8])
+def test_exact_log_det_is_autograds(dim):
+    f = block(dim)
+    assert f.exact_log_det
+    x = torch.randn(9, dim, dtype=torch.float64)
+    torch.testing.assert_close(f(x)[1], autograd_log_det(f, x), rtol=0, atol=1e-9)
+
+
+def test_auto_takes_the_estimator_above_eight_dimensions():
+    assert not block(9).exact_log_det
+    assert block(9, "exact").exact_log_det
+    assert not block(2, "unbiased").exact_log_det
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_estimator_is_unbiased(training):
+    """Mean of 2000 estimates within 4 standard errors at each of 3 points: false alarm below 2e-4."""
+    f = block(4, "unbiased").train(training)
+    x = torch.randn(3, 4, dtype=torch.float64)
+    truth = block(4, "exact")(x)[1]
+    torch.manual_seed(1)
+    n = 2000
+    with torch.no_grad():  # the roulette's N is shared by a batch: many calls, not one long batch
+        draws = torch.stack([f(x)[1] for _ in range(n)])
+    error = draws.std(0) / math.sqrt(n)
+    assert ((draws.mean(0) - truth).abs() <= 4 * error + 1e-9).all()
+
+
+def test_gradient_of_the_estimator_is_unbiased():
+    """Each parameter's mean gradient within 4.5 standard errors of the exact one: false alarm below 1e-2 in all."""
+    exact, f = block(3, "exact", hidden=(6,)), block(3, "unbiased", hidden=(6,)).train()
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+
+    def gradient(g):
+        value = g(x)[1].sum()
+        return torch.cat(
+            [v.flatten() for v in torch.autograd.grad(value, [x, *g.parameters()], allow_unused=True) if v is not None]
+        )
+
+    truth = gradient(exact)
+    torch.manual_seed(2)
+    n = 3000
+    draws = torch.stack([gradient(f) for _ in range(n)])
+    error = draws.std(0) / math.sqrt(n)
+    assert truth.shape == draws.mean(0).shape
+    assert ((draws.mean(0) - truth).abs() <= 4.5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize(("training", "exact_terms"), [(True, 2), (False, 20)])
+def test_terms_that_are_always_taken(training, exact_terms, monkeypatch):
+    """At evaluation at least 20 terms are exact; beyond, the roulette goes on with probability 1/2."""
+    f = block(2, "unbiased").train(training)
+    calls = []
+    real = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or real(*a, **k))
+    counts = []
+    torch.manual_seed(0)
+    for _ in range(200):
+        calls.clear()
+        with torch.no_grad():
+            f(torch.randn(2, 2, dtype=torch.float64))
+        counts.append(len(calls))
+    assert min(counts) == exact_terms
+    # The excess is geometric with mean 1 and variance 2: 5 standard errors of 200 draws are 0.5.
+    assert abs(sum(counts) / len(counts) - exact_terms - 1) < 0.5
+
+
+def test_no_gradient_where_none_is_wanted():
+    f = block(10).eval().requires_grad_(False)
+    z, log_det = f(torch.randn(3, 10, dtype=torch.float64))
+    assert not z.requires_grad and not log_det.requires_grad
+    with torch.inference_mode():
+        assert f(torch.randn(3, 10, dtype=torch.float64))[1].isfinite().all()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8, 12])
+@pytest.mark.parametrize("kappa", [0.5, 0.98])
+def test_inverse_converges_and_says_how_far(dim, kappa):
+    f = block(dim, kappa=kappa).eval()
+    LipschitzLinear.prepare_all(f.net.linears)
+    z = 5 * torch.randn(300, dim, dtype=torch.float64)
+    x = f.inverse(z)
+    assert (f(x)[0] - z).abs().max() < 1e-10
+    assert 0 <= f.inverse_residual < 1e-13
+    torch.testing.assert_close(f.inverse(f(x)[0]), x, rtol=0, atol=1e-9)
+
+
+def test_inverse_in_single_precision():
+    f = block(2).float().eval()
+    z = 5 * torch.randn(2000, 2)
+    assert (f(f.inverse(z))[0] - z).abs().max() < 2e-5
+
+
+@pytest.mark.parametrize("dim", [2, 12])
+def test_an_inverse_that_does_not_exist_is_an_error(dim, monkeypatch):
+    """g(x) = −2x is no contraction, and x + g(x)³-like maps have no inverse near a fold: no sample comes back."""
+
+    class Fold(nn.Module):
+        def forward(self, x):
+            return x**2 - x  # x + g(x) = x², which never is negative
+
+        def with_jacobian(self, x):
+            return self(x), torch.diag_embed(2 * x - 1)
+
+    monkeypatch.setattr(residual, "MAX_ITERATIONS", 50)
+    f = ResidualBlock((dim,), Fold())
+    with pytest.raises(ConvergenceError, match=r"did not converge for \d+ of 4 points.*residual"):
+        f.inverse(torch.full((4, dim), -1.0, dtype=torch.float64))
+
+
+def test_memory_of_the_gradient_does_not_grow_with_the_terms():
+    """What the graph keeps for backward is the same for 2 and for 60 terms."""
+
+    def saved(terms):
+        sizes = []
+        net = block(10).net
+        x = torch.randn(8, 10, dtype=torch.float64, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            torch.manual_seed(0)
+            log_det_unbiased(net, x, terms)
+        return sum(sizes)
+
+    assert saved(60) == saved(2)

@@ -1,0 +1,67 @@
+"""What several test modules need: small models of every flow, and a way to train them for a moment."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from cifrun.bijections.base import Bijection
+from cifrun.build import build_model
+from cifrun.config import Config
+from cifrun.model import Model
+
+#: Settings under which any flow is small; a flow takes those that it has.
+SMALL: dict[str, Any] = {"depth": 2, "hidden": [16, 16]}
+
+
+def small_config(flow: str, cif: bool, dataset: str = "two_uniforms", **overrides: Any) -> Config:
+    """A config of a small model: `overrides` are whole groups or top-level values."""
+    from cifrun.registry import FLOWS
+
+    names = {f.name for f in fields(FLOWS[flow])}
+    settings = {"family": flow, **{k: v for k, v in SMALL.items() if k in names}, **overrides.pop("flow", {})}
+    base = {
+        "dataset": {"name": dataset, "num_train": 2000, "num_valid": 200, "num_test": 500},
+        "flow": settings,
+        "cif": cif,
+    }
+    return Config.parse({**base, **overrides})
+
+
+def randomise(model: torch.nn.Module, scale: float = 0.3, seed: int = 0) -> None:
+    """Move every parameter away from where initialisation put it."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(noise, alpha=scale)
+
+
+def small_model(flow: str, cif: bool, dim: int = 2, double: bool = True, **overrides: Any) -> Model:
+    """A small model away from its initialisation, in eval mode."""
+    model = build_model(small_config(flow, cif, **overrides), (dim,))
+    model = model.double() if double else model
+    randomise(model)
+    return model.eval()
+
+
+@torch.enable_grad()
+def train_a_little(model: Model, x: torch.Tensor, steps: int, lr: float = 5e-3, m: int = 1) -> Model:
+    """A few hundred Adam steps on the ELBO."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    generator = torch.Generator().manual_seed(0)
+    model.train()
+    for _ in range(steps):
+        batch = x[torch.randint(len(x), (256,), generator=generator)]
+        optimizer.zero_grad()
+        (-model.log_w(batch, m).mean()).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def autograd_log_det(bijection: Bijection, x: torch.Tensor) -> torch.Tensor:
+    """log|det ∂z/∂x| from autograd's Jacobians, one datum at a time."""
+    rows = [torch.autograd.functional.jacobian(lambda v: bijection(v[None])[0][0], row) for row in x]
+    return torch.linalg.slogdet(torch.stack(rows).flatten(2).reshape(len(x), x[0].numel(), -1))[1]

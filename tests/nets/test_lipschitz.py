@@ -1,0 +1,127 @@
+"""Lipschitz networks against autograd and against singular value decompositions."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cifrun.nets import lipschitz
+from cifrun.nets.lipschitz import LipSwish, LipschitzLinear, LipschitzMLP, power_iteration
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def jacobian(function, x):
+    return torch.stack([torch.autograd.functional.jacobian(lambda v: function(v[None])[0], row) for row in x])
+
+
+@given(st.floats(-3, 6))
+@settings(max_examples=25, deadline=None)
+def test_lipswish_is_one_lipschitz(raw_beta):
+    phi = LipSwish().double()
+    phi.raw_beta.data.fill_(raw_beta)
+    h = torch.linspace(-60, 60, 20_001, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(phi(h).sum(), h)
+    assert slope.abs().max() <= 1.0
+
+
+def test_tangents_of_lipswish_and_their_gradients():
+    phi = LipSwish().double()
+    stacked = torch.randn(4, 5, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    value, derivative = torch.func.jvp(phi, (stacked[0] + bias,), (stacked[2],))
+    out = phi.with_tangents(stacked, bias)
+    torch.testing.assert_close(out[0], value)
+    torch.testing.assert_close(out[2], derivative)
+
+    def function(stacked, bias, raw):
+        phi.raw_beta = torch.nn.Parameter(raw.detach())
+        return lipschitz._LipSwishTangents.apply(stacked, bias, torch.nn.functional.softplus(raw))
+
+    raw = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(function, (stacked, bias, raw))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_jacobian_is_autograds(dim):
+    net = LipschitzMLP(dim, [16, 16], 0.9).double()
+    x = torch.randn(7, dim, dtype=torch.float64)
+    g, j = net.with_jacobian(x)
+    torch.testing.assert_close(g, net(x))
+    torch.testing.assert_close(j, jacobian(net, x))
+
+
+def test_power_iteration_finds_the_spectral_norm():
+    weights = torch.randn(6, 20, 12, dtype=torch.float64)
+    u, v = power_iteration(weights, torch.randn(6, 12, dtype=torch.float64), 2000)
+    norms = torch.einsum("ki,kij,kj->k", u, weights, v)
+    torch.testing.assert_close(norms, torch.linalg.matrix_norm(weights, 2), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kappa", [0.5, 0.9, 0.98])
+def test_bound_holds_in_evaluation_however_large_the_weights(kappa):
+    net = LipschitzMLP(2, [32, 32, 32], kappa).double().eval()
+    with torch.no_grad():
+        for linear in net.linears:
+            linear.weight.mul_(50)
+    LipschitzLinear.prepare_all(net.linears)
+    for linear in net.linears:
+        assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * (1 + 1e-4)
+    x = 3 * torch.randn(500, 2, dtype=torch.float64)
+    assert torch.linalg.matrix_norm(net.with_jacobian(x)[1], 2).max() <= kappa * (1 + 1e-4)
+
+
+def test_small_weights_are_left_alone():
+    linear = LipschitzLinear(4, 4, 0.9)
+    with torch.no_grad():
+        linear.weight.copy_(0.1 * torch.eye(4))
+    linear.reset_vectors()
+    assert torch.equal(linear.normalised_weight(), linear.weight)
+
+
+def test_evaluation_iterates_once_for_each_state_of_the_weights(monkeypatch):
+    calls = []
+    real = power_iteration
+    monkeypatch.setattr(lipschitz, "power_iteration", lambda *a, **k: calls.append(len(a[0])) or real(*a, **k))
+    net = LipschitzMLP(2, [8, 8, 8], 0.9).eval()
+    calls.clear()
+    LipschitzLinear.prepare_all(net.linears)
+    assert sorted(calls) == [1, 1, 2]  # one batched product for the layers of each shape
+    LipschitzLinear.prepare_all(net.linears)
+    assert len(calls) == 3  # nothing has changed: nothing to do
+    with torch.no_grad():
+        net.linears[1].weight.mul_(1.1)
+    LipschitzLinear.prepare_all(net.linears)
+    assert calls[3:] == [1]
+
+
+def test_evaluation_leaves_the_training_state_alone():
+    net = LipschitzMLP(2, [8, 8], 0.9).train()
+    with torch.no_grad():
+        for linear in net.linears:
+            linear.weight.normal_()
+    before = copy.deepcopy(net.state_dict())
+    net.eval()
+    LipschitzLinear.prepare_all(net.linears)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_copies_do_not_share_what_was_derived():
+    net = LipschitzMLP(2, [8, 8], 0.9).eval()
+    LipschitzLinear.prepare_all(net.linears)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        with torch.no_grad():
+            for linear in other.linears:
+                linear.weight.normal_().mul_(3)
+        LipschitzLinear.prepare_all(other.linears)
+        for linear in other.linears:
+            assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001

@@ -1,0 +1,126 @@
+"""`conf/` and the dataclasses say the same: keys, defaults, names; and every choice and preset composes and parses."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import cifrun.compose  # noqa: F401  (registers the resolvers that conf/ uses)
+from cifrun.cli import conf_dir, groups
+from cifrun.config import (
+    Config,
+    DeviceConfig,
+    EvalConfig,
+    IndexConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TrainerConfig,
+    to_dict,
+)
+from cifrun.registry import DATASETS, FLOWS
+
+CONF = conf_dir()
+TYPED = {
+    "index": IndexConfig,
+    "objective": ObjectiveConfig,
+    "optimizer": OptimizerConfig,
+    "trainer": TrainerConfig,
+    "eval": EvalConfig,
+    "device": DeviceConfig,
+}
+CHOICES = [(group, name) for group, names in groups().items() for name in names]
+FILES = {group: [CONF / group / f"{name}.yaml" for name in names] for group, names in groups().items()}
+
+
+def read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def parsed(*overrides: str) -> Config:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        data: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    return Config.parse(data)
+
+
+def root_choices() -> dict[str, str | None]:
+    defaults = read(CONF / "config.yaml")["defaults"]
+    return {key: value for entry in defaults if entry != "_self_" for key, value in entry.items()}
+
+
+def test_the_table_of_contents_has_every_group_and_no_other() -> None:
+    assert set(root_choices()) == set(groups())
+
+
+def test_the_table_of_contents_comments_every_entry() -> None:
+    lines = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nhydra:")[0].splitlines()
+    bare = [line for line in lines if ":" in line and "#" not in line and line != "defaults:"]
+    assert bare == []
+
+
+def test_presets_come_last() -> None:
+    assert read(CONF / "config.yaml")["defaults"][-3:] == ["_self_", {"experiment": None}, {"debug": None}]
+
+
+def test_top_level_values_are_the_defaults() -> None:
+    values = {k: v for k, v in read(CONF / "config.yaml").items() if k not in ("defaults", "hydra")}
+    assert values == {
+        f.name: f.default.default for f in fields(Config) if f.name in values and f.default is not MISSING
+    }
+    assert set(values) | set(TYPED) | {"dataset", "flow"} == {f.name for f in fields(Config)}
+
+
+@pytest.mark.parametrize("group", TYPED)
+def test_default_choice_equals_the_dataclass(group: str) -> None:
+    choice = root_choices()[group]
+    data = read(CONF / group / f"{choice}.yaml")
+    assert data == to_dict(TYPED[group]())
+    assert list(data) == [f.name for f in fields(TYPED[group])]
+
+
+@pytest.mark.parametrize("path", FILES["flow"] + FILES["dataset"], ids=lambda path: path.stem)
+def test_flow_and_dataset_files_equal_the_registered_defaults(path: Path) -> None:
+    registry, key = (FLOWS, "family") if path.parent.name == "flow" else (DATASETS, "name")
+    data = read(path)
+    cls = registry[data[key]]
+    assert set(data) == {f.name for f in fields(cls)}
+    defaults = to_dict(cls())
+    own = {k for k, v in data.items() if k == key or (isinstance(v, str) and "${" in v)}
+    assert {k: v for k, v in data.items() if k not in own} == {k: v for k, v in defaults.items() if k not in own}
+
+
+def test_every_registered_name_has_a_file() -> None:
+    assert {read(path)["name"] for path in FILES["dataset"]} >= set(DATASETS)
+    assert {read(path)["family"] for path in FILES["flow"]} >= set(FLOWS)
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_choice_composes_and_parses(group: str, name: str) -> None:
+    config = parsed(f"{group}={name}")
+    assert Config.parse(to_dict(config)) == config
+
+
+@pytest.mark.parametrize("name", groups()["experiment"])
+@pytest.mark.parametrize("cif", ["true", "false"])
+def test_every_experiment_takes_both_sides_and_every_debug_preset(name: str, cif: str) -> None:
+    for preset in groups()["debug"]:
+        config = parsed(f"experiment={name}", f"cif={cif}", f"debug={preset}")
+        assert config.cif is (cif == "true")
+        assert config.trainer.max_steps <= 10
+
+
+def test_maf_preset_compares_few_indexed_steps_with_many_plain_ones() -> None:
+    assert parsed("experiment=two_d_maf").flow.depth == 5
+    assert parsed("experiment=two_d_maf", "cif=false").flow.depth == 20
+    assert parsed("experiment=two_d_maf", "cif=false", "flow.depth=3").flow.depth == 3
+
+
+def test_command_line_beats_presets() -> None:
+    config = parsed("experiment=two_d_maf", "debug=tiny", "flow=realnvp", "trainer.max_steps=7")
+    assert config.flow.family == "realnvp"
+    assert config.trainer.max_steps == 7
