@@ -47,7 +47,7 @@ class Velocity(nn.Module):
         self.time = nn.ParameterList(torch.randn(3, size) * 0.1 for size in sizes[1:])  # a, c, d of each layer
 
     def forward(self, t: float, z: Tensor, tangents: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """f(t, z) (batch, D), and J v for each tangent v in (n, batch, D)."""
+        """f(t, z) (batch, D), and J v for each tangent v in (n, batch or 1, D)."""
         h = z
         for i, (linear, time) in enumerate(zip(self.linear, self.time, strict=True)):
             gate = torch.sigmoid(time[0] * t + time[1])
@@ -79,7 +79,7 @@ class CNF(Bijection):
         self,
         features: int,
         hidden: Sequence[int],
-        tolerance: float = 1e-5,
+        tolerance: float = 1e-4,
         eval_tolerance: float = 1e-6,
         exact: bool | None = None,
     ) -> None:
@@ -93,8 +93,7 @@ class CNF(Bijection):
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.exact_log_det:
-            identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-            v = identity[:, None].expand(-1, len(x), -1)
+            v = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None]
         else:
             v = torch.empty_like(x).bernoulli_()[None] * 2 - 1
 

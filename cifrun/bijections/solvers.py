@@ -35,7 +35,8 @@ def monotone_root(
 
     The bracket first grows, twice as far each time, until it holds the root. Then each iteration takes Newton's step if
     it stays in the bracket, and every third halves the bracket whatever Newton says. An element is done when Newton's
-    step, which estimates its error, or its bracket is below tolerance · (1 + |x|).
+    step, which estimates its error, or its bracket is below tolerance · (1 + |x|), or when f(x) is the target but for
+    rounding.
 
     Arguments:
         f: Takes x, gives f(x) and ∂f/∂x, all of one shape.
@@ -68,7 +69,7 @@ def monotone_root(
         low, high = torch.where(error <= 0, x, low), torch.where(error >= 0, x, high)
         step = error / slope
         scale = tolerance * (1 + x.abs())
-        done = (step.abs() <= scale) | (high - low <= scale)
+        done = (step.abs() <= scale) | (high - low <= scale) | (error.abs() <= 2 * eps * (1 + target.abs()))
         if bool(done.all()):
             return Root(x, float((error.abs() / (1 + target.abs())).max()) if target.numel() else 0.0)
         newton = x - step

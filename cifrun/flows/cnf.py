@@ -30,7 +30,7 @@ class FFJORD(FlowConfig):
 
     depth: int = setting(1, "number of differential equations L, one after the other", ge=1)
     hidden: Sizes = setting([64, 64, 64], "hidden sizes of each f")
-    tolerance: float = setting(1e-5, "error a solver step may make in training, absolute and relative", gt=0, lt=1)
+    tolerance: float = setting(1e-4, "error a solver step may make in training, absolute and relative", gt=0, lt=1)
     eval_tolerance: float = setting(1e-6, "the same in evaluation and sampling", gt=0, lt=1)
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:

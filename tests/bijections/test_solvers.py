@@ -45,7 +45,7 @@ def test_a_first_bracket_may_be_given() -> None:
 
 
 def test_a_value_that_is_not_taken_is_an_error() -> None:
-    with pytest.raises(ConvergenceError, match="atan has no value here.*5"):
+    with pytest.raises(ConvergenceError, match=r"atan has no value here.* 5"):
         monotone_root(lambda x: (x.atan(), 1 / (1 + x * x)), torch.tensor([0.0, 5.0]), name="atan")
 
 

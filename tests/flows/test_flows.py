@@ -241,7 +241,8 @@ def test_training_mode_gives_the_same_density(model: Model, x: Tensor) -> None:
         model.train()
         if estimated(model):
             pytest.skip("its log-determinant is an estimate")
-        log_w(model, x)  # a power iteration catches up with the perturbed weights
+        for _ in range(10):  # power iterations, where there are any, catch up with the perturbed weights
+            log_w(model, x)
         torch.testing.assert_close(log_w(model, x), evaluated, rtol=1e-3, atol=1e-3)
 
 
