@@ -4,11 +4,17 @@
     u_l ~ q_l(u_l | z_l),         F_l⁻¹(x; u) = e^{s_l(u)} ⊙ (f_l⁻¹(x) + t_l(u))                      inference
 
 An `Index` knows nothing of which flow f_l belongs to: it takes f_l⁻¹(x) and u, and gives F_l⁻¹(x; u). p_l and q_l are
-diagonal Gaussians. Every network starts at zero, so that at first s = t = 0 and q = p = N(0, I): each importance weight
-then equals the density of the plain flow, and training starts exactly at the baseline.
+diagonal Gaussians, and q_l is given by how it differs from p_l:
 
-Reference: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
-normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833).
+    p_l(u | z) = N(μ(z), σ(z)²),     q_l(u | x) = N(μ(y) + σ(y) Δμ(x), (σ(y) e^{Δ(x)})²)   with y = f_l⁻¹(x)
+
+The networks of (s, t) and (Δμ, Δ) start at zero. So at first F_l⁻¹(x; u) = f_l⁻¹(x), q = p, and each importance weight
+equals the density of the plain flow: training starts exactly at the baseline. Yet u already depends on x, through μ and
+σ; without that, (s, t) would get no gradient that tells one u from another, and training would start at a saddle point.
+
+References: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
+normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833); for q relative to p: Vahdat, Kautz, "NVAE: a deep
+hierarchical variational autoencoder", NeurIPS 2020 (https://arxiv.org/abs/2007.03898).
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from torch import Tensor, nn
 from .config import IndexConfig
 from .nets.mlp import MLP
 
-__all__ = ["ConditionalGaussian", "Constant", "DiagonalGaussian", "Index"]
+__all__ = ["Constant", "DiagonalGaussian", "Index"]
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -73,28 +79,13 @@ class Constant(nn.Module):
         return self.value.expand(len(x), self.size)
 
 
-def network(spec: list[int] | str, in_features: int, out_features: int, activation: str) -> nn.Module:
-    """The network that a config names by hidden sizes, or as a constant: (batch, in) → (batch, out), zero at first."""
+def network(
+    spec: list[int] | str, in_features: int, out_features: int, activation: str, zero_init: bool = True
+) -> nn.Module:
+    """The network that a config names by hidden sizes, or as a constant: (batch, in) → (batch, out)."""
     if isinstance(spec, str):
         return Constant(out_features, learned=spec == "learned_constant")
-    return MLP(in_features, spec, out_features, activation, zero_init=True)
-
-
-class ConditionalGaussian(nn.Module):
-    """u | z ~ N(μ(z), diag(σ(z))²) with (μ, log σ) the two halves of a network's output.
-
-    Arguments:
-        net: (batch, D) → (batch, 2 · dim).
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, z: Tensor) -> DiagonalGaussian:
-        """The Gaussian of each row of z (batch, D)."""
-        mean, log_std = self.net(z.flatten(1)).chunk(2, dim=-1)
-        return DiagonalGaussian(mean, log_std)
+    return MLP(in_features, spec, out_features, activation, zero_init)
 
 
 class Index(nn.Module):
@@ -112,8 +103,21 @@ class Index(nn.Module):
         self.dim = config.dim
         features, data_features = math.prod(shape), math.prod(data_shape)
         self.st = network(config.st, config.dim, 2 * features, config.activation)
-        self.p = ConditionalGaussian(network(config.p, features, 2 * config.dim, config.activation))
-        self.q = ConditionalGaussian(network(config.q, data_features, 2 * config.dim, config.activation))
+        self.p_net = network(config.p, features, 2 * config.dim, config.activation, zero_init=False)
+        self.q_net = network(config.q, data_features, 2 * config.dim, config.activation)
+        self.relative = not isinstance(config.q, str)
+
+    def p(self, z: Tensor) -> DiagonalGaussian:
+        """p(u | z), a Gaussian a row of z (batch, *shape)."""
+        return DiagonalGaussian(*self.p_net(z.flatten(1)).chunk(2, dim=-1))
+
+    def q(self, x: Tensor, below: Tensor) -> DiagonalGaussian:
+        """q(u | x), a Gaussian a row, from x (batch, *data_shape) and below = f⁻¹(x) (batch, *shape)."""
+        mean, log_std = self.q_net(x.flatten(1)).chunk(2, dim=-1)
+        if not self.relative:
+            return DiagonalGaussian(mean, log_std)
+        prior = self.p(below)
+        return DiagonalGaussian(prior.mean + torch.exp(prior.log_std) * mean, prior.log_std + log_std)
 
     def forward(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """e^{s(u)} ⊙ (z + t(u)), and its log-determinant Σ_i s(u)_i in nats, (batch,)."""

@@ -91,7 +91,7 @@ class Model(nn.Module):
             below, log_det = step.bijection(z)
             log_w = log_w + log_det
             if step.index is not None:
-                return _Start(depth, below, log_w, step.index.q(z))
+                return _Start(depth, below, log_w, step.index.q(z, below))
             z = below
         return _Start(len(self.steps), z, log_w + _standard_normal(z), None)
 
@@ -108,7 +108,7 @@ class Model(nn.Module):
                 below, log_det = step.bijection(above)
                 log_w = log_w + log_det
                 if step.index is not None:
-                    q = step.index.q(above)
+                    q = step.index.q(above, below)
                     u = q.sample()
             if step.index is not None:
                 below, log_det = step.index(below, u)

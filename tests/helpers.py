@@ -11,17 +11,18 @@ from cifrun.bijections.base import Bijection
 from cifrun.build import build_model
 from cifrun.config import Config
 from cifrun.model import Model
+from cifrun.registry import FLOWS
 
 #: Settings under which any flow is small; a flow takes those that it has.
 SMALL: dict[str, Any] = {"depth": 2, "hidden": [16, 16]}
 
 
-def small_config(flow: str, cif: bool, dataset: str = "two_uniforms", **overrides: Any) -> Config:
-    """A config of a small model: `overrides` are whole groups or top-level values."""
-    from cifrun.registry import FLOWS
-
-    names = {f.name for f in fields(FLOWS[flow])}
-    settings = {"family": flow, **{k: v for k, v in SMALL.items() if k in names}, **overrides.pop("flow", {})}
+def small_config(
+    family: str, cif: bool, dataset: str = "two_uniforms", flow: dict[str, Any] | None = None, **overrides: Any
+) -> Config:
+    """A config of a small model: `flow` adds settings of the flow, `overrides` are whole groups or top-level values."""
+    names = {f.name for f in fields(FLOWS[family])}
+    settings = {"family": family, **{k: v for k, v in SMALL.items() if k in names}, **(flow or {})}
     base = {
         "dataset": {"name": dataset, "num_train": 2000, "num_valid": 200, "num_test": 500},
         "flow": settings,

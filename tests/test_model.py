@@ -57,7 +57,7 @@ def test_constant_st_and_equal_pq_give_the_shifted_flow_without_variance(flow):
     cif = small_model(flow, True, index=index)
     step = cif.steps[0]
     with torch.no_grad():
-        step.index.q.net.value.copy_(step.index.p.net.value)
+        step.index.q_net.value.copy_(step.index.p_net.value)
     x = torch.randn(20, 2, dtype=torch.float64)
     s, t = step.index.st.value.chunk(2)
     below, log_det = step.bijection(x)
@@ -87,8 +87,8 @@ def test_linear_gaussian_vae_has_its_closed_form():
         index.st[0].weight.zero_()
         index.st[0].weight[2:, 0] = w
         index.st[0].bias.copy_(torch.cat([s, torch.zeros(2)]))
-        index.q.net[0].weight.copy_(torch.stack([-gain, torch.zeros(2, dtype=torch.float64)]))
-        index.q.net[0].bias.copy_(torch.stack([torch.zeros((), dtype=torch.float64), 0.5 * variance.log()]))
+        index.q_net[0].weight.copy_(torch.stack([-gain, torch.zeros(2, dtype=torch.float64)]))
+        index.q_net[0].bias.copy_(torch.stack([torch.zeros((), dtype=torch.float64), 0.5 * variance.log()]))
     x = torch.randn(30, 2, dtype=torch.float64)
     truth = torch.distributions.MultivariateNormal(torch.zeros(2, dtype=torch.float64), covariance).log_prob(x)
     torch.testing.assert_close(model.log_w(x, 6), truth.expand(6, -1))
@@ -250,7 +250,7 @@ def test_every_choice_of_index_networks_works(st, p, q):
     model = small_model("realnvp", True, index={"st": st, "p": p, "q": q, "dim": 3})
     log_w = model.log_w(torch.randn(4, 2, dtype=torch.float64), 3)
     assert log_w.shape == (3, 4) and log_w.isfinite().all()
-    constant = st != [8] and p == q == "standard_normal"
+    constant = st != [8] and p == q == "standard_normal"  # then no weight depends on u
     assert (log_w.std(0).max() < 1e-12) == constant
     log_w.sum().backward()
 

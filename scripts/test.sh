@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Lint, types and tests, as CI runs them. Arguments go to pytest: bash scripts/test.sh -k resume; -m slow for slow ones.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+setup "[test]"
+export PATH="$PWD/.venv/bin:$PATH"
+ruff check .
+ruff format --check .
+mypy
+# One thread a process: two test processes on two cores, and no more threads than cores.
+OMP_NUM_THREADS=1 pytest -n "${TEST_PROCESSES:-2}" -m "not slow and not gpu" "$@"
