@@ -156,7 +156,7 @@ def _finish(run: RunDirectory, config: Config, data: Data, model: Model, state: 
     summary = {**_summary(config, model, state, status), "test": test}
     run.write_summary(summary)
     print(report(config, test))
-    print(f"run directory: {run.path}   pictures: {run.figures}")
+    print(f"run directory: {run.path}\npictures:      {run.figures}")
     return summary
 
 

@@ -27,7 +27,8 @@ EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
 
 
 def config(flow="realnvp", cif=True, eval=EVAL, objective=None, optimizer=None, **trainer):
-    options = {"batch_size": 300, "valid_every": 7, "log_every": 5, "checkpoint_every": 9, "plot_every": 0, "progress": False}
+    pace = {"valid_every": 7, "log_every": 5, "checkpoint_every": 9, "plot_every": 0}
+    options = {"batch_size": 300, "progress": False, **pace}
     extra = {k: v for k, v in (("objective", objective), ("optimizer", optimizer)) if v}
     return small_config(flow, cif, eval=eval, trainer={**options, **trainer}, **extra)
 
@@ -94,12 +95,9 @@ def test_validation_does_not_change_training(tmp_path):
 
 
 def test_patience_stops_early(tmp_path):
-    # A learning rate that ruins the model: validation gets worse at once.
-    summary = train(config(max_steps=500, valid_every=1, patience=3, optimizer={"name": "sgd", "lr": 1e-9}), tmp_path)
-    assert summary["status"] in ("completed", "stopped_early")
-    summary = train(
-        config("maf", True, max_steps=500, valid_every=1, patience=3, optimizer={"name": "adam", "lr": 0.5}), tmp_path / "b"
-    )
+    # A learning rate that ruins the model: validation soon gets no better.
+    ruin = {"name": "adam", "lr": 0.5}
+    summary = train(config("maf", True, max_steps=500, valid_every=1, patience=3, optimizer=ruin), tmp_path)
     assert summary["status"] == "stopped_early" and summary["steps"] < 500
 
 

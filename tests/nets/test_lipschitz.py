@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifrun.nets import lipschitz
-from cifrun.nets.lipschitz import LipSwish, LipschitzLinear, LipschitzMLP, power_iteration
+from cifrun.nets.lipschitz import LipschitzLinear, LipschitzMLP, LipSwish, power_iteration
 
 
 @pytest.fixture(autouse=True)
