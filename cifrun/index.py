@@ -3,14 +3,17 @@
     u_l ~ p_l(u_l | z_{l−1}),     F_l(z; u) = f_l(e^{−s_l(u)} ⊙ z − t_l(u))                          generative
     u_l ~ q_l(u_l | z_l),         F_l⁻¹(x; u) = e^{s_l(u)} ⊙ (f_l⁻¹(x) + t_l(u))                      inference
 
-An `Index` knows nothing of which flow f_l belongs to: it takes f_l⁻¹(x) and u, and gives F_l⁻¹(x; u). p_l and q_l are
-diagonal Gaussians, and q_l is given by how it differs from p_l:
+An `Index` knows nothing of which flow f_l belongs to: it takes f_l⁻¹(x) and u, and gives F_l⁻¹(x; u). What u does to
+f_l⁻¹(x) is an `Action`: above the affine one with parameters (s, t), and there are others. p_l and q_l are diagonal
+Gaussians, and q_l is given by how it differs from p_l:
 
     p_l(u | z) = N(μ(z), σ(z)²),     q_l(u | x) = N(μ(y) + σ(y) Δμ(x), (σ(y) e^{Δ(x)})²)   with y = f_l⁻¹(x)
 
-The networks of (s, t) and (Δμ, Δ) start at zero. So at first F_l⁻¹(x; u) = f_l⁻¹(x), q = p, and each importance weight
-equals the density of the plain flow: training starts exactly at the baseline. Yet u already depends on x, through μ and
-σ; without that, (s, t) would get no gradient that tells one u from another, and training would start at a saddle point.
+The action starts as the identity, and the network of (Δμ, Δ) at zero. So at first F_l⁻¹(x; u) = f_l⁻¹(x), q = p, and
+each importance weight equals the density of the plain flow: training starts exactly at the baseline. Yet u already
+depends on x, through μ and σ; without that, (s, t) would get no gradient that tells one u from another, and training
+would start at a saddle point. Where p does not look at z (as in a variational autoencoder) nothing but a random start
+of both networks makes u depend on x, so there they start at random, and near the baseline only.
 
 References: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
 normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833); for q relative to p: Vahdat, Kautz, "NVAE: a deep
@@ -26,8 +29,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .actions import Action
 from .config import IndexConfig
 from .nets.mlp import MLP
+from .registry import ACTIONS
 
 __all__ = ["Constant", "DiagonalGaussian", "Index"]
 
@@ -61,17 +66,17 @@ def repeat(x: Tensor, count: int) -> Tensor:
 
 
 class Constant(nn.Module):
-    """A network that does not look at its input: (batch, …) → (batch, size), zero at first.
+    """A network that does not look at its input: (batch, …) → (batch, size).
 
     Arguments:
-        size: Size of the output.
-        learned: Whether the constant is a parameter; else it stays zero.
+        start: The output at first, if it is learned, (size,).
+        learned: Whether the constant is a parameter; else it is zero.
     """
 
-    def __init__(self, size: int, learned: bool) -> None:
+    def __init__(self, start: Tensor, learned: bool) -> None:
         super().__init__()
-        self.value: nn.Parameter | None = nn.Parameter(torch.zeros(size)) if learned else None
-        self.size = size
+        self.value: nn.Parameter | None = nn.Parameter(start.clone()) if learned else None
+        self.size = len(start)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.value is None:
@@ -79,13 +84,18 @@ class Constant(nn.Module):
         return self.value.expand(len(x), self.size)
 
 
-def network(
-    spec: list[int] | str, in_features: int, out_features: int, activation: str, zero_init: bool = True
-) -> nn.Module:
-    """The network that a config names by hidden sizes, or as a constant: (batch, in) → (batch, out)."""
+def network(spec: list[int] | str, in_features: int, start: Tensor, activation: str, random: bool = False) -> nn.Module:
+    """The network that a config names by hidden sizes, or as a constant: (batch, in) → (batch, len(start)).
+
+    At first its output is `start`, whatever the input, or `start` and what random weights add if `random`.
+    """
     if isinstance(spec, str):
-        return Constant(out_features, learned=spec == "learned_constant")
-    return MLP(in_features, spec, out_features, activation, zero_init)
+        return Constant(start, learned=spec == "learned_constant")
+    net = MLP(in_features, spec, len(start), activation, zero_init=not random)
+    *_, bias = net.parameters()
+    with torch.no_grad():
+        bias.add_(start)
+    return net
 
 
 class Index(nn.Module):
@@ -94,7 +104,7 @@ class Index(nn.Module):
     Arguments:
         shape: Shape of one event where the index acts, which is the latent side of its step's bijection.
         data_shape: Shape of one event on the data side of that bijection, which q looks at.
-        config: Size of u and the networks of (s, t), p and q.
+        config: Size of u, its action, and the networks of the action's parameters, p and q.
     """
 
     def __init__(self, shape: Sequence[int], data_shape: Sequence[int], config: IndexConfig) -> None:
@@ -102,33 +112,41 @@ class Index(nn.Module):
         self.shape = tuple(shape)
         self.dim = config.dim
         features, data_features = math.prod(shape), math.prod(data_shape)
-        self.st = network(config.st, config.dim, 2 * features, config.activation)
-        self.p_net = network(config.p, features, 2 * config.dim, config.activation, zero_init=False)
-        self.q_net = network(config.q, data_features, 2 * config.dim, config.activation)
+        self.action: Action = ACTIONS[config.action]()
+        blind = isinstance(config.p, str)  # p does not look at z
+        zero = torch.zeros(2 * config.dim)
+        self.st = network(config.st, config.dim, self.action.initial(features), config.activation, random=blind)
+        self.p_net = network(config.p, features, zero, config.activation, random=True)
+        self.q_net = network(config.q, data_features, zero, config.activation, random=blind)
         self.relative = not isinstance(config.q, str)
 
     def p(self, z: Tensor) -> DiagonalGaussian:
         """p(u | z), a Gaussian a row of z (batch, *shape)."""
-        return DiagonalGaussian(*self.p_net(z.flatten(1)).chunk(2, dim=-1))
+        return DiagonalGaussian(*_read(self.p_net, z).chunk(2, dim=-1))
 
     def q(self, x: Tensor, below: Tensor) -> DiagonalGaussian:
         """q(u | x), a Gaussian a row, from x (batch, *data_shape) and below = f⁻¹(x) (batch, *shape)."""
-        mean, log_std = self.q_net(x.flatten(1)).chunk(2, dim=-1)
+        mean, log_std = _read(self.q_net, x).chunk(2, dim=-1)
         if not self.relative:
             return DiagonalGaussian(mean, log_std)
         prior = self.p(below)
         return DiagonalGaussian(prior.mean + torch.exp(prior.log_std) * mean, prior.log_std + log_std)
 
     def forward(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """e^{s(u)} ⊙ (z + t(u)), and its log-determinant Σ_i s(u)_i in nats, (batch,)."""
-        s, t = self._st(u)
-        return torch.exp(s) * (z + t), s.flatten(1).sum(1)
+        """f⁻¹(x) (batch, *shape) ↦ F⁻¹(x; u), and the log-determinant of this in nats, (batch,)."""
+        result, log_det = self.action.forward(z.flatten(1), _read(self.st, u))
+        return result.reshape(-1, *self.shape), log_det
 
     def inverse(self, z: Tensor, u: Tensor) -> Tensor:
-        """e^{−s(u)} ⊙ z − t(u)."""
-        s, t = self._st(u)
-        return torch.exp(-s) * z - t
+        """The z that `forward` takes to this one. Raises `ConvergenceError` if an iterative inverse fails."""
+        return self.action.inverse(z.flatten(1), _read(self.st, u)).reshape(-1, *self.shape)
 
-    def _st(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self.st(u).chunk(2, dim=-1)
-        return s.reshape(-1, *self.shape), t.reshape(-1, *self.shape)
+    @property
+    def inverse_residual(self) -> float | None:
+        """The largest residual that the last `inverse` left; None if it is in closed form."""
+        return self.action.inverse_residual
+
+
+def _read(net: nn.Module, x: Tensor) -> Tensor:
+    """The network's output for flattened x, in x's precision: under mixed precision only the network is in less."""
+    return net(x.flatten(1)).to(x.dtype)

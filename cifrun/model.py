@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,6 +59,7 @@ class Model(nn.Module):
         self.steps: Sequence[Step] = nn.ModuleList(steps)  # type: ignore[assignment]
         self.shape = steps[0].bijection.shape
         self.latent_shape = steps[-1].bijection.latent_shape
+        self._compiled: Callable[[Tensor, int], Tensor] | None = None
 
     @property
     def indexed(self) -> bool:
@@ -82,7 +83,16 @@ class Model(nn.Module):
         A plain flow needs no u: all its rows are the same log p(x).
         """
         self.prepare()
-        return self._finish(self._start(x), importance_samples)
+        if self.training and self._compiled is not None:
+            return self._compiled(x, importance_samples)
+        return self._weights(x, importance_samples)
+
+    def compile_training(self) -> None:
+        """Compile the log-weights of a training batch with `torch.compile`; evaluation stays as it is."""
+        self._compiled = torch.compile(self._weights, dynamic=False)
+
+    def _weights(self, x: Tensor, m: int) -> Tensor:
+        return self._finish(self._start(x), m)
 
     def _start(self, x: Tensor) -> _Start:
         """Run x inward until the first index: all that need not be repeated for each importance sample."""
@@ -195,9 +205,18 @@ class Model(nn.Module):
 
     def inverse_residual(self) -> float | None:
         """The largest residual that iterative inverses left in the last `sample`; None if all are closed-form."""
-        bijections = (module for module in self.modules() if isinstance(module, Bijection))
-        residuals = [r for b in bijections if (r := getattr(b, "inverse_residual", None)) is not None]
+        maps = (module for module in self.modules() if isinstance(module, Bijection | Index))
+        residuals = [r for m in maps if (r := getattr(m, "inverse_residual", None)) is not None]
         return max(residuals, default=None)
+
+    def statistics(self) -> dict[str, float]:
+        """What the bijections tell of their last use, by name; a name that several of them tell is added up."""
+        total: dict[str, float] = defaultdict(float)
+        for module in self.modules():
+            if isinstance(module, Bijection):
+                for name, value in module.statistics().items():
+                    total[name] += value
+        return dict(total)
 
 
 def _standard_normal(z: Tensor) -> Tensor:

@@ -56,6 +56,10 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def _inverse(self, z: Tensor) -> Tensor: ...
 
+    def statistics(self) -> dict[str, float]:
+        """Numbers about the last use that training logs, such as the cost of an adaptive solver."""
+        return {}
+
     def describe(self) -> str:
         """One short line for `cifrun show`: the map's name and what one would ask about its size."""
         return type(self).__name__

@@ -112,6 +112,9 @@ class CNF(Bijection):
         result, self.evaluations = solve_ode(f, state, start, end, tolerance)
         return result
 
+    def statistics(self) -> dict[str, float]:
+        return {"function_evaluations": float(self.evaluations)}
+
     def describe(self) -> str:
         sizes = [linear.out_features for linear in self.velocity.linear[:-1]]
         return f"CNF {sizes}, {'exact' if self.exact_log_det else 'estimated'} trace"

@@ -2,9 +2,11 @@
 
     z = x + û tanh(wᵀx + b),        log|det ∂z/∂x| = log(1 + wᵀû sech²(wᵀx + b))
 
-    û = u + (m(wᵀu) − wᵀu) w / |w|²,        m(a) = −1 + δ + softplus(a)
+    û = u + (m(wᵀu) − wᵀu) w / |w|²,        m(a) = a for a ≥ 0,  (1 − δ) (exp(a / (1 − δ)) − 1) for a < 0
 
-keeps wᵀû ≥ −1 + δ, so the map is invertible: α = wᵀx is the root of the increasing α + wᵀû tanh(α + b) = wᵀz.
+keeps wᵀû = m(wᵀu) > −1 + δ, so the map is invertible: α = wᵀx is the root of the increasing
+α + wᵀû tanh(α + b) = wᵀz. The source has m(a) = −1 + softplus(a), for which u = 0 is not the identity and û grows
+without bound as w → 0; here m(a) = a + O(a²) and |û| ≤ |u|.
 
 Source: Rezende, Mohamed, "Variational inference with normalizing flows", ICML 2015, section 4.1 and appendix A.1.
 """
@@ -55,8 +57,8 @@ def _invertible(u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """û and wᵀû."""
     wu = (w * u).sum(-1)
     norm = (w * w).sum(-1) + torch.finfo(w.dtype).tiny ** 0.5
-    u_hat = u + ((LEAST_SLOPE - 1 + F.softplus(wu) - wu) / norm)[..., None] * w
-    return u_hat, (w * u_hat).sum(-1)
+    m = (1 - LEAST_SLOPE) * F.elu(wu / (1 - LEAST_SLOPE))
+    return u + ((m - wu) / norm)[..., None] * w, m
 
 
 class Planar(Bijection):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -36,6 +36,9 @@ class FlowConfig(ABC):
         class MAF(FlowConfig):
             ...
     """
+
+    #: Whether without an index nothing is left to learn, so that there is no plain flow to compare with.
+    needs_index: ClassVar[bool] = False
 
     family: str = setting("", "name of the family; the group choice sets it")
     depth: int = setting(1, "number of steps L", ge=1)
