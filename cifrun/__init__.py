@@ -1,5 +1,7 @@
 """cifrun: train, evaluate and sample continuously indexed flows from a config.
 
+From Python, a trained run is a density:
+
     model = cifrun.load("outputs/2026-01-31/12-00-00")
     model.log_prob(x, importance_samples=100)
     model.sample(1000)

@@ -23,8 +23,8 @@ def launch(config: DeviceConfig) -> Fabric:
     if config.accelerator == "gpu" and gpus == 0:
         raise ConfigError("device=gpu is not possible here: no CUDA device is visible; use device=auto or device=cpu")
     accelerator = "cuda" if gpus and config.accelerator != "cpu" else "cpu"
-    if accelerator == "cuda" and config.count > gpus:
-        raise ConfigError(f"device.count = {config.count} is not possible here: {gpus} GPUs are visible")
+    if config.count > 1:
+        raise ConfigError(f"device.count = {config.count} is not possible: a run trains on one device")
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

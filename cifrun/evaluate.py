@@ -63,11 +63,11 @@ def evaluate_split(
         where it is a mean over data; importance_samples, num_data, seconds.
     """
     began = time.monotonic()
-    training, device = model.training, next(model.parameters()).device
+    training, like = model.training, next(model.parameters())
     model.eval()
     # A generator of its own: evaluation gives the same number whenever it happens, and never changes training.
     with forked(config.eval.seed):
-        estimate = model.estimate(x.to(device), importance_samples, config.eval.chunk_size)
+        estimate = model.estimate(x.to(like), importance_samples, config.eval.chunk_size)
     model.train(training)
 
     log_p = estimate.log_likelihood.double().cpu()
@@ -91,8 +91,9 @@ def evaluate_split(
 
 
 def scalars(test: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a test result under the names that the records use."""
-    return {f"test/{k}": float(v) for k, v in test.items() if isinstance(v, float)}
+    """What the records show of a test result: its means, and the standard error of the one that is quoted."""
+    shown = (k for k in test if k == "log_likelihood_se" or not k.endswith("_se"))
+    return {f"test/{k}": test[k] for k in shown if isinstance(test[k], float) and k != "seconds"}
 
 
 def report(config: Config, test: Mapping[str, Any]) -> str:
@@ -116,4 +117,5 @@ def report(config: Config, test: Mapping[str, Any]) -> str:
 
 
 def _mean(name: str, values: Tensor) -> dict[str, float]:
-    return {name: values.mean().item(), f"{name}_se": values.std().item() / math.sqrt(len(values))}
+    std = values.std().item() if len(values) > 1 else math.nan  # one datum says nothing of the spread
+    return {name: values.mean().item(), f"{name}_se": std / math.sqrt(len(values))}

@@ -50,7 +50,13 @@ class LipSwish(nn.Module):
             stacked: h, (1 + D, batch, H): the value, then the tangents.
             bias: (H,), added to the value only: a constant has no tangent.
         """
-        return _LipSwishTangents.apply(stacked, bias, self.beta)
+        beta = self.beta
+        if torch.compiler.is_compiling():  # the compiler fuses the formulas by itself, forward and backward
+            h = stacked[0] + bias
+            s = torch.sigmoid(beta * h)
+            slope = s * (1 + beta * h * (1 - s)) / SWISH_LIPSCHITZ
+            return torch.cat([(h * s / SWISH_LIPSCHITZ)[None], stacked[1:] * slope])
+        return _LipSwishTangents.apply(stacked, bias, beta)
 
 
 class _LipSwishTangents(torch.autograd.Function):
@@ -135,8 +141,9 @@ class LipschitzLinear(nn.Module):
             self.prepare_all([self])  # nothing to do where a model has prepared all its layers together
             if self._converged is not None:
                 _, left, right = self._converged
-        # Cloned, because the next step moves the vectors in place while this step's graph may still be alive.
-        norm = torch.dot(left.clone(), self.weight @ right.clone())
+        # uᵀ W v as a sum, which mixed precision leaves alone. The outer product is this step's own: the next one moves
+        # the vectors in place while this graph may still be alive.
+        norm = (self.weight * torch.outer(left, right)).sum()
         return self.bound / norm.clamp_min(self.bound)
 
     def normalised_weight(self) -> Tensor:
@@ -168,7 +175,8 @@ class LipschitzLinear(nn.Module):
         for (_, training, iterations, _), group in groups.items():
             weights = torch.stack([layer.weight for layer in group])
             vectors = torch.stack([layer.right for layer in group])
-            lefts, rights = power_iteration(weights, vectors, iterations, stop_early=not training)
+            with torch.autocast(weights.device.type, enabled=False):  # in full precision, whatever the step's is
+                lefts, rights = power_iteration(weights, vectors, iterations, stop_early=not training)
             for layer, left, right in zip(group, lefts, rights, strict=True):
                 if training:
                     layer.left.copy_(left)
