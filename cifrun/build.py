@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .bijections.base import Bijection
+from .bijections.standardize import Standardize
 from .config import Config
 from .data.base import Data
 from .errors import ConfigError
@@ -13,23 +14,45 @@ from .model import Model, Step
 from .rng import forked
 from .table import table
 
-__all__ = ["build_data", "build_model", "build_steps", "describe"]
+__all__ = ["build_data", "build_model", "build_standardize", "build_steps", "describe"]
+
+#: With `standardize: auto`, standard deviations that are left as they are, and how far from 0 means may lie.
+UNIT_SCALE, UNIT_MEAN = (0.1, 10.0), 10.0
 
 
 def build_data(config: Config) -> Data:
-    """The three splits, and the target's density where it is known. Raises `ConfigError` if they can't be loaded."""
-    return config.dataset.load()
+    """The three splits, and the target's density where it is known.
+
+    Raises `ConfigError` if they can't be loaded, or no density can be learned from them.
+    """
+    return config.dataset.load().check(config.dataset.name)
 
 
-def build_model(config: Config, shape: Sequence[int]) -> Model:
-    """The model for events of `shape`, with the initial weights that `config.seed` gives."""
+def build_standardize(config: Config, data: Data) -> Standardize | None:
+    """The first step of a model of `data` if `dataset.standardize` wants one; "auto" does for data of another scale."""
+    mean, std = data.moments()
+    low, high = UNIT_SCALE
+    near = bool(((std >= low) & (std <= high) & (mean.abs() <= UNIT_MEAN)).all())
+    wanted = not near if config.dataset.standardize == "auto" else config.dataset.standardize
+    return Standardize(data.shape, mean, std) if wanted else None
+
+
+def build_model(config: Config, shape: Sequence[int], standardize: Standardize | None = None) -> Model:
+    """The model for events of `shape`, with the initial weights that `config.seed` gives.
+
+    `standardize` stands before the flow's own steps.
+    """
     with forked(config.seed):
-        return Model(build_steps(config, shape))
+        steps = build_steps(config, shape)
+    return Model(steps if standardize is None else [Step(standardize), *steps])
 
 
 def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
     """The flat list of steps from the data inward; with `cif=true`, the first `index.depth` indexable ones indexed."""
     bijections = config.flow.build(shape)
+    if config.flow.needs_index and not config.cif:
+        what = f"flow={config.flow.family} is made of its index"
+        raise ConfigError(f"{what}: with cif=false nothing is left to learn, so leave cif=true, or choose another flow")
     left = 0
     if config.cif:
         indexable = sum(b.indexable for b in bijections)
@@ -48,7 +71,7 @@ def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
 def describe(config: Config) -> str:
     """The model as a table, a line a step: what `cifrun show` prints."""
     data = build_data(config)
-    model = build_model(config, data.shape)
+    model = build_model(config, data.shape, build_standardize(config, data))
     rows = []
     for k, step in enumerate(model.steps):
         f, index = _count(step.bijection), _count(step.index)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CifrunError, ConfigError, did_you_mean
+from .plugins import conf_dirs, plugins
 
 __all__ = ["conf_dir", "groups", "main"]
 
@@ -115,11 +116,14 @@ def conf_dir() -> Path:
 
 
 def groups() -> dict[str, list[str]]:
-    """The config groups, and the names of their files."""
+    """The config groups, and the names of their choices: files here, and what other installed packages add."""
+    folders = sorted(folder for folder in conf_dir().iterdir() if folder.is_dir())
     return {
-        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
-        for folder in sorted(conf_dir().iterdir())
-        if folder.is_dir()
+        folder.name: sorted(
+            {file.stem for conf in (folder.parent, *conf_dirs()) for file in (conf / folder.name).glob("*.yaml")}
+            | set(plugins(folder.name))
+        )
+        for folder in folders
     }
 
 
@@ -180,6 +184,7 @@ def catalogue() -> str:
     blocks = []
     for registry in (DATASETS, FLOWS):
         lines = [f"  {name:20}{summary}" for name, summary in registry.describe().items()]
+        lines += [f"  {name:20}{sentence}" for name, sentence in registry.broken().items()]
         blocks.append("\n".join([f"{registry.noun}s ({registry.noun}=NAME)", *lines]))
     return "\n\n".join(blocks)
 

@@ -21,9 +21,13 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,6 +35,8 @@ from .cli import conf_dir, groups
 from .config import Config, to_dict
 from .errors import CifrunError, ConfigError, RunError, did_you_mean
 from .explain import explain
+from .plugins import conf_dirs, owner, plugins
+from .registry import DATASETS, FLOWS
 
 __all__ = ["Job", "command", "complete", "compose"]
 
@@ -87,7 +93,8 @@ def _new_dir(path: str) -> str:
 
 def _new_job(sweep: str, overrides: str) -> str:
     """`${cifrun.new_job:SWEEP,OVERRIDES}`: a directory inside the sweep's own, named by what is special to this job."""
-    slug = re.sub(r"=(True|False)\b", lambda match: match[0].lower(), overrides)  # as typed, not as Python prints it
+    slug = re.sub(r"(^|--)\+\+", r"\1", overrides)
+    slug = re.sub(r"=(True|False)\b", lambda match: match[0].lower(), slug)  # as typed, not as Python prints it
     slug = re.sub(r"[^\w=.-]+", "-", re.sub(r"[][{}()'\"]", "", slug)).strip("-") or "job"
     room = max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)
     if len(slug) > room:
@@ -118,6 +125,58 @@ def _release() -> None:
                 directory.rmdir()
         except OSError:  # it holds a run
             continue
+
+
+# --- what other packages add, and what is open -----------------------------------------------------------------------
+
+OPEN_GROUPS = {"flow": (FLOWS, "family"), "dataset": (DATASETS, "name")}
+
+
+class _PluginConfigs(SearchPathPlugin):
+    """Lets Hydra find the YAML of other packages, after that of this one."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for directory, provider in conf_dirs().items():
+            search_path.append(provider, f"file://{directory}")
+
+
+Plugins.instance().register(_PluginConfigs)
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """The fields of a config dataclass with their defaults, as YAML would hold them; "???" where there is none."""
+    fields = getattr(cls, "__pydantic_fields__", {})
+    return {
+        name: "???" if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+    }
+
+
+def _store_defaults() -> None:
+    """Give what other packages register without a YAML file a config of its defaults."""
+    for group, (registry, key) in OPEN_GROUPS.items():
+        for name, point in plugins(group).items():
+            if any((conf / group / f"{name}.yaml").is_file() for conf in (conf_dir(), *conf_dirs())):
+                continue
+            if name in registry:
+                node = {**_defaults(registry[name]), key: name}
+                if group == "dataset" and "seed" in node:
+                    node["seed"] = "${seed}"  # as in every dataset's YAML: the data follow the seed of the run
+                ConfigStore.instance().store(name, node, group=group, provider=owner(point))
+
+
+def _open(override: str) -> str:
+    """`flow.kwargs.bins=4` → `++flow.kwargs.bins=4` where `kwargs` is an open mapping: any key may be set in one."""
+    group, _, rest = override.partition("=")[0].partition(".")
+    field, dot, _ = rest.partition(".")
+    if group not in OPEN_GROUPS or not field or not (dot or "{" in override):
+        return override
+    registry = OPEN_GROUPS[group][0]
+    return (
+        f"++{override}"
+        if any(isinstance(_defaults(registry[name]).get(field), dict) for name in registry)
+        else override
+    )
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
@@ -204,13 +263,14 @@ def compose(verb: str, words: Sequence[str]) -> int:
         stack.callback(_release)
         try:
             if not arguments.shell_completion:
-                overrides = [_quote_paths(override, arguments.multirun) for override in overrides]
+                overrides = [_open(_quote_paths(override, arguments.multirun)) for override in overrides]
                 parsed = OverridesParser.create().parse_overrides(overrides)
                 _check(parsed)
                 if not inspect and (verb != "train" or any(o.key_or_group == "resume" for o in parsed)):
                     # Nothing new is kept: the job runs where it was called, and a sweeper's notes are thrown away.
                     notes = stack.enter_context(tempfile.TemporaryDirectory(prefix="cifrun-"))
                     overrides = [f"hydra.sweep.dir='{notes}'", *overrides, "hydra.run.dir=."]
+            _store_defaults()
             warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\b")
             with _process(["cifrun", *overrides, *options], "1"):
                 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()

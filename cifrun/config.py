@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from .errors import ConfigError, did_you_mean
-from .registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
+from .registry import ACTIONS, DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
 
 if TYPE_CHECKING:
     from .data.base import DatasetConfig as DatasetField
@@ -44,35 +44,9 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 def setting(default: Any, description: str, *, unit: str | None = None, **constraints: Any) -> Any:
     """A field of a config dataclass: default, what it means, its unit, and its range (`ge`, `gt`, `le`, `lt`, …)."""
     text = f"{description} [{unit}]" if unit else description
-    if isinstance(default, list):
-        return Field(default_factory=lambda: list(default), description=text, **constraints)
+    if isinstance(default, list | dict):
+        return Field(default_factory=lambda: default.copy(), description=text, **constraints)
     return Field(default=default, description=text, **constraints)
-
-
-# --- networks of the index --------------------------------------------------------------------------------------------
-
-Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=64)]
-
-
-@dataclass(config=STRICT)
-class IndexConfig:
-    """The index u_l of each step: its size, which steps carry one, and the networks of (s, t), p and q."""
-
-    dim: int = setting(1, "size of each u_l (for images: its channels)", ge=1)
-    depth: Annotated[int, Field(ge=1)] | Literal["all"] = setting(
-        "all", "how many of the flow's steps carry an index, counted from the data"
-    )
-    st: Sizes | Literal["zero", "learned_constant"] = setting([10, 10], "network of s(u) and t(u): hidden sizes")
-    p: Sizes | Literal["standard_normal", "learned_constant"] = setting(
-        [10, 10], "network of p(u | z): hidden sizes of its mean and log-scale"
-    )
-    q: Sizes | Literal["standard_normal", "learned_constant"] = setting(
-        [10, 10], "network of q(u | x): hidden sizes of its mean and log-scale"
-    )
-    activation: Literal["tanh", "relu", "silu", "elu"] = setting("tanh", "activation of the index networks")
-
-
-# --- training and evaluation ------------------------------------------------------------------------------------------
 
 
 class _Nested(ValueError):
@@ -88,6 +62,37 @@ def _registered(registry: Registry) -> Callable[[str], str]:
         return name
 
     return check_name
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=64)]
+
+
+@dataclass(config=STRICT)
+class IndexConfig:
+    """The index u_l of each step: its size, which steps carry one, what it does, and its networks."""
+
+    dim: int = setting(1, "size of each u_l (for images: its channels)", ge=1)
+    depth: Annotated[int, Field(ge=1)] | Literal["all"] = setting(
+        "all", "how many of the flow's steps carry an index, counted from the data"
+    )
+    action: Annotated[str, BeforeValidator(_registered(ACTIONS))] = setting(
+        "affine", "what u does to z: affine, e^s(u) ⊙ (z + t(u)), or planar, z + a(u) tanh(w(u)ᵀz + b(u))"
+    )
+    st: Sizes | Literal["zero", "learned_constant"] = setting(
+        [10, 10], "network of the action's parameters, s(u) and t(u) of the affine one: hidden sizes"
+    )
+    p: Sizes | Literal["standard_normal", "learned_constant"] = setting(
+        [10, 10], "network of p(u | z): hidden sizes of its mean and log-scale"
+    )
+    q: Sizes | Literal["standard_normal", "learned_constant"] = setting(
+        [10, 10], "network of q(u | x): hidden sizes of its mean and log-scale"
+    )
+    activation: Literal["tanh", "relu", "silu", "elu"] = setting("tanh", "activation of the index networks")
+
+
+# --- training and evaluation ------------------------------------------------------------------------------------------
 
 
 @dataclass(config=STRICT)
@@ -136,7 +141,7 @@ class EvalConfig:
     importance_samples: int = setting(100, "m of IWAE_m on the test set", ge=1)
     valid_importance_samples: int = setting(10, "m of IWAE_m on the validation set", ge=1)
     chunk_size: int = setting(10_000, "data × importance samples evaluated at once: sets the memory", ge=1)
-    seed: int = setting(0, "seed of the evaluation's own random numbers", ge=0)
+    seed: int = setting(0, "seed of the evaluation's own random numbers", ge=0, lt=2**32)
 
 
 @dataclass(config=STRICT)
@@ -189,7 +194,7 @@ class Config:
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
     device: DeviceConfig = Field(default_factory=DeviceConfig)
-    seed: int = setting(0, "seeds the model's initial weights, the order of data, and every draw in training", ge=0)
+    seed: int = setting(0, "of the initial weights, the order of the data, and every draw in training", ge=0, lt=2**32)
     run: Path | None = setting(None, "a run directory to evaluate or to sample")
     resume: Path | None = setting(None, "a run directory to continue")
     n: int = setting(1000, "how many samples `cifrun sample` draws", ge=1)

@@ -15,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from .cli import groups
 from .errors import CifrunError, did_you_mean
+from .registry import DATASETS, FLOWS
 
 __all__ = ["explain"]
 
@@ -64,6 +65,9 @@ def _no_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return _flat(str(error))
+    for registry in (FLOWS, DATASETS):
+        if group == registry.noun and name in (broken := registry.broken()):
+            return broken[name]
     options = list(error.options or [])
     return f"there is no {group} '{name}': choose one of {', '.join(options)}{did_you_mean(name, options)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 from . import plots
 from .config import Config
 from .data.base import Data
+from .errors import ConvergenceError
 from .model import Model
 from .rng import forked
 
@@ -24,11 +26,19 @@ SAMPLES, IMPORTANCE_SAMPLES, RESOLUTION = 5_000, 20, 128
 
 @torch.no_grad()
 def draw(model: Model, data: Data, config: Config) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of each picture that fits the data: density and samples in the plane, else marginals."""
+    """(name, figure) of each picture that fits the data: density and samples in the plane, else marginals.
+
+    None, with a line on stderr, while the model can't be sampled.
+    """
     training, parameter = model.training, next(model.parameters())
     model.eval()
     title = f"{config.dataset.name}: {config.flow.family}{' with its CIF' if config.cif else ''}"
-    samples = model.sample(SAMPLES, seed=config.eval.seed, chunk_size=config.eval.chunk_size).cpu()
+    try:
+        samples = model.sample(SAMPLES, seed=config.eval.seed, chunk_size=config.eval.chunk_size).cpu()
+    except ConvergenceError as error:  # no reason to lose the run
+        print(f"cifrun: no pictures, as the model can't be sampled: {error}", file=sys.stderr)
+        model.train(training)
+        return
     if model.shape == (2,):
         window = plots.window_of(data.test, data.target)
         points = plots.grid(window, RESOLUTION).to(parameter)

@@ -1,8 +1,8 @@
 """One decorator and one look-up for names: what `flow=`, `dataset=`, `objective.name=` … may be.
 
 A class registers itself under the name a user types; a registry imports the modules of its package when it is first
-asked, so adding a flow or a dataset adds files and edits none. Names are looked up here only: no dotted path that a
-config holds is ever imported.
+asked, so adding a flow or a dataset adds files and edits none; then those that other installed packages name as entry
+points (see `plugins.py`). Names are looked up here only: no dotted path that a config holds is ever imported.
 
     @FLOWS.register("resflow")
     class ResFlow(FlowConfig): ...
@@ -18,17 +18,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from .errors import ConfigError, did_you_mean
+from .plugins import owner, plugins
 
-__all__ = ["DATASETS", "FLOWS", "OBJECTIVES", "OPTIMIZERS", "Registry"]
+__all__ = ["ACTIONS", "DATASETS", "FLOWS", "OBJECTIVES", "OPTIMIZERS", "Registry"]
 
 T = TypeVar("T")
 
 
 class Registry:
-    """A mapping from names to classes or functions, filled by the modules of one package.
+    """A mapping from names to classes or functions, filled by the modules of one package and by entry points.
 
     Arguments:
-        noun: What is registered, for messages: "flow", "dataset", …
+        noun: What is registered, for messages: "flow", "dataset", …; for these two also the group of entry points.
         package: The module or package whose import registers the built-in names.
     """
 
@@ -36,6 +37,7 @@ class Registry:
         self.noun = noun
         self.package = package
         self._entries: dict[str, Any] = {}
+        self._broken: dict[str, str] = {}
         self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -56,10 +58,21 @@ class Registry:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             importlib.import_module(f"{self.package}.{module.name}")
+        for name, point in plugins(self.noun).items():
+            try:
+                point.load()
+                if name not in self._entries:
+                    raise ConfigError(f"importing {point.value} registers no {self.noun} of this name")
+            except Exception as error:  # whatever another package does wrong, the rest goes on working
+                what = f"the {self.noun} '{name}' of {owner(point)} can't be loaded"
+                reason = error if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+                self._broken[name] = " ".join(f"{what}: {reason}".split())
 
     def __getitem__(self, name: str) -> Any:
         self._load()
         if name not in self._entries:
+            if name in self._broken:
+                raise ConfigError(self._broken[name])
             raise ConfigError(
                 f"there is no {self.noun} '{name}': choose one of {', '.join(self)}{did_you_mean(name, self)}"
             )
@@ -73,6 +86,11 @@ class Registry:
         self._load()
         return name in self._entries
 
+    def broken(self) -> dict[str, str]:
+        """Names that installed packages promise and do not give, each with a sentence that says whose and why."""
+        self._load()
+        return dict(self._broken)
+
     def describe(self) -> dict[str, str]:
         """Each name with the first line of its docstring."""
         return {name: (self[name].__doc__ or "").strip().partition("\n")[0] for name in self}
@@ -80,5 +98,6 @@ class Registry:
 
 FLOWS = Registry("flow", "cifrun.flows")
 DATASETS = Registry("dataset", "cifrun.data")
+ACTIONS = Registry("index action", "cifrun.actions")
 OBJECTIVES = Registry("objective", "cifrun.objectives")
 OPTIMIZERS = Registry("optimizer", "cifrun.optim")

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .bijections.standardize import Standardize
 from .build import build_model
 from .config import Config, to_dict
 from .errors import ConfigError, RunError
@@ -147,7 +148,7 @@ class RunDirectory:
         shape = checkpoint.state.get("shape")
         if not isinstance(shape, list):
             raise RunError(f"{self.checkpoint_path(tag)} is damaged or not a checkpoint of this program")
-        model = build_model(config, shape)
+        model = build_model(config, shape, Standardize(shape) if checkpoint.state.get("standardized") else None)
         checkpoint.load_model(model, str(self.checkpoint_path(tag)))
         return model.eval().requires_grad_(False)
 

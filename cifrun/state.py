@@ -23,6 +23,7 @@ class TrainingState:
 
     Attributes:
         shape: Shape of one event, so that the model can be rebuilt without its data.
+        standardized: Whether the model's first step standardises them; its numbers are saved with the weights.
         step: Steps done.
         skipped: Steps whose loss or gradient was not finite, and which changed nothing.
         bad_steps: How many of the last steps in a row were skipped.
@@ -32,6 +33,7 @@ class TrainingState:
     """
 
     shape: list[int] = field(default_factory=list)
+    standardized: bool = False
     step: int = 0
     skipped: int = 0
     bad_steps: int = 0

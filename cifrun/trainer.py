@@ -25,7 +25,7 @@ import yaml
 from torch import nn
 
 from . import __version__, plots, rng
-from .build import build_data, build_model
+from .build import build_data, build_model, build_standardize
 from .config import Config, to_dict
 from .data.base import Data
 from .device import launch
@@ -60,7 +60,10 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     fabric = launch(config.device)
     rng.seed_all(config.seed)
     data = build_data(config)
-    model = build_model(config, data.shape)
+    standardize = build_standardize(config, data)
+    model = build_model(config, data.shape, standardize)
+    if config.device.compile:
+        model.compile_training()
     module, optimizer = fabric.setup(model, build_optimizer(model.parameters(), config.optimizer))
     objective = OBJECTIVES[config.objective.name]
     batches = Batches(len(data.train), options.batch_size, config.seed)
@@ -71,7 +74,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         )
         run.write_config(config)
     else:
-        state = TrainingState(shape=list(data.shape))
+        state = TrainingState(shape=list(data.shape), standardized=standardize is not None)
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, optimizer))
     run.write_summary(_summary(config, model, state, "running"))
@@ -106,7 +109,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
             if last or state.step % options.log_every == 0:
                 losses = {"train/loss": loss.item(), "train/elbo": log_w.mean().item()}
                 rates = {"train/grad_norm": norm, "train/lr": lr, "train/step_seconds": clock.step_seconds()}
-                tracker.scalars(state.step, {**losses, **rates, "train/skipped_steps": state.skipped})
+                costs = {f"train/{name}": value for name, value in model.statistics().items()}
+                tracker.scalars(state.step, {**losses, **rates, **costs, "train/skipped_steps": state.skipped})
             if state.bad_steps >= options.max_bad_steps:
                 run.write_summary(_summary(config, model, state, "failed"))
                 raise TrainingError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass as plain_dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ..config import STRICT, setting
+from ..errors import ConfigError
 
 __all__ = ["Box", "Data", "DatasetConfig", "Target", "flat", "log_normal", "normal", "square", "uniform", "within"]
 
@@ -33,12 +34,62 @@ class Data:
         """Shape of one event."""
         return tuple(self.train.shape[1:])
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each coordinate (each channel of an image) of the training data, float64."""
+        x = self.train.transpose(0, 1).flatten(1).double()
+        return x.mean(1), x.std(1, correction=0)
+
+    def check(self, name: str) -> Data:
+        """These data, if a density can be learned from them.
+
+        Raises `ConfigError` for a split that is empty or not finite, for fewer than two training points, and for a
+        coordinate that is constant, or that single precision can't tell from a constant.
+        """
+        for split, x in (("training", self.train), ("validation", self.valid), ("test", self.test)):
+            least = 2 if split == "training" else 1
+            if len(x) < least:
+                count = f"{len(x)} {split} point{'s' if len(x) != 1 else ''}"
+                raise ConfigError(f"dataset '{name}' has {count}: it needs at least {least}")
+            if tuple(x.shape[1:]) != self.shape or x.ndim < 2 or 0 in x.shape:
+                raise ConfigError(
+                    f"dataset '{name}' holds {split} events of shape {tuple(x.shape[1:])}, and training events of "
+                    f"shape {self.shape}: both should be the same, with at least one number"
+                )
+            bad = ~x.isfinite().transpose(0, 1).flatten(1)
+            if bool(bad.any()):
+                k = int(bad.any(1).nonzero()[0])
+                raise ConfigError(
+                    f"dataset '{name}': {_column(self.shape, k)} of the {split} data holds {int(bad[k].sum())} values "
+                    f"that are not finite: remove them or fill them in"
+                )
+        precision = torch.finfo(torch.float32)
+        for k, (mean, std) in enumerate(zip(*(m.tolist() for m in self.moments()), strict=True)):
+            column = f"dataset '{name}': {_column(self.shape, k)}"
+            values = self.train[:, k]
+            if bool((values == values.flatten()[0]).all()):
+                raise ConfigError(f"{column} is constant in the training data, and so has no density: leave it out")
+            if std < 8 * precision.eps * abs(mean):
+                raise ConfigError(
+                    f"{column} varies by {std:.1e} around {mean:.6g}, less than single precision can tell: "
+                    f"subtract its mean"
+                )
+            if not precision.tiny < std < precision.max**0.5:
+                raise ConfigError(f"{column} has a standard deviation of {std:.1e}: change its unit")
+        return self
+
+
+def _column(shape: tuple[int, ...], k: int) -> str:
+    return f"{'column' if len(shape) == 1 else 'channel'} {k + 1} of {shape[0]}"
+
 
 @dataclass(config=STRICT)
 class DatasetConfig(ABC):
     """Settings of one dataset, and how it is loaded."""
 
     name: str = setting("", "name of the dataset; the group choice sets it")
+    standardize: bool | Literal["auto"] = setting(
+        "auto", "bring each coordinate to mean 0 and deviation 1 inside the model; auto: if it is far from that"
+    )
 
     @abstractmethod
     def load(self) -> Data:
@@ -55,7 +106,7 @@ class Target(DatasetConfig):
     num_train: int = setting(10_000, "training points", ge=1)
     num_valid: int = setting(1_000, "validation points", ge=1)
     num_test: int = setting(5_000, "test points", ge=1)
-    seed: int = setting(0, "seed of the draws; the three splits are independent", ge=0)
+    seed: int = setting(0, "seed of the draws; the three splits are independent", ge=0, lt=2**32)
 
     #: Multiplies the nodes of a numerical integral; closed forms ignore it. What it changes is the error of `log_prob`.
     resolution: ClassVar[int] = 1

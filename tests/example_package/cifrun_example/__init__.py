@@ -1,0 +1,1 @@
+"""One flow and one dataset for cifrun, from outside."""
