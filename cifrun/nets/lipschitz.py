@@ -153,6 +153,11 @@ class LipschitzLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.normalised_weight(), self.bias)
 
+    def train(self, mode: bool = True) -> LipschitzLinear:
+        """Training mode forgets the converged vectors: some optimisers change weights without raising their version."""
+        self._converged = None if mode else self._converged
+        return super().train(mode)
+
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]} → {self.weight.shape[0]}, σ ≤ {self.bound:.4g}"
 

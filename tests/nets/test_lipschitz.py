@@ -125,3 +125,18 @@ def test_copies_do_not_share_what_was_derived():
         LipschitzLinear.prepare_all(other.linears)
         for linear in other.linears:
             assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_evaluation_follows_any_optimiser(fused):
+    """A fused optimiser changes weights and leaves their version counter as it was."""
+    net = LipschitzMLP(2, [8, 8], 0.9)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.5, fused=fused)
+    for _ in range(3):
+        net.train()
+        net(torch.randn(4, 2)).sum().backward()
+        optimizer.step()
+        net.eval()
+        LipschitzLinear.prepare_all(net.linears)
+        for linear in net.linears:
+            assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001
