@@ -11,12 +11,11 @@ import textwrap
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from .choices import groups
 from .errors import CifrunError, ConfigError, did_you_mean
-from .plugins import conf_dirs, plugins
 
-__all__ = ["conf_dir", "groups", "main"]
+__all__ = ["main"]
 
 
 @dataclass(frozen=True)
@@ -103,28 +102,6 @@ HYDRA = {
 
 #: Hydra's options that need no verb, as they do nothing with the config but show it.
 VERBLESS = ("--cfg", "-c", "--info", "-i", "--hydra-help")
-
-
-# --- what there is to choose from -------------------------------------------------------------------------------------
-
-
-def conf_dir() -> Path:
-    """Where the YAML is: inside an installed package, or beside the package in a source checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-def groups() -> dict[str, list[str]]:
-    """The config groups, and the names of their choices: files here, and what other installed packages add."""
-    folders = sorted(folder for folder in conf_dir().iterdir() if folder.is_dir())
-    return {
-        folder.name: sorted(
-            {file.stem for conf in (folder.parent, *conf_dirs()) for file in (conf / folder.name).glob("*.yaml")}
-            | set(plugins(folder.name))
-        )
-        for folder in folders
-    }
 
 
 # --- help -------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from .cli import conf_dir, groups
+from .choices import conf_dir, groups
 from .config import Config, to_dict
 from .errors import CifrunError, ConfigError, RunError, did_you_mean
 from .explain import explain

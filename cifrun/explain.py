@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from .cli import groups
+from .choices import groups
 from .errors import CifrunError, did_you_mean
 from .registry import DATASETS, FLOWS
 

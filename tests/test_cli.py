@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from cifrun import compose
-from cifrun.cli import VERBS, groups, main
+from cifrun.choices import groups
+from cifrun.cli import VERBS, main
 from cifrun.config import Config, to_dict
 from cifrun.errors import TrainingError
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 import cifrun.compose  # noqa: F401  (registers the resolvers that conf/ uses)
 from cifrun.build import build_model
-from cifrun.cli import conf_dir, groups
+from cifrun.choices import conf_dir, groups
 from cifrun.config import (
     Config,
     DeviceConfig,
