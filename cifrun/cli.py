@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from .choices import groups
 from .errors import CifrunError, ConfigError, did_you_mean
+from .files import mute
 
 __all__ = ["main"]
 
@@ -223,6 +224,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `cifrun list | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        mute()
         return 0

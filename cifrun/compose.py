@@ -35,6 +35,7 @@ from .choices import conf_dir, groups
 from .config import Config, to_dict
 from .errors import CifrunError, ConfigError, RunError, did_you_mean
 from .explain import explain
+from .files import mute
 from .plugins import conf_dirs, owner, plugins
 from .registry import DATASETS, FLOWS
 
@@ -332,6 +333,9 @@ class Job:
         try:
             with _process(self.argv, self.full_error):  # as typed: training on many devices starts this program again
                 return _score(self.run(composed, settings.overrides.task, Path(settings.runtime.output_dir)))
+        except BrokenPipeError:  # Hydra would print words of its own
+            mute()
+            return None
         except Exception as error:
             sentence = explain(error, inside=True)
             if sentence is None or self.full_error == "1":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import RunError
 
-__all__ = ["replacing", "writing"]
+__all__ = ["mute", "replacing", "writing"]
 
 
 @contextmanager
@@ -37,3 +38,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+def mute() -> None:
+    """Print to nowhere from here on: for when nobody reads on, as in `cifrun list | head -3`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -84,3 +84,10 @@ def test_a_finished_run_is_extended(home):
     assert json.loads((home / "more/summary.json").read_text())["steps"] == before + 4
     done = cifrun(home, "train", "resume=more", "flow=realnvp", code=2)
     assert "flow" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_nobody_reads_on(home):
+    """`cifrun show … | head -1` prints a line and no complaint."""
+    command = f"{sys.executable} -m cifrun show flow=maf flow.depth=200 | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=home, capture_output=True, text=True, check=False)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
