@@ -195,7 +195,8 @@ def _main(words: Sequence[str]) -> int:
         print(f"cifrun {version('cifrun')}")
         return 0
     if any(word in ("-sc", "--shell-completion") for word in words):
-        from .compose import complete, compose
+        from .completion import complete
+        from .compose import compose
 
         return complete(list(VERBS), words) if "COMP_LINE" in os.environ else compose("show", words)
     verb, rest = _split(words)

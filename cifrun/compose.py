@@ -14,8 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr
-from io import StringIO
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,7 +38,7 @@ from .files import mute
 from .plugins import conf_dirs, owner, plugins
 from .registry import DATASETS, FLOWS
 
-__all__ = ["Job", "command", "complete", "compose"]
+__all__ = ["PATHS", "Job", "command", "compose", "names_in"]
 
 #: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
 PATHS = ("run", "resume", "output")
@@ -390,14 +389,15 @@ def _load(directory: Path) -> Config:
     except RunError as error:
         near = ""
         if not directory.exists():
-            near = did_you_mean(directory.name, _names(directory.parent))
+            near = did_you_mean(directory.name, names_in(directory.parent))
         elif not (directory / "config.yaml").exists():
-            inside = [name for name in _names(directory) if (directory / name / "config.yaml").exists()]
+            inside = [name for name in names_in(directory) if (directory / name / "config.yaml").exists()]
             near = f"; did you mean '{directory / inside[-1]}'?" if inside else ""
         raise RunError(f"{error}{near}") from error
 
 
-def _names(directory: Path) -> list[str]:
+def names_in(directory: Path) -> list[str]:
+    """What a directory holds, sorted; nothing if it can't be read."""
     try:
         return sorted(entry.name for entry in directory.iterdir())
     except OSError:
@@ -420,39 +420,3 @@ def _overlay(saved: dict[str, Any], data: Mapping[str, Any], typed: Sequence[Ove
             source, target, key = source[key], target[key], name
         target[key] = source[key]
     return saved
-
-
-# --- shell completion -----------------------------------------------------------------------------------------------
-
-
-def complete(verbs: Sequence[str], words: Sequence[str]) -> int:
-    """Print the words that may follow on the line `$COMP_LINE`: verbs first, then what Hydra knows of the config."""
-    line = os.environ.get("COMP_LINE", "")
-    typed = line.split()[1:]
-    current = "" if line.endswith(" ") or not typed else typed.pop()
-    if not typed:
-        print(" ".join(verb for verb in verbs if verb.startswith(current)))
-        return 0
-    key, equals, value = current.partition("=")
-    if typed[0] == "list":
-        return 0
-    if key in PATHS and equals:
-        print(" ".join(f"{key}={path}" for path in _paths(value)))
-        return 0
-    before = [word for word in typed if word not in verbs and not word.startswith("-")]
-    os.environ["COMP_LINE"] = " ".join(["cifrun", *before, current])
-    try:
-        with redirect_stderr(StringIO()):  # a line that can't be composed yet has no completions, and no complaints
-            return compose("show", words)
-    except (Exception, SystemExit):
-        return 0
-    finally:
-        os.environ["COMP_LINE"] = line
-
-
-def _paths(prefix: str) -> list[str]:
-    """The files and folders whose path starts with `prefix`."""
-    folder, start = os.path.split(prefix)
-    names = [name for name in _names(Path(folder or ".")) if name.startswith(start)]
-    paths = [os.path.join(folder, name) for name in names]
-    return [path + "/" if os.path.isdir(path) else path for path in paths]

@@ -236,10 +236,15 @@ def _summary(config: Config, model: Model, state: TrainingState, status: str) ->
 
 
 def _git_commit() -> str | None:
-    """The commit of the source that runs, when it runs from a git checkout."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the source that runs, when it runs from its own git checkout."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # not a copy installed inside another checkout
+        return git("rev-parse", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return None
 
