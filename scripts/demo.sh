@@ -3,4 +3,4 @@
 # its test log-likelihood and where the pictures are. Overrides may follow: bash scripts/demo.sh dataset=checkerboard
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup ""
-exec .venv/bin/cifrun train dataset=two_moons flow=resflow cif=true trainer.max_steps=700 eval.importance_samples=20 "$@"
+exec .venv/bin/cifrun train dataset=two_moons flow=resflow cif=true trainer.max_steps=600 eval.importance_samples=20 "$@"
