@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,8 +65,9 @@ def _reserve(directory: Path) -> Path:
     if _dry:
         return directory
     candidate, k = directory, 0
+    # Once, before the first try: by the second one the parents are there, whoever made them.
+    parents = [parent for parent in directory.parents if not parent.exists()]
     while True:
-        made = [candidate, *(parent for parent in candidate.parents if not parent.exists())]
         try:
             candidate.parent.mkdir(parents=True, exist_ok=True)
             candidate.mkdir()
@@ -79,7 +80,7 @@ def _reserve(directory: Path) -> Path:
             k += 1
             candidate = directory.with_name(f"{directory.name}-{k}")
         else:
-            _reserved.append(made)
+            _reserved.append([candidate, *parents])
             return candidate
 
 
@@ -115,16 +116,14 @@ OmegaConf.register_new_resolver("cifrun.if", _if, replace=True)
 
 
 def _release() -> None:
-    """Take away the directories of jobs that never came to write into them."""
-    while _reserved:
-        made = _reserved.pop()
-        try:
-            if [entry.name for entry in made[0].iterdir()] == ["multirun.yaml"]:
-                (made[0] / "multirun.yaml").unlink()
-            for directory in made:
-                directory.rmdir()
-        except OSError:  # it holds a run
-            continue
+    """Take away the directories of jobs that never came to write into them, the innermost first."""
+    made = {directory for directories in _reserved for directory in directories}
+    _reserved.clear()
+    for directory in sorted(made, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # it holds a run
+            if [entry.name for entry in directory.iterdir()] == ["multirun.yaml"]:
+                (directory / "multirun.yaml").unlink()
+            directory.rmdir()
 
 
 # --- what other packages add, and what is open -----------------------------------------------------------------------
