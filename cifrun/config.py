@@ -130,7 +130,9 @@ class TrainerConfig:
     )
     checkpoint_every: int = setting(100, "write checkpoints/latest", unit="steps", ge=1)
     patience: int = setting(0, "stop after this many validations without improvement; 0 to never stop early", ge=0)
-    max_bad_steps: int = setting(20, "stop after this many non-finite losses in a row", unit="steps", ge=1)
+    max_bad_steps: int = setting(
+        20, "non-finite losses in a row that stop the run; seen when it logs", unit="steps", ge=1
+    )
     progress: bool = setting(True, "show the progress bar")
 
 

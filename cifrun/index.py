@@ -50,12 +50,20 @@ class DiagonalGaussian(NamedTuple):
         noise = (u - self.mean) * torch.exp(-self.log_std)
         return (-0.5 * noise * noise - self.log_std - LOG_SQRT_2PI).flatten(1).sum(1)
 
-    def sample(self, count: int = 1) -> Tensor:
-        """`count` reparametrised draws a row, (count · batch, dim): all rows once, then all rows again, …"""
-        noise = torch.randn((count, *self.mean.shape), dtype=self.mean.dtype, device=self.mean.device)
-        return (self.mean + torch.exp(self.log_std) * noise).flatten(0, 1)
+    def sample(self) -> Tensor:
+        """One reparametrised draw a row, (batch, dim)."""
+        return self.draw()[0]
 
-    def repeat(self, count: int) -> DiagonalGaussian:
+    def draw(self, count: int = 1) -> tuple[Tensor, Tensor]:
+        """`count` reparametrised draws a row, (count · batch, dim): all rows once, then all rows again, …; and each
+        draw's own log-density in nats, (count · batch,), which the noise that made it gives at once."""
+        noise = torch.randn((count, *self.mean.shape), dtype=self.mean.dtype, device=self.mean.device)
+        u = self.mean + torch.exp(self.log_std) * noise
+        log_prob = -0.5 * (noise * noise + 2 * LOG_SQRT_2PI).flatten(2).sum(2) - self.log_std.flatten(1).sum(1)
+        return u.flatten(0, 1), log_prob.flatten()
+
+
+def repeat(self, count: int) -> DiagonalGaussian:
         """The same Gaussians `count` times over, in the order of `sample`."""
         return DiagonalGaussian(repeat(self.mean, count), repeat(self.log_std, count))
 

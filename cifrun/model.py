@@ -109,8 +109,8 @@ class Model(nn.Module):
         """Draw u for the first index and go on to z_0: (m, batch)."""
         if start.q is None:
             return start.log_w.expand(m, -1)
-        below, log_w, q = repeat(start.z, m), repeat(start.log_w, m), start.q
-        u, q = q.sample(m), q.repeat(m)
+        below, log_w = repeat(start.z, m), repeat(start.log_w, m)
+        u, log_q = start.q.draw(m)
         for depth in range(start.depth, len(self.steps)):
             step = self.steps[depth]
             if depth > start.depth:
@@ -118,11 +118,10 @@ class Model(nn.Module):
                 below, log_det = step.bijection(above)
                 log_w = log_w + log_det
                 if step.index is not None:
-                    q = step.index.q(above, below)
-                    u = q.sample()
+                    u, log_q = step.index.q(above, below).draw()
             if step.index is not None:
                 below, log_det = step.index(below, u)
-                log_w = log_w + log_det + (step.index.p(below).log_prob(u) - q.log_prob(u))
+                log_w = log_w + log_det + (step.index.p(below).log_prob(u) - log_q)
         return (log_w + _standard_normal(below)).unflatten(0, (m, -1))
 
     def log_w_chunks(self, x: Tensor, importance_samples: int, chunk_size: int) -> Iterator[Tensor]:

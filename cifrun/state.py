@@ -41,12 +41,6 @@ class TrainingState:
     bad_validations: int = 0
     wall_seconds: float = 0.0
 
-    def count(self, finite: bool) -> None:
-        """One more step was tried."""
-        self.step += 1
-        self.bad_steps = 0 if finite else self.bad_steps + 1
-        self.skipped += not finite
-
     def improves(self, valid: float) -> bool:
         """Take note of a validation log-likelihood; True if it is the best so far."""
         better = math.isfinite(valid) and (self.best_valid is None or valid > self.best_valid)

@@ -9,7 +9,6 @@ training.
 
 from __future__ import annotations
 
-import math
 import platform
 import signal
 import subprocess
@@ -22,7 +21,6 @@ from typing import Any
 
 import torch
 import yaml
-from torch import nn
 
 from . import __version__, plots, rng
 from .build import build_data, build_model, build_standardize
@@ -33,11 +31,11 @@ from .errors import TrainingError
 from .evaluate import evaluate_split, report, scalars
 from .figures import draw
 from .model import Model
-from .optim import build_optimizer, learning_rate
-from .registry import OBJECTIVES
+from .optim import learning_rate
 from .run import RunDirectory
 from .state import Batches, TrainingState
 from .tracking import METRICS, Progress, Tracker, read_metrics
+from .update import Update
 
 __all__ = ["train"]
 
@@ -62,21 +60,19 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     data = build_data(config)
     standardize = build_standardize(config, data)
     model = build_model(config, data.shape, standardize)
-    if config.device.compile:
-        model.compile_training()
-    module, optimizer = fabric.setup(model, build_optimizer(model.parameters(), config.optimizer))
-    objective = OBJECTIVES[config.objective.name]
+    update = Update(model, config, fabric)
     batches = Batches(len(data.train), options.batch_size, config.seed)
     train_x = data.train.to(fabric.device)
     if resume:
         state = TrainingState.restore(
-            run.load_checkpoint("latest"), model, optimizer, str(run.checkpoint_path("latest"))
+            run.load_checkpoint("latest"), model, update.optimizer, str(run.checkpoint_path("latest"))
         )
+        update.start_from(state)
         run.write_config(config)
     else:
         state = TrainingState(shape=list(data.shape), standardized=standardize is not None)
         run.create(config)
-        run.save_checkpoint("latest", state.checkpoint(model, optimizer))
+        run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(_summary(config, model, state, "running"))
 
     tracker = Tracker(directory, resume_from=state.step if resume else None)
@@ -87,37 +83,30 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         clock = _Clock(state.wall_seconds)
         while not state.finished(options):
             # One update: a batch, its log-weights, the objective and its gradient.
-            lr = learning_rate(config.optimizer, state.step, options.max_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
             x = train_x[batches.indices(state.step).to(train_x.device)]
-            module.train()
-            log_w = module(x, config.objective.importance_samples)
-            loss = -objective(log_w).mean()
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm or math.inf).item()
-            # A loss that is not finite does not say where to go: leave the weights alone, and try the next batch.
-            if finite := math.isfinite(loss.item()) and math.isfinite(norm):
-                optimizer.step()
-            state.count(finite)
+            lr = learning_rate(config.optimizer, state.step, options.max_steps)
+            outcome = update(x, lr)
+            state.step += 1
             clock.tick()
 
-            # What is due after this step, each at its own pace.
-            progress.update(state.step, loss.item())
+            # What is due after this step, each at its own pace; until something is, nobody waits for the device.
+            progress.update(state.step)
             last = state.finished(options)
             if last or state.step % options.log_every == 0:
-                losses = {"train/loss": loss.item(), "train/elbo": log_w.mean().item()}
+                update.count(state)
+                loss, elbo, norm = torch.stack(outcome).tolist()
+                progress.update(state.step, loss)
                 rates = {"train/grad_norm": norm, "train/lr": lr, "train/step_seconds": clock.step_seconds()}
                 costs = {f"train/{name}": value for name, value in model.statistics().items()}
-                tracker.scalars(state.step, {**losses, **rates, **costs, "train/skipped_steps": state.skipped})
-            if state.bad_steps >= options.max_bad_steps:
-                run.write_summary(_summary(config, model, state, "failed"))
-                raise TrainingError(
-                    f"the loss was not finite for {state.bad_steps} steps in a row, up to step {state.step}; "
-                    f"the last good checkpoint is kept in {run.checkpoint_path('latest')}; "
-                    f"a smaller optimizer.lr or an optimizer.max_grad_norm may help"
-                )
+                counts = {"train/skipped_steps": state.skipped}
+                tracker.scalars(state.step, {"train/loss": loss, "train/elbo": elbo, **rates, **costs, **counts})
+                if state.bad_steps >= options.max_bad_steps:
+                    run.write_summary(_summary(config, model, state, "failed"))
+                    raise TrainingError(
+                        f"the loss was not finite for {state.bad_steps} steps in a row, up to step {state.step}; "
+                        f"the last good checkpoint is kept in {run.checkpoint_path('latest')}; "
+                        f"a smaller optimizer.lr or an optimizer.max_grad_norm may help"
+                    )
             with clock.paused():
                 if state.step % options.valid_every == 0:
                     valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
@@ -130,8 +119,10 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
                         tracker.figure(state.step, f"figures/{name}", figure)
             state.wall_seconds = clock.total()
             stopping, last = stop_requested(), state.finished(options)
-            if state.bad_steps == 0 and (stopping or last or state.step % options.checkpoint_every == 0):
-                run.save_checkpoint("latest", state.checkpoint(model, optimizer))
+            if stopping or last or state.step % options.checkpoint_every == 0:
+                update.count(state)
+                if state.bad_steps == 0:
+                    run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
             if stopping and not last:
                 run.write_summary(_summary(config, model, state, "interrupted"))
                 progress.close()

@@ -124,8 +124,9 @@ def test_a_loss_that_is_not_finite_skips_the_step(sometimes_nan, tmp_path):
 
 def test_too_many_of_them_stop_the_run_and_keep_the_last_good_checkpoint(sometimes_nan, tmp_path):
     sometimes_nan.update(range(11, 100))
+    options = {"max_bad_steps": 5, "log_every": 1, "checkpoint_every": 1}
     with pytest.raises(TrainingError, match=r"not finite for 5 steps in a row, up to step 15.*latest"):
-        train(config(max_steps=50, max_bad_steps=5, checkpoint_every=1, objective={"name": "sometimes_nan"}), tmp_path)
+        train(config(max_steps=50, **options, objective={"name": "sometimes_nan"}), tmp_path)
     checkpoint = RunDirectory(tmp_path).load_checkpoint("latest")
     assert checkpoint.state["step"] == 10
     assert RunDirectory(tmp_path).summary()["status"] == "failed"
