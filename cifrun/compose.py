@@ -38,7 +38,7 @@ from .files import mute
 from .plugins import conf_dirs, owner, plugins
 from .registry import DATASETS, FLOWS
 
-__all__ = ["PATHS", "Job", "command", "compose", "names_in"]
+__all__ = ["PATHS", "Job", "command", "compose", "configure", "names_in"]
 
 #: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
 PATHS = ("run", "resume", "output")
@@ -285,6 +285,28 @@ def compose(verb: str, words: Sequence[str]) -> int:
     if job.failures and not job.multirun:
         raise job.failures[0]
     return 2 if job.failures else 0
+
+
+def configure(overrides: Sequence[str] = ()) -> Config:
+    """The config that `cifrun train` would use with these words, for use from Python: nothing is trained or written.
+
+    Raises `ConfigError` with the sentence that the command line would print.
+
+    Example:
+        >>> config = configure(["experiment=two_d_maf", "cif=true", "dataset=rings"])
+    """
+    try:
+        overrides = [_open(_quote_paths(override, multirun=False)) for override in overrides]
+        _check(OverridesParser.create().parse_overrides(overrides))
+        _store_defaults()
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            data: Any = OmegaConf.to_container(hydra.compose("config", overrides), resolve=True)
+        return Config.parse(data)
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        raise ConfigError(sentence) from error
 
 
 # --- one job --------------------------------------------------------------------------------------------------------

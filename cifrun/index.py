@@ -63,11 +63,6 @@ class DiagonalGaussian(NamedTuple):
         return u.flatten(0, 1), log_prob.flatten()
 
 
-def repeat(self, count: int) -> DiagonalGaussian:
-        """The same Gaussians `count` times over, in the order of `sample`."""
-        return DiagonalGaussian(repeat(self.mean, count), repeat(self.log_std, count))
-
-
 def repeat(x: Tensor, count: int) -> Tensor:
     """x (batch, …) `count` times over: (count · batch, …)."""
     return x if count == 1 else x.expand(count, *x.shape).flatten(0, 1)

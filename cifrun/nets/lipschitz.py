@@ -17,11 +17,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .tangents import value_and_tangents
 
 __all__ = ["LipSwish", "LipschitzLinear", "LipschitzMLP", "power_iteration"]
 
@@ -42,53 +43,6 @@ class LipSwish(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h * torch.sigmoid(self.beta * h) / SWISH_LIPSCHITZ
-
-    def with_tangents(self, stacked: Tensor, bias: Tensor) -> Tensor:
-        """A value and its D tangents through φ(· + bias): φ(h_0 + bias), and φ'(h_0 + bias) ⊙ h_j.
-
-        Arguments:
-            stacked: h, (1 + D, batch, H): the value, then the tangents.
-            bias: (H,), added to the value only: a constant has no tangent.
-        """
-        beta = self.beta
-        if torch.compiler.is_compiling():  # the compiler fuses the formulas by itself, forward and backward
-            h = stacked[0] + bias
-            s = torch.sigmoid(beta * h)
-            slope = s * (1 + beta * h * (1 - s)) / SWISH_LIPSCHITZ
-            return torch.cat([(h * s / SWISH_LIPSCHITZ)[None], stacked[1:] * slope])
-        return _LipSwishTangents.apply(stacked, bias, beta)
-
-
-class _LipSwishTangents(torch.autograd.Function):
-    """LipSwish of a value and its tangents in few passes over memory; the gradient is written out by hand.
-
-    With s = sigmoid(βh):  φ' = s(1 + βh(1 − s)) / 1.1,   φ'' = β s(1 − s)(2 + βh(1 − 2s)) / 1.1,
-    ∂φ/∂β = h² s(1 − s) / 1.1   and   ∂φ'/∂β = (h/β) φ''.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, stacked: Tensor, bias: Tensor, beta: Tensor) -> Tensor:
-        h = stacked[0] + bias
-        s = torch.sigmoid(beta * h)
-        out = torch.empty_like(stacked)
-        value = torch.mul(h, s, out=out[0]).div_(SWISH_LIPSCHITZ)
-        slope = (1 - s).mul_(value).mul_(beta).add_(s, alpha=1 / SWISH_LIPSCHITZ)
-        torch.mul(stacked[1:], slope, out=out[1:])
-        ctx.save_for_backward(stacked, h, beta, s, slope)
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        stacked, h, beta, s, slope = ctx.saved_tensors
-        ds = (1 - s).mul_(s).div_(SWISH_LIPSCHITZ)
-        curvature = torch.add(1, s, alpha=-2).mul_(h).mul_(beta).add_(2).mul_(ds)  # φ''/β
-        along = (grad[1:] * stacked[1:]).sum(0).mul_(curvature)  # Σ_j ⟨∂L/∂out_j, h_j⟩ φ''/β
-        out = torch.empty_like(grad)
-        torch.mul(grad[1:], slope, out=out[1:])
-        torch.addcmul(along * beta, grad[0], slope, out=out[0])
-        grad_beta = along.addcmul_(ds.mul_(h), grad[0]).mul_(h).sum()
-        return out, out[0].sum(0), grad_beta
 
 
 class LipschitzLinear(nn.Module):
@@ -250,27 +204,30 @@ class LipschitzMLP(nn.Module):
             self.linears[-1].weight.mul_(1e-2)
             self.linears[-1].bias.zero_()
 
+    def folded(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights and biases with which g is a network of plain SiLU: as φ(h) = silu(βh) / (1.1 β), β goes into the
+        layer before, and 1 / (1.1 β) into the layer after."""
+        betas = [activation.beta for activation in self.activations]
+        scales = [linear.scale() for linear in self.linears]
+        for k, beta in enumerate(betas):
+            scales[k] = scales[k] * beta
+            scales[k + 1] = scales[k + 1] / (SWISH_LIPSCHITZ * beta)
+        weights = [linear.weight * scale for linear, scale in zip(self.linears, scales, strict=True)]
+        biases = [linear.bias * beta for linear, beta in zip(self.linears, betas, strict=False)]
+        return weights, [*biases, self.linears[-1].bias]
+
     def forward(self, x: Tensor) -> Tensor:
         """g(x)."""
-        h = self.linears[0](x)
-        for activation, linear in zip(self.activations, self.linears[1:], strict=True):
-            h = linear(activation(h))
+        weights, biases = self.folded()
+        h = F.linear(x, weights[0], biases[0])
+        for weight, bias in zip(weights[1:], biases[1:], strict=True):
+            h = F.linear(F.silu(h), weight, bias)
         return h
 
     def with_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """g(x) (batch, D) and ∂g_i/∂x_j (batch, D, D), by carrying the D tangents forward beside x.
-
-        Costs 1 + D forward passes, all in the same matrix products, and is differentiable once.
-        """
-        batch, dim = x.shape
-        first, *rest = self.linears
-        weight = first.normalised_weight()
-        # ∂(W̄x + b)/∂x_j is the j-th column of W̄, for every datum.
-        tangents = weight.T[:, None, :].expand(dim, batch, -1)
-        value = F.linear(x, weight)
-        h = torch.cat([value[None], tangents.to(value.dtype)])
-        bias = first.bias
-        for activation, linear in zip(self.activations, rest, strict=True):
-            h = F.linear(activation.with_tangents(h, bias), linear.normalised_weight())
-            bias = linear.bias
-        return h[0] + bias, h[1:].permute(1, 2, 0)
+        """g(x) (batch, D) and ∂g_i/∂x_j (batch, D, D); costs 1 + D forward passes, and is differentiable once."""
+        weights, biases = self.folded()
+        if len(weights) == 1:  # no hidden layer: the Jacobian is the weight
+            return F.linear(x, weights[0], biases[0]), weights[0].expand(len(x), -1, -1)
+        value, tangents = value_and_tangents(x, weights, biases)
+        return value, tangents.permute(1, 2, 0)

@@ -1,0 +1,131 @@
+"""Values and Jacobians of small SiLU networks, by carrying D tangents forward beside the value.
+
+    a_1 = W_1 x + b_1,    a_{k+1} = W_{k+1} φ(a_k) + b_{k+1},        φ(a) = a · sigmoid(a)
+    T_1 = W_1,            T_{k+1} = W_{k+1} (φ'(a_k) ⊙ T_k)          the result is a_n and ∂a_n/∂x = T_n
+
+All 1 + D rows go through one matrix product a layer. What limits such a pass on a CPU is memory, not arithmetic: so
+between two matrix products everything lives in a few buffers that stay in the cache, backward computes φ and φ' anew
+from a instead of keeping them, and only a and T are kept. With s = sigmoid(a):
+
+    φ' = s (1 + a(1 − s)),        φ'' = s (1 − s)(2 + a(1 − 2s))
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["value_and_tangents"]
+
+
+def value_and_tangents(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """A SiLU network's value (batch, out), and its derivatives by each input, (D, batch, out).
+
+    Arguments:
+        x: (batch, D).
+        weights: W_k, (width of layer k, width of layer k − 1); two or more.
+        biases: b_k, (width of layer k,).
+
+    Eagerly the result is differentiable once; compiled, or under mixed precision, as often as PyTorch's own operations.
+    """
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
+        return _plain(x, weights, biases)
+    value, tangents = _Tangents.apply(x, *weights, *biases)
+    return value, tangents
+
+
+def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The formulas as they stand: what a compiler fuses by itself."""
+    a, tangents = F.linear(x, weights[0], biases[0]), weights[0].T[:, None]
+    for weight, bias in zip(weights[1:], biases[1:], strict=True):
+        s = torch.sigmoid(a)
+        stacked = torch.cat([(a * s)[None], tangents * (s * (1 + a * (1 - s)))])
+        stacked = F.linear(stacked, weight)
+        a, tangents = stacked[0] + bias, stacked[1:]
+    return a, tangents
+
+
+class _Tangents(torch.autograd.Function):
+    """`value_and_tangents` with few passes over memory; the gradient is written out by hand."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
+        a, tangents = torch.addmm(biases[0], x, weights[0].T), weights[0].T[:, None]
+        states = [a]
+        keep = any(ctx.needs_input_grad)
+        for k, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
+            _, _, stacked = _activate(a, tangents)
+            shape = (len(stacked), len(x), len(weight))
+            # Where nothing is kept for backward, layers take turns with two buffers.
+            last = k == len(weights) - 2
+            out = a.new_empty(shape) if keep or last else _buffer(f"state {k % 2}", a, shape)
+            torch.mm(stacked.flatten(0, 1), weight.T, out=out.flatten(0, 1))
+            a, tangents = out[0].add_(bias), out[1:]
+            if not last:
+                states.append(out)
+        if keep:
+            ctx.save_for_backward(x, *weights, *states)
+        return a, tangents
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_value: Tensor, grad_tangents: Tensor) -> tuple[Tensor, ...]:
+        x, *saved = ctx.saved_tensors
+        layers = len(saved) // 2  # hidden ones; there is one weight more
+        weights, states = saved[: layers + 1], saved[layers + 1 :]
+        grad = torch.cat([grad_value[None], grad_tangents])
+        grad_weights: list[Tensor] = []
+        grad_biases: list[Tensor] = []
+        for k in range(layers, 0, -1):
+            state = states[k - 1]
+            a, tangents = (state[0], state[1:]) if k > 1 else (state, weights[0].T[:, None])
+            s, slope, stacked = _activate(a, tangents)
+            rows = grad.flatten(0, 1)
+            grad_weights.append(rows.T @ stacked.flatten(0, 1))
+            grad_biases.append(grad[0].sum(0))
+            grad = _buffer(f"gradient {k % 2}", a, stacked.shape)
+            torch.mm(rows, weights[k], out=grad.flatten(0, 1))
+            # ∂/∂T_j = φ' ⊙ g_j, and ∂/∂a = φ' ⊙ g_0 + φ'' ⊙ Σ_j g_j ⊙ T_j
+            along = torch.mul(grad[1], tangents[0], out=_buffer("along", a, a.shape))
+            for j in range(1, len(tangents)):
+                along.addcmul_(grad[1 + j], tangents[j])
+            grad.mul_(slope)
+            rest = torch.sub(1, s, out=slope)
+            curvature = torch.sub(rest, s, out=stacked[0]).mul_(a).add_(2).mul_(s).mul_(rest)
+            grad[0].addcmul_(along, curvature)
+        grad_weights.append(grad[0].T @ x + grad[1:].sum(1).T)
+        grad_biases.append(grad[0].sum(0))
+        return grad[0] @ weights[0], *reversed(grad_weights), *reversed(grad_biases)
+
+
+def _activate(a: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """sigmoid(a), φ'(a), and φ(a) stacked on φ'(a) ⊙ T; in buffers that the next call overwrites."""
+    s = torch.sigmoid(a, out=_buffer("sigmoid", a, a.shape))
+    stacked = _buffer("stacked", a, (1 + len(tangents), *a.shape))
+    value = torch.mul(a, s, out=stacked[0])
+    slope = torch.sub(1, s, out=_buffer("slope", a, a.shape)).mul_(value).add_(s)
+    torch.mul(tangents, slope, out=stacked[1:])
+    return s, slope, stacked
+
+
+_buffers = threading.local()
+
+
+def _buffer(name: str, like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Memory of this thread under a name, of any content; on a GPU the allocator does this better by itself."""
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    size = math.prod(shape)
+    kept: Tensor | None = getattr(_buffers, name, None)
+    if kept is None or kept.dtype != like.dtype or not size <= len(kept) <= 16 * size:
+        with torch.inference_mode(False):
+            kept = torch.empty(size, dtype=like.dtype)
+        setattr(_buffers, name, kept)
+    return kept[:size].view(shape)

@@ -1,0 +1,334 @@
+"""What a training step, an evaluation and a sample cost, beside the arithmetic that they need.
+
+    python scripts/bench.py                                  # every flow, plain and indexed, at the published sizes
+    python scripts/bench.py --flows resflow,maf --tasks train --compile
+    python scripts/bench.py --against mymodule:build         # another implementation, timed in alternation
+    python scripts/bench.py --curves                         # cost against depth, dimension, batch and m: a picture
+
+Prints a table and writes bench.json (and curves.png) to --output. Times are medians over --repeats calls, with the
+distance between the quartiles as a share of the median. The floor is the number of floating-point operations in matrix
+products, at the rate of a large matrix product measured in this very run: what a perfect implementation of the same
+arithmetic would take. Memory is the peak of what tensors take beyond the weights.
+
+`--against MODULE:FUNCTION` names a function of one mapping,
+
+    {"task": "train" | "eval" | "sample", "flow": name, "cif": bool, "x": Tensor (batch, D),
+     "importance_samples": m, "samples": n}
+
+which returns a callable that does the task once (one update with the batch x; IWAE_m of all rows of x; n samples), or
+None if it has no such model. Both are called in turn, so that whatever else the machine does meets both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifrun.build import build_model
+from cifrun.compose import configure
+from cifrun.config import Config
+from cifrun.device import launch
+from cifrun.errors import ConfigError
+from cifrun.model import Model
+from cifrun.table import table
+from cifrun.update import Update
+
+FLOWS = "affine,realnvp,maf,nsf_coupling,nsf_ar,sos,planar,bnaf,cnf,resflow,vae,dlgm"
+TASKS = ("train", "eval", "sample")
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and what it is asked to do."""
+
+    flow: str
+    cif: bool
+    task: str
+    dim: int = 2
+    batch: int = 1000  # data of a training step
+    data: int = 1000  # data of an evaluation
+    importance_samples: int = 20
+    samples: int = 10_000
+    overrides: tuple[str, ...] = ()
+
+    def config(self) -> Config:
+        preset = f"experiment=two_d_{self.flow}"
+        return configure([preset, "dataset=two_uniforms", f"cif={str(self.cif).lower()}", *self.overrides])
+
+    def x(self, device: torch.device) -> Tensor:
+        """Data in [−1, 1]^D."""
+        rows = self.batch if self.task == "train" else self.data
+        generator = torch.Generator().manual_seed(0)
+        return (2 * torch.rand(rows, self.dim, generator=generator) - 1).to(device)
+
+    def work(self) -> tuple[int, str]:
+        """How many things one call does, and what they are."""
+        if self.task == "train":
+            return 1, "steps"
+        if self.task == "sample":
+            return self.samples, "samples"
+        return self.data * (self.importance_samples if self.cif else 1), "data × m"
+
+    def request(self, device: torch.device) -> dict[str, Any]:
+        """The case as `--against` gets it."""
+        keys = ("task", "flow", "cif", "importance_samples", "samples")
+        return {**{key: getattr(self, key) for key in keys}, "x": self.x(device)}
+
+
+def ours(case: Case) -> tuple[Callable[[], Any], Model]:
+    """A callable that does the task once, and the model."""
+    config = case.config()
+    fabric = launch(config.device)
+    model = build_model(config, (case.dim,))
+    x = case.x(fabric.device)
+    if case.task == "train":
+        update = Update(model, config, fabric)
+        return lambda: update(x, config.optimizer.lr), model
+    model.to(fabric.device).eval()
+    if case.task == "sample":
+        return lambda: model.sample(case.samples), model
+
+    @torch.inference_mode()
+    def evaluate() -> Tensor:
+        return model.log_prob(x, case.importance_samples)
+
+    return evaluate, model
+
+
+# --- how it is measured -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds a call: median, and quartile distance over median."""
+
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Time:
+        low, median, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
+        return cls(median, (high - low) / median)
+
+
+def alternate(calls: Sequence[Callable[[], Any]], repeats: int, least: float = 0.02) -> list[Time]:
+    """Time several callables in turn: a round calls each until `least` seconds are over."""
+    timers = [Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads()) for call in calls]
+    loops = [max(1, math.ceil(least / timer.timeit(1).median)) for timer in timers]  # also warms up
+    seconds = [[timer.timeit(n).median for timer, n in zip(timers, loops, strict=True)] for _ in range(repeats)]
+    return [Time.of(column) for column in zip(*seconds, strict=True)]
+
+
+def gemm_rate(device: torch.device, size: int) -> float:
+    """Floating-point operations a second of a product of two square matrices, fp32, on all threads."""
+    a, b = torch.randn(2, size, size, device=device)
+    return 2 * size**3 / alternate([lambda: a @ b], 15)[0].median
+
+
+def flops(call: Callable[[], Any]) -> int:
+    """Floating-point operations of all matrix products that a call makes."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
+    """Most bytes that the tensors of a call take at one time, beyond those that were there before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    total = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        total += event.nbytes()
+        peak = max(peak, total)
+    return peak
+
+
+def measure(case: Case, repeats: int, rate: float, build: Callable[[dict[str, Any]], Any] | None) -> dict[str, Any]:
+    """All numbers of one case."""
+    call, model = ours(case)
+    compiled = case.task == "train" and case.config().device.compile
+    began = time.perf_counter()
+    call()
+    first = time.perf_counter() - began
+    device = next(model.parameters()).device
+    other = None if build is None else build(case.request(device))
+    times = alternate([call] if other is None else [call, other], repeats)
+    eager = ours(Case(**{**asdict(case), "overrides": (*case.overrides, "device.compile=false")}))[0]
+    operations = flops(eager)
+    work, unit = case.work()
+    result = {
+        **asdict(case),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": times[0].median,
+        "spread": times[0].spread,
+        "rate": work / times[0].median,
+        "unit": f"{unit}/s",
+        "gflop": operations / 1e9,
+        "floor_seconds": operations / rate,
+        "peak_bytes": peak_memory(eager, device),
+        "compile_seconds": first - times[0].median if compiled else None,
+    }
+    if other is not None:
+        result |= {"against_seconds": times[1].median, "against_spread": times[1].spread}
+        result["ratio"] = times[1].median / times[0].median
+    return result
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def show(results: Sequence[dict[str, Any]]) -> str:
+    """The results as a table."""
+    header = ["task", "flow", "", "parameters", "ms", "±", "rate", "", "floor ms", "× floor", "MiB", "compile s"]
+    header += ["other ms", "other ÷ ours"]
+    rows = []
+    for r in results:
+        floor = r["floor_seconds"] * 1e3
+        over = f"{r['seconds'] * 1e3 / floor:.1f}" if floor > 0.01 else "–"
+        compiling = "" if r["compile_seconds"] is None else f"{r['compile_seconds']:.1f}"
+        row = [r["task"], r["flow"], "CIF" if r["cif"] else "plain", f"{r['parameters']:,}"]
+        row += [f"{r['seconds'] * 1e3:.2f}", f"{r['spread']:.0%}", f"{r['rate']:,.0f}", r["unit"], f"{floor:.2f}", over]
+        row += [f"{r['peak_bytes'] / 2**20:.1f}", compiling]
+        row += [f"{r['against_seconds'] * 1e3:.2f}", f"{r['ratio']:.2f}"] if "ratio" in r else ["", ""]
+        rows.append(row)
+    keep = [k for k in range(len(header)) if any(row[k] for row in rows)]
+    return table([[row[k] for k in keep] for row in rows], [header[k] for k in keep], "l" * 3 + "r" * (len(keep) - 3))
+
+
+#: Curves: a title, the x axis, its values, and how a value changes a case.
+CURVES: list[tuple[str, str, Sequence[int], Callable[[Case, int], dict[str, Any]]]] = [
+    ("depth", "steps L", (2, 5, 10, 20, 40), lambda c, v: {"overrides": (*c.overrides, f"flow.depth={v}")}),
+    ("dimension", "dimension D", (2, 8, 32, 128, 784), lambda c, v: {"dim": v}),
+    ("batch", "data a batch", (10, 100, 1000, 10_000), lambda c, v: {"batch": v}),
+    ("m", "importance samples m", (1, 10, 100), lambda c, v: {"task": "eval", "importance_samples": v}),
+]
+#: Plain flows but for m, which only a CIF has; of few options, so that any dimension and depth is possible.
+CURVE_FLOWS = ("realnvp", "maf", "nsf_coupling", "bnaf", "resflow")
+
+
+def curves(flows: Sequence[str], repeats: int, device: str) -> Iterator[dict[str, Any]]:
+    """Milliseconds a call along each axis. Residual flows take both log-determinants where both are feasible."""
+    for title, axis, values, change in CURVES:
+        for flow in flows:
+            cif = title == "m"
+            ways = (
+                [("exact", "exact"), ("unbiased", "unbiased")]
+                if flow == "resflow" and title == "dimension"
+                else [("", "")]
+            )
+            for way, log_det in ways:
+                base = (f"device={device}", *((f"flow.log_det={log_det}",) if log_det else ()))
+                points = []
+                for value in values:
+                    case = Case(flow, cif, "train", overrides=base)
+                    case = Case(**{**asdict(case), **change(case, value)})
+                    if log_det == "exact" and case.dim > 128:
+                        continue
+                    call, _ = ours(case)
+                    points.append((value, alternate([call], repeats)[0].median * 1e3))
+                yield {"curve": title, "axis": axis, "flow": f"{flow} {log_det}".strip(), "points": points}
+
+
+def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Four panels, one for each axis, in logarithmic scales."""
+    from cifrun import plots
+
+    plots.save(plots.cost_figure(lines), path)
+
+
+def _arguments() -> argparse.Namespace:
+    summary, _, _ = (__doc__ or "").partition("\n\n`--against")
+    parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flows", default=FLOWS, help="comma-separated")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated: %(default)s")
+    parser.add_argument("--sides", default="plain,cif", help="comma-separated: %(default)s")
+    parser.add_argument("--repeats", type=int, default=11, help="timed calls of each case (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
+    parser.add_argument("--compile", action="store_true", help="device.compile=true for training steps")
+    parser.add_argument("--data", type=int, default=1000, help="data of an evaluation (%(default)s)")
+    parser.add_argument("--importance-samples", type=int, default=20, help="m of an evaluation (%(default)s)")
+    parser.add_argument("--samples", type=int, default=10_000, help="samples of a sampling call (%(default)s)")
+    parser.add_argument("--against", metavar="MODULE:FUNCTION", help="another implementation, see above")
+    parser.add_argument("--curves", action="store_true", help="cost curves instead of the table")
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench"), help="(%(default)s)")
+    parser.add_argument("overrides", nargs="*", help="for the config of every case, as for cifrun train")
+    return parser.parse_args()
+
+
+def _other(name: str | None) -> Callable[[dict[str, Any]], Any] | None:
+    if name is None:
+        return None
+    module, _, function = name.partition(":")
+    sys.path.insert(0, os.getcwd())
+    return getattr(importlib.import_module(module), function)
+
+
+def main() -> None:
+    arguments = _arguments()
+    device = torch.device("cuda" if arguments.device == "gpu" else "cpu")
+    flows = arguments.flows.split(",")
+    overrides = [f"device={arguments.device}", f"device.precision={arguments.precision}"]
+    overrides += [f"device.compile={str(arguments.compile).lower()}", *arguments.overrides]
+    machine = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.curves:
+        lines = []
+        for line in curves([f for f in flows if f in CURVE_FLOWS], arguments.repeats, arguments.device):
+            print(line["curve"], line["flow"], " ".join(f"{v}: {ms:.2f} ms" for v, ms in line["points"]), flush=True)
+            lines.append(line)
+        draw(lines, arguments.output / "curves.png")
+        (arguments.output / "curves.json").write_text(json.dumps({"machine": machine, "curves": lines}, indent=1))
+        print(f"picture: {arguments.output / 'curves.png'}")
+        return
+    rate = gemm_rate(device, 2048)
+    machine["gemm_gflops"] = rate / 1e9
+    build, results = _other(arguments.against), []
+    for task in arguments.tasks.split(","):
+        for flow in flows:
+            for cif in (side == "cif" for side in arguments.sides.split(",")):
+                sizes = {"data": arguments.data, "importance_samples": arguments.importance_samples}
+                case = Case(flow, cif, task, samples=arguments.samples, overrides=tuple(overrides), **sizes)
+                try:
+                    case.config(), ours(case)
+                except ConfigError:
+                    continue  # made of its index: it has no plain side
+                results.append(measure(case, arguments.repeats, rate, build))
+                print(show(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    (arguments.output / "bench.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+    print(f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}: {rate / 1e9:.0f} GFLOP/s fp32")
+    print(show(results))
+
+
+if __name__ == "__main__":
+    main()
