@@ -1,8 +1,8 @@
 """Trains every base flow, plain and indexed, on two targets in the plane, and writes docs/flows.md and docs/flows.json.
 
-    python scripts/compare_flows.py --steps 1200 --seeds 1 2 3 --jobs 2 --output outputs/compare_flows
+    python scripts/compare_flows.py --steps 1000 --seeds 1 2 3 --jobs 2 --output outputs/compare_flows
 
-takes about 75 minutes on two cores. Stop it with Ctrl-C and give the same command to go on: runs that are complete are
+takes about an hour on two cores. Stop it with Ctrl-C and give the same command to go on: runs that are complete are
 skipped and others continued. `--flows maf,sos` and `--targets two_uniforms` restrict what is trained, `--table-only`
 writes the documents anew; they hold whatever is in the output directory, also of earlier calls.
 
@@ -110,7 +110,7 @@ FAMILIES = [
         seconds=3,
         note="no plain flow of any size is larger: affine maps compose to one affine map, so it is always a Gaussian",
     ),
-    Family("resflow", "experiment=two_d_resflow", {"plain": 150, "cif": 180}, seconds=50, share=0.5),
+    Family("resflow", "experiment=two_d_resflow", {"plain": 150, "cif": 180}, seconds=30, share=0.4),
     Family("vae", "experiment=two_d_vae", {"cif": 2.9}, note="made of its index: no plain side"),
     Family("dlgm", "experiment=two_d_dlgm", {"cif": 12}, seconds=3, note="made of its indices: no plain side"),
 ]
@@ -466,7 +466,7 @@ def main() -> int:
     flows = [family.name for family in FAMILIES]
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("--steps", type=int, default=1200, help="steps of a run; half for the dear ones (1200)")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of a run; half for the dear ones (1000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(1 2 3)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, each with one thread (2)")
     parser.add_argument("--output", type=Path, default=Path("outputs/compare_flows"), help="where the runs go")

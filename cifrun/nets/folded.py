@@ -13,34 +13,38 @@ __all__ = ["Folded"]
 
 
 class Folded(nn.Module):
-    """A module whose effective weight W = `_fold()` of its own parameters: a mask, a normalisation, an exponential.
+    """A module whose effective weights are a function `_fold()` of its parameters: a mask, a norm, an exponential.
 
     With gradients on, `folded()` is computed at every call and belongs to the graph. With gradients off it is computed
     once and kept until a parameter changes, which its version counter tells; evaluation calls a network thousands of
     times between two such changes. What is kept is never saved, copied or pickled, and never is an inference tensor.
     """
 
-    _kept: tuple[list[nn.Parameter], list[int], Tensor] | None = None
+    _kept: tuple[list[nn.Parameter], list[int], Any] | None = None
 
     @abstractmethod
-    def _fold(self) -> Tensor: ...
+    def _fold(self) -> Any: ...
 
-    def folded(self) -> Tensor:
-        """The effective weight for the parameters as they are now."""
+    def _sources(self) -> list[nn.Parameter]:
+        """The parameters that `_fold` looks at."""
+        return list(self.parameters(recurse=False))
+
+    def folded(self) -> Any:
+        """The effective weights for the parameters as they are now."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._fold()
-        parameters = list(self.parameters(recurse=False))
+        parameters = self._sources()
         if any(type(p) is not nn.Parameter or p.is_inference() for p in parameters):  # no version to go by
             return self._fold()
         versions = [p._version for p in parameters]
         if self._kept is not None:
-            kept, kept_versions, weight = self._kept
+            kept, kept_versions, folded = self._kept
             if kept_versions == versions and all(a is b for a, b in zip(kept, parameters, strict=True)):
-                return weight
+                return folded
         with torch.inference_mode(False), torch.no_grad():
-            weight = self._fold()
-        self._kept = (parameters, versions, weight)
-        return weight
+            folded = self._fold()
+        self._kept = (parameters, versions, folded)
+        return folded
 
     def train(self, mode: bool = True) -> Any:
         """As in `nn.Module`; forgets what was kept, so that a write through `.data` is seen too."""

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .folded import Folded
 from .tangents import value_and_tangents
 
 __all__ = ["LipSwish", "LipschitzLinear", "LipschitzMLP", "power_iteration"]
@@ -172,7 +173,7 @@ def power_iteration(weights: Tensor, right: Tensor, iterations: int, stop_early:
     return u.squeeze(-1), v.squeeze(-1)
 
 
-class LipschitzMLP(nn.Module):
+class LipschitzMLP(Folded):
     """A multi-layer perceptron with LipSwish and Lip g ≤ κ: (batch, D) → (batch, D).
 
     Arguments:
@@ -204,9 +205,15 @@ class LipschitzMLP(nn.Module):
             self.linears[-1].weight.mul_(1e-2)
             self.linears[-1].bias.zero_()
 
+    def _sources(self) -> list[nn.Parameter]:
+        return list(self.parameters())
+
     def folded(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights and biases with which g is a network of plain SiLU: as φ(h) = silu(βh) / (1.1 β), β goes into the
-        layer before, and 1 / (1.1 β) into the layer after."""
+        layer before, and 1 / (1.1 β) into the layer after. In training they change with the power iteration too."""
+        return self._fold() if self.training else super().folded()
+
+    def _fold(self) -> tuple[list[Tensor], list[Tensor]]:
         betas = [activation.beta for activation in self.activations]
         scales = [linear.scale() for linear in self.linears]
         for k, beta in enumerate(betas):

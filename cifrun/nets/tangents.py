@@ -36,7 +36,10 @@ def value_and_tangents(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Te
     """
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
         return _plain(x, weights, biases)
-    value, tangents = _Tangents.apply(x, *weights, *biases)
+    if not torch.is_grad_enabled():
+        value, tangents, _ = _forward(x, weights, biases, keep=False)
+    else:
+        value, tangents = _Tangents.apply(x, *weights, *biases)
     return value, tangents
 
 
@@ -51,27 +54,31 @@ def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tu
     return a, tangents
 
 
+def _forward(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Value, tangents, and (a, T) of each hidden layer if `keep`; else layers take turns with two buffers."""
+    a, tangents = torch.addmm(biases[0], x, weights[0].T), weights[0].T[:, None]
+    states = [a]
+    for k, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
+        stacked = _activate(a, tangents)
+        shape = (len(stacked), len(x), len(weight))
+        last = k == len(weights) - 2
+        state = a.new_empty(shape) if keep or last else _buffer(f"state {k % 2}", a, shape)
+        torch.mm(stacked.flatten(0, 1), weight.T, out=state.flatten(0, 1))
+        a, tangents = state[0].add_(bias), state[1:]
+        states.append(state)
+    return a, tangents, states[:-1]
+
+
 class _Tangents(torch.autograd.Function):
     """`value_and_tangents` with few passes over memory; the gradient is written out by hand."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
-        a, tangents = torch.addmm(biases[0], x, weights[0].T), weights[0].T[:, None]
-        states = [a]
-        keep = any(ctx.needs_input_grad)
-        for k, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
-            _, _, stacked = _activate(a, tangents)
-            shape = (len(stacked), len(x), len(weight))
-            # Where nothing is kept for backward, layers take turns with two buffers.
-            last = k == len(weights) - 2
-            out = a.new_empty(shape) if keep or last else _buffer(f"state {k % 2}", a, shape)
-            torch.mm(stacked.flatten(0, 1), weight.T, out=out.flatten(0, 1))
-            a, tangents = out[0].add_(bias), out[1:]
-            if not last:
-                states.append(out)
-        if keep:
-            ctx.save_for_backward(x, *weights, *states)
+        a, tangents, states = _forward(x, weights, biases, keep=True)
+        ctx.save_for_backward(x, *weights, *states)
         return a, tangents
 
     @staticmethod
@@ -86,7 +93,8 @@ class _Tangents(torch.autograd.Function):
         for k in range(layers, 0, -1):
             state = states[k - 1]
             a, tangents = (state[0], state[1:]) if k > 1 else (state, weights[0].T[:, None])
-            s, slope, stacked = _activate(a, tangents)
+            stacked = _activate(a, tangents)
+            slope, s = _buffer("slope", a, a.shape), torch.sigmoid(a, out=_buffer("sigmoid", a, a.shape))
             rows = grad.flatten(0, 1)
             grad_weights.append(rows.T @ stacked.flatten(0, 1))
             grad_biases.append(grad[0].sum(0))
@@ -105,14 +113,14 @@ class _Tangents(torch.autograd.Function):
         return grad[0] @ weights[0], *reversed(grad_weights), *reversed(grad_biases)
 
 
-def _activate(a: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sigmoid(a), φ'(a), and φ(a) stacked on φ'(a) ⊙ T; in buffers that the next call overwrites."""
-    s = torch.sigmoid(a, out=_buffer("sigmoid", a, a.shape))
+def _activate(a: Tensor, tangents: Tensor) -> Tensor:
+    """φ(a) stacked on φ'(a) ⊙ T; with φ'(a) in the buffer "slope", like the result until the next call."""
     stacked = _buffer("stacked", a, (1 + len(tangents), *a.shape))
-    value = torch.mul(a, s, out=stacked[0])
-    slope = torch.sub(1, s, out=_buffer("slope", a, a.shape)).mul_(value).add_(s)
+    slope = _buffer("slope", a, a.shape)
+    torch.ops.aten.silu.out(a, out=stacked[0])
+    torch.ops.aten.silu_backward.grad_input(a.new_ones(()).expand_as(a), a, grad_input=slope)  # 1 · φ'(a)
     torch.mul(tangents, slope, out=stacked[1:])
-    return s, slope, stacked
+    return stacked
 
 
 _buffers = threading.local()
