@@ -25,7 +25,7 @@ import yaml
 from torch import nn
 
 from . import __version__, plots, rng
-from .build import build_data, build_model, build_standardize
+from .build import build_data, build_model, build_standardize, kind_of
 from .config import Config, to_dict
 from .data.base import Data
 from .device import launch
@@ -40,6 +40,9 @@ from .state import Batches, TrainingState
 from .tracking import METRICS, Progress, Tracker, read_metrics
 
 __all__ = ["train"]
+
+#: Bytes of training data that are put on the device as a whole.
+RESIDENT = 2 * 2**30
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
@@ -67,14 +70,15 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     module, optimizer = fabric.setup(model, build_optimizer(model.parameters(), config.optimizer))
     objective = OBJECTIVES[config.objective.name]
     batches = Batches(len(data.train), options.batch_size, config.seed)
-    train_x = data.train.to(fabric.device)
+    # What is larger stays where it is, perhaps on disk, and only batches travel.
+    train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
     if resume:
         state = TrainingState.restore(
             run.load_checkpoint("latest"), model, optimizer, str(run.checkpoint_path("latest"))
         )
         run.write_config(config)
     else:
-        state = TrainingState(shape=list(data.shape), standardized=standardize is not None)
+        state = TrainingState(shape=list(data.shape), standardized=kind_of(standardize), columns=list(data.columns))
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, optimizer))
     run.write_summary(_summary(config, model, state, "running"))
@@ -90,7 +94,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
             lr = learning_rate(config.optimizer, state.step, options.max_steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            x = train_x[batches.indices(state.step).to(train_x.device)]
+            x = train_x[batches.indices(state.step).to(train_x.device)].to(fabric.device)
             module.train()
             log_w = module(x, config.objective.importance_samples)
             loss = -objective(log_w).mean()
