@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from .bijections.base import Bijection
 from .bijections.standardize import Standardize
+from .bijections.whiten import Whiten
 from .config import Config
 from .data.base import Data
 from .errors import ConfigError
@@ -14,10 +18,16 @@ from .model import Model, Step
 from .rng import forked
 from .table import table
 
-__all__ = ["build_data", "build_model", "build_standardize", "build_steps", "describe"]
+__all__ = ["build_data", "build_model", "build_standardize", "build_steps", "describe", "first_step", "kind_of"]
 
 #: With `standardize: auto`, standard deviations that are left as they are, and how far from 0 means may lie.
 UNIT_SCALE, UNIT_MEAN = (0.1, 10.0), 10.0
+
+#: What a checkpoint calls the first step that `dataset.standardize` brings in.
+FIRST_STEPS: dict[str | bool, type[Standardize] | type[Whiten]] = {True: Standardize, "whiten": Whiten}
+
+#: Share of a coordinate's deviation, below which what is left of it given those before it counts as nothing.
+DEPENDENT = 1e-5
 
 
 def build_data(config: Config) -> Data:
@@ -28,16 +38,45 @@ def build_data(config: Config) -> Data:
     return config.dataset.load().check(config.dataset.name)
 
 
-def build_standardize(config: Config, data: Data) -> Standardize | None:
-    """The first step of a model of `data` if `dataset.standardize` wants one; "auto" does for data of another scale."""
+def build_standardize(config: Config, data: Data) -> Bijection | None:
+    """The first step of a model of `data` if `dataset.standardize` wants one; "auto" does for data of another scale.
+
+    Raises `ConfigError` where "whiten" is asked of data that have no invertible covariance matrix.
+    """
     mean, std = data.moments()
     low, high = UNIT_SCALE
     near = bool(((std >= low) & (std <= high) & (mean.abs() <= UNIT_MEAN)).all())
     wanted = not near if config.dataset.standardize == "auto" else config.dataset.standardize
+    if wanted == "whiten":
+        return Whiten(data.shape, mean, std[:, None] * _correlation_factor(data, std))
     return Standardize(data.shape, mean, std) if wanted else None
 
 
-def build_model(config: Config, shape: Sequence[int], standardize: Standardize | None = None) -> Model:
+def _correlation_factor(data: Data, std: Tensor) -> Tensor:
+    """The lower triangular factor of the correlation matrix: that of the covariance, with each row over its scale."""
+    if len(data.shape) != 1:
+        raise ConfigError(f"dataset.standardize = 'whiten' is for points, not for events of shape {data.shape}")
+    factor, failed = torch.linalg.cholesky_ex(data.covariance() / std[:, None] / std)
+    if failed or factor.diagonal().min() < DEPENDENT:
+        k = int(failed) - 1 if failed else int(factor.diagonal().argmin())
+        raise ConfigError(
+            f"dataset.standardize = 'whiten' is not possible: {data.column(k)} is a linear function of those before "
+            f"it, so no density holds them all; leave it out"
+        )
+    return factor
+
+
+def kind_of(step: Bijection | None) -> str | bool:
+    """What a checkpoint calls the step that `build_standardize` made."""
+    return next((kind for kind, cls in FIRST_STEPS.items() if type(step) is cls), False)
+
+
+def first_step(shape: Sequence[int], kind: str | bool) -> Bijection | None:
+    """A step of the kind that `kind_of` told, for its numbers to be loaded into."""
+    return FIRST_STEPS[kind](shape) if kind else None
+
+
+def build_model(config: Config, shape: Sequence[int], standardize: Bijection | None = None) -> Model:
     """The model for events of `shape`, with the initial weights that `config.seed` gives.
 
     `standardize` stands before the flow's own steps.

@@ -38,25 +38,33 @@ VERBS = {
         "was stopped, or extends a finished one when trainer.max_steps is larger than before; trainer, eval and device "
         "may change.",
         (
-            *("dataset", "flow", "flow.depth", "cif", "index.dim", "index.depth", "objective", "optimizer.lr"),
+            *("dataset", "dataset.path", "flow", "flow.depth", "cif", "index.dim", "index.depth"),
+            *("objective", "optimizer.lr"),
             *("trainer.max_steps", "trainer.batch_size", "seed", "device", "experiment", "debug", "resume"),
         ),
         (
             "cifrun train dataset=two_moons flow=resflow cif=true",
             "cifrun train experiment=two_d_maf dataset=two_uniforms cif=true,false seed=1,2,3 -m",
+            "cifrun train dataset=file dataset.path=my.csv 'dataset.columns=[height,weight]' flow=maf",
             "cifrun train resume=outputs/DATE/TIME trainer.max_steps=5000",
         ),
     ),
     "eval": Verb(
         "estimate the test log-likelihood of a run",
-        "Reads the run's config and best weights; eval, device and seed may change, all else stays as it was trained.",
-        ("run", "eval.importance_samples", "eval.chunk_size", "eval.seed", "device"),
-        ("cifrun eval run=outputs/DATE/TIME eval.importance_samples=1000",),
+        "Reads the run's config and best weights; eval, device and seed may change, all else stays as it was trained. "
+        "data=FILE evaluates another table instead of the test set and leaves the run's records alone; its columns are "
+        "found by the names of those that the run was trained on. per_point=FILE writes a table (.csv, .tsv, .parquet, "
+        ".npz) with a line for each datum, in their order: row, log_likelihood and elbo in nats, ess.",
+        ("run", "data", "per_point", "eval.importance_samples", "eval.chunk_size", "eval.seed", "device"),
+        (
+            "cifrun eval run=outputs/DATE/TIME eval.importance_samples=1000",
+            "cifrun eval run=outputs/DATE/TIME data=other.csv per_point=scores.csv",
+        ),
     ),
     "sample": Verb(
         "draw samples from a run into a file",
-        "Reads the run's config and best weights, and writes samples as an array (.npy), a table (.csv) or a "
-        "picture (.png).",
+        "Reads the run's config and best weights, and writes samples as an array (.npy), a picture (.png), or a table "
+        "(.csv, .tsv, .parquet, .npz) with the names of the columns that it was trained on.",
         ("run", "n", "output", "seed", "device"),
         ("cifrun sample run=outputs/DATE/TIME n=10000 output=samples.npy",),
     ),
@@ -67,10 +75,18 @@ VERBS = {
         ("cifrun show flow=maf index.depth=2",),
     ),
     "list": Verb("print the datasets and the flows", "Takes no overrides.", (), ("cifrun list",)),
+    "data": Verb(
+        "download a dataset: cifrun data fetch NAME",
+        "Downloads what dataset=NAME reads from its public archive, checks it and unpacks it into dataset.root. A "
+        "download that was cut off goes on where it stopped when the command is given again.",
+        ("dataset.root",),
+        ("cifrun data fetch power", "cifrun data fetch gas dataset.root=/data/tables"),
+    ),
 }
 
 KEYS = {
     "dataset": ("dataset=NAME", "where x comes from"),
+    "dataset.path": ("dataset.path=FILE", "with dataset=file: your own csv, tsv, parquet, npy or npz"),
     "flow": ("flow=NAME", "the base flow"),
     "flow.depth": ("flow.depth=10", "its number of steps"),
     "cif": ("cif=true|false", "index the steps, or train the plain flow"),
@@ -90,7 +106,10 @@ KEYS = {
     "eval.chunk_size": ("eval.chunk_size=10000", "evaluated at once: memory, not the result"),
     "eval.seed": ("eval.seed=0", "the evaluation's own random numbers"),
     "n": ("n=1000", "how many samples"),
-    "output": ("output=FILE", ".npy, .csv or .png"),
+    "output": ("output=FILE", ".npy, .png, or a table: .csv, .tsv, .parquet, .npz"),
+    "data": ("data=FILE", "evaluate this table instead of the test set"),
+    "per_point": ("per_point=FILE", "a table to write, a line for each datum"),
+    "dataset.root": ("dataset.root=DIR", "where a fetched dataset's files are; by default ~/.cache/cifrun"),
 }
 
 HYDRA = {
@@ -185,6 +204,15 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     raise ConfigError(f"there is no verb '{word}': choose one of {', '.join(VERBS)}{did_you_mean(word, VERBS)}")
 
 
+def _dataset_to_fetch(words: Sequence[str]) -> list[str]:
+    """fetch NAME … → dataset=NAME …"""
+    first, name, *rest = [*words, "", ""]
+    if first != "fetch" or not name or "=" in name or name.startswith("-"):
+        what = " ".join(["cifrun data", *words])
+        raise ConfigError(f"{what}: write cifrun data fetch NAME, as in cifrun data fetch power")
+    return [f"dataset={name}", *filter(None, rest)]
+
+
 def _main(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -208,6 +236,8 @@ def _main(words: Sequence[str]) -> int:
             raise ConfigError(f"cifrun list takes nothing more, but got '{rest[0]}'")
         print(catalogue())
         return 0
+    if verb == "data":
+        rest = _dataset_to_fetch(rest)
     from .compose import compose
 
     return compose(verb, rest)

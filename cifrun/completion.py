@@ -8,6 +8,7 @@ from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 
+from .choices import groups
 from .compose import PATHS, compose, names_in
 
 __all__ = ["complete"]
@@ -23,6 +24,10 @@ def complete(verbs: Sequence[str], words: Sequence[str]) -> int:
         return 0
     key, equals, value = current.partition("=")
     if typed[0] == "list":
+        return 0
+    if typed[0] == "data" and len(typed) < 3:
+        choices = [["fetch"], groups()["dataset"]][len(typed) - 1]
+        print(" ".join(choice for choice in choices if choice.startswith(current)))
         return 0
     if key in PATHS and equals:
         print(" ".join(f"{key}={path}" for path in _paths(value)))

@@ -41,11 +41,11 @@ from .registry import DATASETS, FLOWS
 __all__ = ["PATHS", "Job", "command", "compose", "configure", "names_in"]
 
 #: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
-PATHS = ("run", "resume", "output")
+PATHS = ("run", "resume", "output", "data", "per_point", "dataset.path", "dataset.root")
 
 #: What may be typed beside `run=` and `resume=`. All else was settled when the run was trained.
 OVERLAY = {
-    "eval": ("run", "eval", "device", "seed"),
+    "eval": ("run", "eval", "device", "seed", "data", "per_point"),
     "sample": ("run", "n", "output", "eval", "device", "seed"),
     "train": ("resume", "trainer", "eval", "device"),
 }
@@ -107,12 +107,23 @@ def _if(condition: Any, then: Any, otherwise: Any) -> Any:
     """`${cifrun.if:${cif},A,B}`: A where the condition is true, B where it is false."""
     if not isinstance(condition, bool):
         raise ConfigError(f"'{condition}' is not allowed: it should be true or false, as in cif=true")
-    return then if condition else otherwise
+    return _node(then if condition else otherwise)
+
+
+def _case(value: str, choices: Mapping[str, Any], otherwise: Any) -> Any:
+    """`${cifrun.case:${dataset.name},{power:2,hepmass:5},1}`: 2 for power, 5 for hepmass, 1 for any other."""
+    return _node(choices.get(value, otherwise))
+
+
+def _node(value: Any) -> Any:
+    """A list in the form in which a config can hold it."""
+    return OmegaConf.create(value) if isinstance(value, list) else value
 
 
 OmegaConf.register_new_resolver("cifrun.new_dir", _new_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cifrun.new_job", _new_job, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cifrun.if", _if, replace=True)
+OmegaConf.register_new_resolver("cifrun.case", _case, replace=True)
 
 
 def _release() -> None:
@@ -326,6 +337,8 @@ def command(verb: str, config: Config, directory: Path) -> Any:
         from .sample import sample
 
         return sample(directory, config)
+    if verb == "data":
+        return config.dataset.fetch()
     from .build import describe
 
     return print(describe(config))
@@ -373,10 +386,12 @@ class Job:
         """Type the config, read the run that it names, and do the verb."""
         data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         config = Config.parse(data)
-        if self.verb == "show":
-            return command("show", config, directory)
+        if self.verb in ("show", "data"):
+            return command(self.verb, config, directory)
         if self.verb == "train" and config.run is not None:
             raise ConfigError("train has no key 'run': resume=DIR continues a run, hydra.run.dir=DIR names a new one")
+        if self.verb == "train" and config.data is not None:
+            raise ConfigError(f"train has no key 'data': dataset=file dataset.path={config.data} trains on a file")
         if self.verb == "train" and config.resume is None:
             if (directory / "config.yaml").exists() and os.environ.get("LOCAL_RANK", "0") == "0":
                 raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
@@ -387,7 +402,7 @@ class Job:
             raise ConfigError(f"'run' is missing: cifrun {self.verb} run=DIR, with a directory that cifrun train made")
         directory = Path(os.path.abspath(run.expanduser()))
         saved = to_dict(_load(directory))
-        saved |= {"run": None, "resume": None, "n": data["n"], "output": data["output"]}
+        saved |= {"run": None, "resume": None, **{key: data[key] for key in ("n", "output", "data", "per_point")}}
         typed = OverridesParser.create().parse_overrides(list(overrides))
         config = Config.parse(_overlay(saved, data, typed, self.verb) | {name: str(directory)})
         return command(self.verb, config, directory)

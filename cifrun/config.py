@@ -200,7 +200,9 @@ class Config:
     run: Path | None = setting(None, "a run directory to evaluate or to sample")
     resume: Path | None = setting(None, "a run directory to continue")
     n: int = setting(1000, "how many samples `cifrun sample` draws", ge=1)
-    output: Path | None = setting(None, "where `cifrun sample` writes: .npy, .csv or .png")
+    output: Path | None = setting(None, "where `cifrun sample` writes: .npy, .png, or a table")
+    data: Path | None = setting(None, "a file that `cifrun eval` evaluates instead of the test set")
+    per_point: Path | None = setting(None, "where `cifrun eval` writes a line for each datum: a table")
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Config:

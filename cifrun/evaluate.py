@@ -3,50 +3,89 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .build import build_data
 from .config import Config
 from .data.base import Target
+from .data.tables import File
 from .device import launch
+from .export import TABLES, check_ending, numbered, write_table
+from .importance import Estimate
 from .model import Model
 from .rng import forked
 from .run import RunDirectory
 from .table import table, with_error
 from .tracking import Tracker
 
-__all__ = ["evaluate", "evaluate_split", "report"]
+__all__ = ["estimate_split", "evaluate", "evaluate_split", "report"]
 
 
 def evaluate(directory: Path, config: Config) -> dict[str, Any]:
-    """Evaluate the best weights of a run on its test set; print a table, and write it to the run's records.
+    """Evaluate the best weights of a run, on its test set or on other data, and print a table.
 
     Arguments:
         directory: The run directory.
-        config: The run's config, with the `eval` and `device` settings to use.
+        config: The run's config, with the `eval` and `device` settings to use; `data` names a file to evaluate instead
+            of the test set, and `per_point` one to write with a line for each datum.
 
     Returns:
-        The numbers that `summary.json` holds under "test".
+        Those of the test set, which `summary.json` holds under "test" and TensorBoard shows; or those of other data,
+        which are only printed.
     """
     run = RunDirectory(directory)
+    if config.per_point is not None:
+        check_ending("per_point", config.per_point, TABLES)
     model = run.load_model().to(launch(config.device).device)
-    data = build_data(config)
-    test = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
-    summary = run.summary()
-    run.write_summary({**summary, "test": test})
-    with Tracker(directory) as tracker:
-        tracker.scalars(int(summary.get("steps", 0)), scalars(test))
-    print(report(config, test))
-    return test
+    if config.data is None:
+        data = build_data(config)
+        x, target = data.test, data.target
+    else:
+        x, target = read_other(config.data, model, config), None
+    began = time.monotonic()
+    estimate = estimate_split(model, x, config, config.eval.importance_samples)
+    result = _summarise(estimate, model, x, target, began)
+    if config.data is None:
+        summary = run.summary()
+        run.write_summary({**summary, "test": result})
+        with Tracker(directory) as tracker:
+            tracker.scalars(int(summary.get("steps", 0)), scalars(result))
+    if config.per_point is not None:
+        write_points(config.per_point, estimate)
+    print(report(config, result, "test" if config.data is None else config.data.name))
+    if config.per_point is not None:
+        print(f"{len(x):,} rows → {config.per_point}")
+    return result
 
 
-@torch.no_grad()
+def read_other(path: Path, model: Model, config: Config) -> Tensor:
+    """Other data for the model of a run, (N, *shape): the columns that it was trained on, found by their names.
+
+    Says on stderr which other columns the file has. Raises `ConfigError` for a file that lacks one of them, or that
+    can't be read.
+    """
+    columns = model.columns or tuple(numbered(math.prod(model.shape)))
+    reader = config.dataset if isinstance(config.dataset, File) else File(name="file")
+    values, others = reader.read(path.expanduser(), columns)
+    if others:
+        print(f"cifrun: not looked at in {path}: {', '.join(others)}", file=sys.stderr)
+    return values.unflatten(1, model.shape)
+
+
+def write_points(path: Path, estimate: Estimate) -> None:
+    """A line for each datum: its row, from 1; log p(x) and the ELBO in nats; effective number of importance samples."""
+    numbers = {name: getattr(estimate, name).cpu().numpy() for name in ("log_likelihood", "elbo", "ess")}
+    write_table(path, {"row": np.arange(1, len(estimate.elbo) + 1), **numbers})
+
+
 def evaluate_split(
     model: Model, x: Tensor, config: Config, importance_samples: int, target: Target | None = None
 ) -> dict[str, Any]:
@@ -63,13 +102,23 @@ def evaluate_split(
         where it is a mean over data; importance_samples, num_data, seconds.
     """
     began = time.monotonic()
+    return _summarise(estimate_split(model, x, config, importance_samples), model, x, target, began)
+
+
+@torch.no_grad()
+def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: int) -> Estimate:
+    """The estimates for each datum of x, (N, *shape), of which a piece at a time is brought to the model's device."""
     training, like = model.training, next(model.parameters())
     model.eval()
+    m, chunk_size = importance_samples, config.eval.chunk_size
     # A generator of its own: evaluation gives the same number whenever it happens, and never changes training.
     with forked(config.eval.seed):
-        estimate = model.estimate(x.to(like), importance_samples, config.eval.chunk_size)
+        parts = [model.estimate(piece.to(like), m, chunk_size) for piece in x.split(chunk_size)]
     model.train(training)
+    return Estimate.concatenate(parts)
 
+
+def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | None, began: float) -> dict[str, Any]:
     log_p = estimate.log_likelihood.double().cpu()
     elbo = estimate.elbo.double().cpu()
     result: dict[str, Any] = {
@@ -96,8 +145,8 @@ def scalars(test: Mapping[str, Any]) -> dict[str, float]:
     return {f"test/{k}": test[k] for k in shown if isinstance(test[k], float) and k != "seconds"}
 
 
-def report(config: Config, test: Mapping[str, Any]) -> str:
-    """A test result as a small table for the terminal."""
+def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
+    """A test result, or one of other data, as a small table for the terminal."""
     m = test["importance_samples"]
     kind = "exact" if test["exact"] else f"IWAE_{m}" if config.cif else "unbiased log-det"
     rows = [
@@ -113,7 +162,7 @@ def report(config: Config, test: Mapping[str, Any]) -> str:
     if "kl_to_truth" in test:
         rows.append(["KL to the truth", with_error(test["kl_to_truth"], test["kl_to_truth_se"]), "nats"])
     flow = f"{config.flow.family}{' with its CIF' if config.cif else ', plain'}"
-    return table(rows, [f"{config.dataset.name}, {flow}", f"test, {test['num_data']:,} data", ""], "lrl")
+    return table(rows, [f"{config.dataset.name}, {flow}", f"{of}, {test['num_data']:,} data", ""], "lrl")
 
 
 def _mean(name: str, values: Tensor) -> dict[str, float]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-#: Samples drawn for a picture, and importance samples and cells a side for the picture of a density.
+#: Samples, and at most data, drawn for a picture; and importance samples and cells a side for the picture of a density.
 SAMPLES, IMPORTANCE_SAMPLES, RESOLUTION = 5_000, 20, 128
 
 
@@ -32,6 +32,7 @@ def draw(model: Model, data: Data, config: Config) -> Iterator[tuple[str, Figure
     """
     training, parameter = model.training, next(model.parameters())
     model.eval()
+    test = data.test[:: -(-len(data.test) // SAMPLES)]  # every so many: a file may be sorted
     title = f"{config.dataset.name}: {config.flow.family}{' with its CIF' if config.cif else ''}"
     try:
         samples = model.sample(SAMPLES, seed=config.eval.seed, chunk_size=config.eval.chunk_size).cpu()
@@ -40,12 +41,12 @@ def draw(model: Model, data: Data, config: Config) -> Iterator[tuple[str, Figure
         model.train(training)
         return
     if model.shape == (2,):
-        window = plots.window_of(data.test, data.target)
+        window = plots.window_of(test, data.target)
         points = plots.grid(window, RESOLUTION).to(parameter)
         with forked(config.eval.seed):
             log_prob = model.log_prob(points, IMPORTANCE_SAMPLES, config.eval.chunk_size).cpu()
-        yield "density", plots.density_figure(data.target, log_prob, samples, window, title, data=data.test)
-        yield "samples", plots.samples_figure(data.test, samples, window, title)
+        yield "density", plots.density_figure(data.target, log_prob, samples, window, title, data=test)
+        yield "samples", plots.samples_figure(test, samples, window, title)
     else:
-        yield "marginals", plots.marginals_figure(data.test, samples, title)
+        yield "marginals", plots.marginals_figure(test, samples, title)
     model.train(training)

@@ -59,6 +59,7 @@ class Model(nn.Module):
         self.steps: Sequence[Step] = nn.ModuleList(steps)  # type: ignore[assignment]
         self.shape = steps[0].bijection.shape
         self.latent_shape = steps[-1].bijection.latent_shape
+        self.columns: tuple[str, ...] = ()  # names of the coordinates, where a run's data had them
         self._compiled: Callable[[Tensor, int], Tensor] | None = None
 
     @property

@@ -23,8 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .bijections.standardize import Standardize
-from .build import build_model
+from .build import build_model, first_step
 from .config import Config, to_dict
 from .errors import ConfigError, RunError
 from .files import replacing, writing
@@ -79,8 +78,8 @@ class RunDirectory:
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
-        """`config.yaml`, with what belongs to one command only (run, resume, output) left empty."""
-        data = {**to_dict(config), "run": None, "resume": None, "output": None}
+        """`config.yaml`, with what belongs to one command only (run, output, data, …) left empty."""
+        data = {**to_dict(config), "run": None, "resume": None, "output": None, "data": None, "per_point": None}
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
         with replacing(self.path / "config.yaml") as file:
             file.write_text(text, encoding="utf-8")
@@ -148,7 +147,8 @@ class RunDirectory:
         shape = checkpoint.state.get("shape")
         if not isinstance(shape, list):
             raise RunError(f"{self.checkpoint_path(tag)} is damaged or not a checkpoint of this program")
-        model = build_model(config, shape, Standardize(shape) if checkpoint.state.get("standardized") else None)
+        model = build_model(config, shape, first_step(shape, checkpoint.state.get("standardized", False)))
+        model.columns = tuple(checkpoint.state.get("columns", ()))
         checkpoint.load_model(model, str(self.checkpoint_path(tag)))
         return model.eval().requires_grad_(False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .config import Config
 from .device import launch
-from .errors import ConfigError
+from .export import TABLES, check_ending, numbered, write_table
 from .files import replacing
 from .plots import sample_png
 from .run import RunDirectory
@@ -21,34 +21,41 @@ __all__ = ["sample"]
 def sample(directory: Path, config: Config) -> Path:
     """Draw `config.n` samples with `config.seed` from the best weights of a run; write them to `config.output`.
 
-    The file's ending says the format: .npy (float32, (n, *shape)), .csv (a line a sample) or .png (a picture).
+    The file's ending says the format: .npy (float32, (n, *shape)), .png (a picture), or a table, .csv, .tsv, .parquet
+    or .npz, with the columns of the data, or x1 … xD where they had no names.
 
     Errors:
         ConfigError: an ending that is none of these.
         ConvergenceError: an iterative inverse missed its tolerance; nothing is written.
     """
     output = config.output or directory / "samples.npy"
-    if output.suffix not in WRITERS:
-        raise ConfigError(f"output = '{output}' is not allowed: its ending should be one of {', '.join(WRITERS)}")
+    write = WRITERS[check_ending("output", output, WRITERS)]
     model = RunDirectory(directory).load_model().to(launch(config.device).device)
     samples = model.sample(config.n, seed=config.seed, chunk_size=config.eval.chunk_size).cpu()
-    WRITERS[output.suffix](samples, output)
+    write(samples, output, model.columns)
     residual = model.inverse_residual()
     note = "" if residual is None else f"; largest residual of the inverse {residual:.1e}"
     print(f"{len(samples):,} samples → {output}{note}")
     return output
 
 
-def _write_npy(samples: Tensor, path: Path) -> None:
+def _write_npy(samples: Tensor, path: Path, _: Sequence[str]) -> None:
     with replacing(path) as file, open(file, "wb") as stream:
         np.save(stream, samples.numpy())
 
 
-def _write_csv(samples: Tensor, path: Path) -> None:
+def _write_png(samples: Tensor, path: Path, _: Sequence[str]) -> None:
+    sample_png(samples, path)
+
+
+def _write_table(samples: Tensor, path: Path, columns: Sequence[str]) -> None:
     flat = samples.flatten(1).numpy()
-    header = ",".join(f"x{k + 1}" for k in range(flat.shape[1]))
-    with replacing(path) as file:
-        np.savetxt(file, flat, delimiter=",", header=header, comments="", fmt="%.9g")
+    write_table(path, dict(zip(columns or numbered(flat.shape[1]), flat.T, strict=True)))
 
 
-WRITERS: dict[str, Callable[[Tensor, Path], None]] = {".npy": _write_npy, ".csv": _write_csv, ".png": sample_png}
+WRITERS: dict[str, Callable[[Tensor, Path, Sequence[str]], None]] = {
+    ".npy": _write_npy,
+    ".csv": _write_table,
+    ".png": _write_png,
+    **dict.fromkeys(TABLES, _write_table),
+}

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from . import __version__, plots, rng
-from .build import build_data, build_model, build_standardize
+from .build import build_data, build_model, build_standardize, kind_of
 from .config import Config, to_dict
 from .data.base import Data
 from .device import launch
@@ -38,6 +38,9 @@ from .tracking import METRICS, Progress, Tracker, read_metrics
 from .update import Update
 
 __all__ = ["train"]
+
+#: Bytes of training data that are put on the device as a whole.
+RESIDENT = 2 * 2**30
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
@@ -62,7 +65,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     model = build_model(config, data.shape, standardize)
     update = Update(model, config, fabric)
     batches = Batches(len(data.train), options.batch_size, config.seed)
-    train_x = data.train.to(fabric.device)
+    # What is larger stays where it is, perhaps on disk, and only batches travel.
+    train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
     if resume:
         state = TrainingState.restore(
             run.load_checkpoint("latest"), model, update.optimizer, str(run.checkpoint_path("latest"))
@@ -70,7 +74,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         update.start_from(state)
         run.write_config(config)
     else:
-        state = TrainingState(shape=list(data.shape), standardized=standardize is not None)
+        state = TrainingState(shape=list(data.shape), standardized=kind_of(standardize), columns=list(data.columns))
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(_summary(config, model, state, "running"))
@@ -83,7 +87,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         clock = _Clock(state.wall_seconds)
         while not state.finished(options):
             # One update: a batch, its log-weights, the objective and its gradient.
-            x = train_x[batches.indices(state.step).to(train_x.device)]
+            x = train_x[batches.indices(state.step).to(train_x.device)].to(fabric.device)
             lr = learning_rate(config.optimizer, state.step, options.max_steps)
             outcome = update(x, lr)
             state.step += 1

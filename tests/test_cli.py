@@ -242,6 +242,14 @@ def test_a_group_is_taken_whole(calls: list[Call], run: Path) -> None:
     assert (config.device.accelerator, config.device.precision) == ("auto", "fp64")
 
 
+def test_eval_takes_other_data_and_a_place_for_scores(calls: list[Call], run: Path) -> None:
+    assert main(["eval", f"run={run}", "data=a, b.csv", "per_point=x=1.csv"]) == 0
+    assert main(["eval", f"run={run}"]) == 0
+    first, second = (config for _, _, config in calls)
+    assert (first.data, first.per_point) == (Path("a, b.csv"), Path("x=1.csv"))
+    assert (second.data, second.per_point) == (None, None)
+
+
 def test_sample_takes_number_output_and_seed(calls: list[Call], run: Path) -> None:
     assert main(["sample", f"run={run}", "n=50", "output=x.npy", "seed=6"]) == 0
     assert main(["sample", f"run={run}"]) == 0
@@ -359,6 +367,9 @@ BAD = [
     (["eval", "run=binary"], ["binary/config.yaml"]),
     (["eval", "run=other"], ["other/config.yaml", "'flow.dept'"]),
     (["train", "run=a run"], ["'run'", "resume=DIR"]),
+    (["train", "data=x.csv"], ["no key 'data'", "dataset=file dataset.path=x.csv"]),
+    (["train", "dataset=file", "dataset.columns=[1.5]"], ["dataset.columns = 1.5", "string"]),
+    (["sample", "run=a run", "per_point=x.csv"], ["keeps its per_point", "run, n, output"]),
     (["eval", "run=a run", "flow=maf"], ["a run keeps its flow", "'flow=maf'", "run, eval, device, seed"]),
     (["eval", "run=a run", "trainer.max_steps=3"], ["keeps its trainer"]),
     (["sample", "run=a run", "debug=tiny"], ["keeps its settings", "'debug=tiny'"]),
@@ -533,6 +544,8 @@ def test_completion_in_bash(line: str, expected: list[str], tmp_path: Path) -> N
         ("cifrun train nonsense=3 flow=", " ".join(f"flow={name}" for name in groups()["flow"])),
         ("cifrun train flow.depth=[ ", ""),
         ("cifrun list ", ""),
+        ("cifrun data ", "fetch"),
+        ("cifrun data fetch po", "power"),
     ],
 )
 def test_completion_query(

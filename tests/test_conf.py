@@ -145,6 +145,16 @@ def test_every_preset_builds(name: str) -> None:
         assert parameters(f"experiment={name}", "cif=false") > 0
 
 
+def test_presets_of_tables_follow_the_table_and_the_side() -> None:
+    sizes = {"power": 2, "gas": 2, "hepmass": 5, "miniboone": 10, "bsds300": 15, "iris": 2}
+    for name in ("tables_maf", "tables_resflow"):
+        assert {table: parsed(f"experiment={name}", f"dataset={table}").index.dim for table in sizes} == sizes
+        assert parsed(f"experiment={name}").dataset.name == "power"
+    assert parsed("experiment=tables_maf", "cif=false").flow.hidden == [200, 200]
+    assert parsed("experiment=tables_maf", "cif=true").flow.hidden == [100, 100]
+    assert parsed("experiment=tables_maf", "dataset=hepmass").flow.hidden == [512, 512]
+
+
 def test_planar_preset_moves_points_by_conditional_planar_maps() -> None:
     assert parsed("experiment=two_d_planar").index.action == "planar"
     assert parsed("experiment=two_d_sos").index.action == "affine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -20,14 +21,22 @@ __all__ = ["Box", "Data", "DatasetConfig", "Target", "flat", "log_normal", "norm
 Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
 
+#: Numbers that a pass over the data holds at once in double precision: data may be larger than memory.
+AT_ONCE = 2**18
+
+
 @plain_dataclass(frozen=True)
 class Data:
-    """Three splits of events, each (N, *shape), float32, and the density they came from when it is known."""
+    """Three splits of events, each (N, *shape), float32, and the density they came from when it is known.
+
+    A split may be a window on a file that is larger than memory: read it in pieces.
+    """
 
     train: Tensor
     valid: Tensor
     test: Tensor
     target: Target | None = None
+    columns: tuple[str, ...] = ()  # the names of the coordinates, where they have any
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,14 +45,21 @@ class Data:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each coordinate (each channel of an image) of the training data, float64."""
-        x = self.train.transpose(0, 1).flatten(1).double()
-        return x.mean(1), x.std(1, correction=0)
+        count = self.train[:, 0].numel()
+        mean = _total(x.sum(1) for x in _coordinates(self.train)) / count
+        squares = _total((x - mean[:, None]).square().sum(1) for x in _coordinates(self.train))
+        return mean, (squares / count).sqrt()
+
+    def covariance(self) -> Tensor:
+        """Covariance of the coordinates of the training data, (D, D), float64, for events of shape (D,)."""
+        mean = self.moments()[0][:, None]
+        return _total((x - mean) @ (x - mean).T for x in _coordinates(self.train)) / len(self.train)
 
     def check(self, name: str) -> Data:
         """These data, if a density can be learned from them.
 
         Raises `ConfigError` for a split that is empty or not finite, for fewer than two training points, and for a
-        coordinate that is constant, or that single precision can't tell from a constant.
+        coordinate that is constant, equal to another, or that single precision can't tell from a constant.
         """
         for split, x in (("training", self.train), ("validation", self.valid), ("test", self.test)):
             least = 2 if split == "training" else 1
@@ -55,16 +71,17 @@ class Data:
                     f"dataset '{name}' holds {split} events of shape {tuple(x.shape[1:])}, and training events of "
                     f"shape {self.shape}: both should be the same, with at least one number"
                 )
-            bad = ~x.isfinite().transpose(0, 1).flatten(1)
+            bad = _total((~part.isfinite()).transpose(0, 1).flatten(1).sum(1) for part in _pieces(x))
             if bool(bad.any()):
-                k = int(bad.any(1).nonzero()[0])
+                k = int(bad.nonzero()[0])
                 raise ConfigError(
-                    f"dataset '{name}': {_column(self.shape, k)} of the {split} data holds {int(bad[k].sum())} values "
+                    f"dataset '{name}': {self.column(k)} of the {split} data holds {int(bad[k])} values "
                     f"that are not finite: remove them or fill them in"
                 )
         precision = torch.finfo(torch.float32)
-        for k, (mean, std) in enumerate(zip(*(m.tolist() for m in self.moments()), strict=True)):
-            column = f"dataset '{name}': {_column(self.shape, k)}"
+        means, stds = (m.tolist() for m in self.moments())
+        for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
+            column = f"dataset '{name}': {self.column(k)}"
             values = self.train[:, k]
             if bool((values == values.flatten()[0]).all()):
                 raise ConfigError(f"{column} is constant in the training data, and so has no density: leave it out")
@@ -75,11 +92,33 @@ class Data:
                 )
             if not precision.tiny < std < precision.max**0.5:
                 raise ConfigError(f"{column} has a standard deviation of {std:.1e}: change its unit")
+            for j in range(k):
+                if math.isclose(std, stds[j], rel_tol=1e-6) and torch.equal(values, self.train[:, j]):
+                    raise ConfigError(f"{column} is equal to {self.column(j)}, so no density holds both: leave one out")
         return self
 
+    def column(self, k: int) -> str:
+        """What to call coordinate (channel) k in a message."""
+        if self.columns:
+            return f"column '{self.columns[k]}'"
+        return f"{'column' if len(self.shape) == 1 else 'channel'} {k + 1} of {self.shape[0]}"
 
-def _column(shape: tuple[int, ...], k: int) -> str:
-    return f"{'column' if len(shape) == 1 else 'channel'} {k + 1} of {shape[0]}"
+
+def _pieces(x: Tensor) -> Sequence[Tensor]:
+    """The events x in pieces of at most about `AT_ONCE` numbers, as views."""
+    return x.split(max(1, AT_ONCE // max(1, math.prod(x.shape[1:]))))
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    for part in parts:  # not kept: small tensors between large ones would pin the memory of each
+        total = total + part
+    return total
+
+
+def _coordinates(x: Tensor) -> Iterator[Tensor]:
+    """Pieces of x, each (coordinates or channels, values), float64."""
+    return (piece.transpose(0, 1).flatten(1).double() for piece in _pieces(x))
 
 
 @dataclass(config=STRICT)
@@ -87,13 +126,19 @@ class DatasetConfig(ABC):
     """Settings of one dataset, and how it is loaded."""
 
     name: str = setting("", "name of the dataset; the group choice sets it")
-    standardize: bool | Literal["auto"] = setting(
-        "auto", "bring each coordinate to mean 0 and deviation 1 inside the model; auto: if it is far from that"
+    standardize: bool | Literal["auto", "whiten"] = setting(
+        "auto",
+        "bring each coordinate to mean 0 and deviation 1 inside the model; auto: if it is far from that; "
+        "whiten: and take out what the coordinates have in common",
     )
 
     @abstractmethod
     def load(self) -> Data:
         """Read or draw the three splits. Raises `ConfigError` with a sentence when that can't be done."""
+
+    def fetch(self) -> None:
+        """Download what `load` reads. Raises `ConfigError` for a dataset that has nothing to download."""
+        raise ConfigError(f"dataset '{self.name}' has nothing to download: cifrun train dataset={self.name} will do")
 
 
 @dataclass(config=STRICT)

@@ -1,0 +1,197 @@
+"""Files from a public archive: downloaded once, checked, unpacked, each one whole or not there.
+
+    fetch            what `cifrun data fetch NAME` does
+    download         one file over HTTP, which goes on where it was cut off
+    unpack           some files out of a tar archive, to names that we choose
+
+Nothing of an archive decides where a file is written, and none of it is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic.dataclasses import dataclass
+from tqdm import tqdm
+
+from ..config import STRICT, setting
+from ..errors import ConfigError, RunError
+from ..files import replacing, writing
+from .base import DatasetConfig
+from .tables import AbsolutePath
+
+__all__ = ["Fetched", "download", "unpack"]
+
+#: Bytes that are moved at once.
+BLOCK = 2**20
+#: Seconds without a byte, until a connection counts as lost.
+TIMEOUT = 30
+#: Seconds before each further try.
+WAITS = (1, 5)
+
+
+def cache() -> Path:
+    """Where downloads go: $CIFRUN_DATA, else ~/.cache/cifrun."""
+    return Path(os.environ.get("CIFRUN_DATA") or Path.home() / ".cache" / "cifrun")
+
+
+@dataclass(config=STRICT)
+class Fetched(DatasetConfig):
+    """A dataset whose files come out of a public archive. Subclasses set `files` and the defaults of the settings."""
+
+    root: AbsolutePath | None = setting(None, "folder of its files; null for $CIFRUN_DATA, else ~/.cache/cifrun")
+    url: str = setting("", "the archive that holds them", pattern=r"^https?://")
+    md5: str = setting("", "its checksum", pattern="^[0-9a-f]{32}$")
+
+    #: The files, as paths below `root` and at the end of the archive's names.
+    files: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def folder(self) -> Path:
+        return self.root or cache()
+
+    def fetch(self) -> None:
+        """Download the archive unless it is there, and take this dataset's files out of it."""
+        if not self.missing():
+            print(f"{self.name} is there already: {', '.join(str(self.folder / file) for file in self.files)}")
+            return
+        archive = self.folder / self.url.rpartition("/")[2].partition("?")[0]
+        download(self.url, archive, self.md5)
+        unpack(archive, {file: self.folder / file for file in self.files})
+        print(f"{self.name} → {', '.join(str(self.folder / file) for file in self.files)}")
+        print(f"the archive, {archive}, holds other datasets too; delete it when you want none of them")
+
+    def missing(self) -> list[Path]:
+        """The files that are not there."""
+        return [path for file in self.files if not (path := self.folder / file).is_file()]
+
+    def path(self, file: str) -> Path:
+        """One of the files. Raises `ConfigError` if it is not there."""
+        if self.folder / file in self.missing():
+            raise ConfigError(
+                f"there is no {self.folder / file}: cifrun data fetch {self.name} downloads it, or "
+                f"dataset.root=DIR says where it is"
+            )
+        return self.folder / file
+
+
+def download(url: str, path: Path, md5: str) -> None:
+    """Download `url` to `path`, with a progress bar on a terminal; nothing happens if it is there and whole.
+
+    What has arrived is kept beside it as PATH.part, from where this or another call goes on.
+
+    Errors:
+        RunError: the server refuses, the connection is lost again and again, the disk is full, or what came has
+            another checksum; in that last case it is thrown away.
+    """
+    if path.is_file() and checksum(path) == md5:
+        return
+    part = path.with_name(f"{path.name}.part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+    for wait in (*WAITS, None):
+        try:
+            _continue(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            raise RunError(f"{url} can't be downloaded: the server says {error.code} {error.reason}") from error
+        except (_Lost, HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            if wait is None:
+                reason = getattr(error, "reason", error)
+                raise RunError(
+                    f"{url} can't be downloaded, or not whole: {reason}; {part.stat().st_size:,} bytes are kept, "
+                    f"and the same command goes on from there"
+                ) from error
+            time.sleep(wait)
+    if (found := checksum(part)) != md5:
+        with writing(part):
+            part.unlink()
+        raise RunError(
+            f"what {url} holds has the checksum {found}, and not {md5}: it was thrown away, as it is damaged or "
+            f"another file; try again"
+        )
+    with writing(path):
+        os.replace(part, path)
+
+
+class _Lost(Exception):
+    """The connection ended before the file did."""
+
+
+def _continue(url: str, part: Path) -> None:
+    """Append to `part` what is still to come."""
+    have = part.stat().st_size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left to come
+            return
+        raise
+    with response:
+        if response.status != 206:  # a server that only sends all of it
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, file=sys.stderr, disable=None)
+        with bar, writing(part), open(part, "ab" if have else "wb") as stream:
+            while block := _receive(response):
+                stream.write(block)
+                have += len(block)
+                bar.update(len(block))
+    if total is not None and have < total:
+        raise _Lost(f"the connection ended after {have:,} of {total:,} bytes")
+
+
+def _receive(response: Any) -> bytes:
+    try:
+        return response.read1(BLOCK)
+    except OSError as error:  # from the network, and so none of the file's
+        raise _Lost(str(error)) from error
+
+
+def checksum(path: Path) -> str:
+    """MD5 of a file, in hexadecimal: it guards against damage, not against malice."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, files: Mapping[str, Path]) -> None:
+    """Copy the regular files of a tar archive whose names end in the keys of `files` to its values.
+
+    Raises `RunError` if the archive is damaged or lacks one of them; those that were copied are whole.
+    """
+    left = dict(files)
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = next((name for name in left if f"/{member.name}".endswith(f"/{name}")), None)
+                stream = tar.extractfile(member) if name is not None and member.isreg() else None
+                if name is None or stream is None:
+                    continue
+                target = left.pop(name)
+                with writing(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(target) as temporary, open(temporary, "wb") as copy:
+                    shutil.copyfileobj(stream, copy, BLOCK)
+                if not left:
+                    return
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise RunError(f"{archive} is damaged: {error}; delete it, and fetch again") from error
+    raise RunError(f"{archive} does not hold {', '.join(left)}")
