@@ -142,7 +142,9 @@ class EvalConfig:
 
     importance_samples: int = setting(100, "m of IWAE_m on the test set", ge=1)
     valid_importance_samples: int = setting(10, "m of IWAE_m on the validation set", ge=1)
-    chunk_size: int = setting(10_000, "data × importance samples evaluated at once: sets the memory", ge=1)
+    chunk_size: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
+        "auto", "data × importance samples evaluated at once; auto: 10 000, or fewer if memory is short"
+    )
     seed: int = setting(0, "seed of the evaluation's own random numbers", ge=0, lt=2**32)
 
 

@@ -20,6 +20,7 @@ from .data.tables import File
 from .device import launch
 from .export import TABLES, check_ending, numbered, write_table
 from .importance import Estimate
+from .memory import chunk_size
 from .model import Model
 from .rng import forked
 from .run import RunDirectory
@@ -105,15 +106,15 @@ def evaluate_split(
     return _summarise(estimate_split(model, x, config, importance_samples), model, x, target, began)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: int) -> Estimate:
     """The estimates for each datum of x, (N, *shape), of which a piece at a time is brought to the model's device."""
     training, like = model.training, next(model.parameters())
     model.eval()
-    m, chunk_size = importance_samples, config.eval.chunk_size
+    size = chunk_size(model, config)
     # A generator of its own: evaluation gives the same number whenever it happens, and never changes training.
     with forked(config.eval.seed):
-        parts = [model.estimate(piece.to(like), m, chunk_size) for piece in x.split(chunk_size)]
+        parts = [model.estimate(piece.to(like), importance_samples, size) for piece in x.split(size)]
     model.train(training)
     return Estimate.concatenate(parts)
 

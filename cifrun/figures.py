@@ -12,6 +12,7 @@ from . import plots
 from .config import Config
 from .data.base import Data
 from .errors import ConvergenceError
+from .memory import chunk_size
 from .model import Model
 from .rng import forked
 
@@ -32,10 +33,11 @@ def draw(model: Model, data: Data, config: Config) -> Iterator[tuple[str, Figure
     """
     training, parameter = model.training, next(model.parameters())
     model.eval()
+    size = chunk_size(model, config)
     test = data.test[:: -(-len(data.test) // SAMPLES)]  # every so many: a file may be sorted
     title = f"{config.dataset.name}: {config.flow.family}{' with its CIF' if config.cif else ''}"
     try:
-        samples = model.sample(SAMPLES, seed=config.eval.seed, chunk_size=config.eval.chunk_size).cpu()
+        samples = model.sample(SAMPLES, seed=config.eval.seed, chunk_size=size).cpu()
     except ConvergenceError as error:  # no reason to lose the run
         print(f"cifrun: no pictures, as the model can't be sampled: {error}", file=sys.stderr)
         model.train(training)
@@ -44,7 +46,7 @@ def draw(model: Model, data: Data, config: Config) -> Iterator[tuple[str, Figure
         window = plots.window_of(test, data.target)
         points = plots.grid(window, RESOLUTION).to(parameter)
         with forked(config.eval.seed):
-            log_prob = model.log_prob(points, IMPORTANCE_SAMPLES, config.eval.chunk_size).cpu()
+            log_prob = model.log_prob(points, IMPORTANCE_SAMPLES, size).cpu()
         yield "density", plots.density_figure(data.target, log_prob, samples, window, title, data=test)
         yield "samples", plots.samples_figure(test, samples, window, title)
     else:

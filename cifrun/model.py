@@ -26,6 +26,9 @@ from .rng import forked
 
 __all__ = ["Model", "Step"]
 
+#: How many kinds of steps of one model may be compiled; beyond, training stops with an error of the compiler.
+MOST_KINDS = 64
+
 
 class Step(nn.Module):
     """One step of a model: f_l⁻¹, and the index that follows it, or none."""
@@ -34,6 +37,36 @@ class Step(nn.Module):
         super().__init__()
         self.bijection = bijection
         self.index = index
+        self._compiled: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z_l ↦ z_{l−1}, with u_l ~ q_l, and this step's term of log w, (batch,)."""
+        below, log_det = self.bijection(z)
+        if self.index is None:
+            return below, log_det
+        below, term = self.indexed(below, self.index.q(z, below), 1)
+        return below, log_det + term
+
+    def indexed(self, below: Tensor, q: DiagonalGaussian, m: int) -> tuple[Tensor, Tensor]:
+        """The second half, m times over: from f_l⁻¹(z_l) and q_l to z_{l−1} and the rest of the term, (m · batch,)."""
+        assert self.index is not None
+        u, log_q = q.draw(m)
+        below, log_det = self.index(repeat(below, m), u)
+        return below, log_det + self.index.p(below).log_prob(u) - log_q
+
+    def inward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward`, compiled if this is training and was asked for."""
+        return self(z) if self._compiled is None or not self.training else self._compiled(z)
+
+    def compile_training(self) -> None:
+        """From now on, compile what `inward` does in training; evaluation, with its other shapes, stays as it is.
+
+        Steps of one kind share what is compiled for the first of them. The random numbers are the same as without.
+        """
+        if self.bijection.indexable and self.bijection.compilable:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KINDS)
+            options: dict[str, Any] = {"fallback_random": True}
+            self._compiled = torch.compile(self.forward, fullgraph=True, dynamic=False, options=options)
 
 
 class _Start(NamedTuple):
@@ -60,7 +93,6 @@ class Model(nn.Module):
         self.shape = steps[0].bijection.shape
         self.latent_shape = steps[-1].bijection.latent_shape
         self.columns: tuple[str, ...] = ()  # names of the coordinates, where a run's data had them
-        self._compiled: Callable[[Tensor, int], Tensor] | None = None
 
     @property
     def indexed(self) -> bool:
@@ -84,16 +116,21 @@ class Model(nn.Module):
         A plain flow needs no u: all its rows are the same log p(x).
         """
         self.prepare()
-        if self.training and self._compiled is not None:
-            return self._compiled(x, importance_samples)
-        return self._weights(x, importance_samples)
+        if importance_samples == 1:
+            return self._run(x, x.new_zeros(len(x)), 0)[None]
+        return self._finish(self._start(x), importance_samples)
 
     def compile_training(self) -> None:
-        """Compile the log-weights of a training batch with `torch.compile`; evaluation stays as it is."""
-        self._compiled = torch.compile(self._weights, dynamic=False)
+        """Compile each step with `torch.compile`, for training; evaluation stays as it is."""
+        for step in self.steps:
+            step.compile_training()
 
-    def _weights(self, x: Tensor, m: int) -> Tensor:
-        return self._finish(self._start(x), m)
+    def _run(self, z: Tensor, log_w: Tensor, depth: int) -> Tensor:
+        """From z and the log w so far, before the step at `depth`, to z_0: log w, (batch,)."""
+        for step in list(self.steps)[depth:]:
+            z, term = step.inward(z)
+            log_w = log_w + term
+        return log_w + _standard_normal(z)
 
     def _start(self, x: Tensor) -> _Start:
         """Run x inward until the first index: all that need not be repeated for each importance sample."""
@@ -110,20 +147,8 @@ class Model(nn.Module):
         """Draw u for the first index and go on to z_0: (m, batch)."""
         if start.q is None:
             return start.log_w.expand(m, -1)
-        below, log_w = repeat(start.z, m), repeat(start.log_w, m)
-        u, log_q = start.q.draw(m)
-        for depth in range(start.depth, len(self.steps)):
-            step = self.steps[depth]
-            if depth > start.depth:
-                above = below
-                below, log_det = step.bijection(above)
-                log_w = log_w + log_det
-                if step.index is not None:
-                    u, log_q = step.index.q(above, below).draw()
-            if step.index is not None:
-                below, log_det = step.index(below, u)
-                log_w = log_w + log_det + (step.index.p(below).log_prob(u) - log_q)
-        return (log_w + _standard_normal(below)).unflatten(0, (m, -1))
+        z, term = self.steps[start.depth].indexed(start.z, start.q, m)
+        return self._run(z, repeat(start.log_w, m) + term, start.depth + 1).unflatten(0, (m, -1))
 
     def log_w_chunks(self, x: Tensor, importance_samples: int, chunk_size: int) -> Iterator[Tensor]:
         """`log_w` in pieces (k, batch), k · batch at most about `chunk_size`; what x alone gives is computed once."""

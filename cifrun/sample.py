@@ -12,6 +12,7 @@ from .config import Config
 from .device import launch
 from .export import TABLES, check_ending, numbered, write_table
 from .files import replacing
+from .memory import chunk_size
 from .plots import sample_png
 from .run import RunDirectory
 
@@ -31,7 +32,7 @@ def sample(directory: Path, config: Config) -> Path:
     output = config.output or directory / "samples.npy"
     write = WRITERS[check_ending("output", output, WRITERS)]
     model = RunDirectory(directory).load_model().to(launch(config.device).device)
-    samples = model.sample(config.n, seed=config.seed, chunk_size=config.eval.chunk_size).cpu()
+    samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config)).cpu()
     write(samples, output, model.columns)
     residual = model.inverse_residual()
     note = "" if residual is None else f"; largest residual of the inverse {residual:.1e}"

@@ -36,10 +36,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
+from cifrun import plots
 from cifrun.build import build_model
 from cifrun.compose import configure
 from cifrun.config import Config
@@ -51,6 +53,8 @@ from cifrun.update import Update
 
 FLOWS = "affine,realnvp,maf,nsf_coupling,nsf_ar,sos,planar,bnaf,cnf,resflow,vae,dlgm"
 TASKS = ("train", "eval", "sample")
+#: Okabe and Ito's colours, which the colour-blind can tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -236,13 +240,9 @@ def curves(flows: Sequence[str], repeats: int, device: str) -> Iterator[dict[str
     for title, axis, values, change in CURVES:
         for flow in flows:
             cif = title == "m"
-            ways = (
-                [("exact", "exact"), ("unbiased", "unbiased")]
-                if flow == "resflow" and title == "dimension"
-                else [("", "")]
-            )
-            for way, log_det in ways:
-                base = (f"device={device}", *((f"flow.log_det={log_det}",) if log_det else ()))
+            both = flow == "resflow" and title == "dimension"
+            for log_det in ("exact", "unbiased") if both else ("",):
+                base = (f"device={device}", *((f"flow.logdet={log_det}",) if log_det else ()))
                 points = []
                 for value in values:
                     case = Case(flow, cif, "train", overrides=base)
@@ -255,10 +255,22 @@ def curves(flows: Sequence[str], repeats: int, device: str) -> Iterator[dict[str
 
 
 def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Four panels, one for each axis, in logarithmic scales."""
-    from cifrun import plots
-
-    plots.save(plots.cost_figure(lines), path)
+    """A panel for each axis, in logarithmic scales: a line for each flow."""
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    panels = figure.subplots(2, 2)
+    names = list(dict.fromkeys(line["flow"] for line in lines))
+    for axes, (title, axis, _, _) in zip(panels.flat, CURVES, strict=True):
+        for line in (line for line in lines if line["curve"] == title):
+            x, y = zip(*line["points"], strict=True)
+            color = COLORS[names.index(line["flow"]) % len(COLORS)]
+            axes.loglog(x, y, marker="o", markersize=4, linewidth=1.5, color=color, label=line["flow"])
+        axes.set_xlabel(axis)
+        axes.set_ylabel("ms an evaluation of 1 000 data" if title == "m" else "ms a training step")
+        axes.set_title("importance samples (CIF)" if title == "m" else title)
+        axes.grid(True, which="major", color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    plots.save(figure, path)
 
 
 def _arguments() -> argparse.Namespace:

@@ -238,7 +238,7 @@ def test_eval_changes_only_what_was_typed(calls: list[Call], run: Path) -> None:
 def test_a_group_is_taken_whole(calls: list[Call], run: Path) -> None:
     assert main(["eval", f"run={run}", "eval=default", "device=auto", "device.precision=fp64"]) == 0
     config = calls[0][2]
-    assert config.eval.chunk_size == 10_000
+    assert config.eval.chunk_size == "auto"
     assert (config.device.accelerator, config.device.precision) == ("auto", "fp64")
 
 

@@ -34,6 +34,8 @@ class Bijection(nn.Module, ABC):
     indexable: bool = True
     #: False when `forward` returns an unbiased estimate of the log-determinant instead of its value.
     exact_log_det: bool = True
+    #: Whether `torch.compile` can make one graph of `forward`. False where a loop looks at its own numbers.
+    compilable: bool = True
 
     def __init__(self, shape: Sequence[int], latent_shape: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -89,6 +91,7 @@ class Compose(Bijection):
         super().__init__(bijections[0].shape, bijections[-1].latent_shape)
         self.bijections: Sequence[Bijection] = nn.ModuleList(bijections)  # type: ignore[assignment]
         self.exact_log_det = all(b.exact_log_det for b in bijections)
+        self.compilable = all(b.compilable for b in bijections)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(x.shape[0])
@@ -113,6 +116,7 @@ class Invert(Bijection):
         super().__init__(bijection.latent_shape, bijection.shape)
         self.bijection = bijection
         self.exact_log_det = bijection.exact_log_det
+        self.compilable = False  # an inverse may be a search
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self.bijection.inverse(x)

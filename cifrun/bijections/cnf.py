@@ -75,6 +75,8 @@ class CNF(Bijection):
         ConvergenceError: the equation is too stiff for the solver.
     """
 
+    compilable = False  # the solver looks at its errors
+
     def __init__(
         self,
         features: int,

@@ -30,6 +30,7 @@ class ActNorm(ElementwiseAffine):
     """
 
     indexable = False
+    compilable = False  # the first batch sets it up
     initialised: Tensor
 
     def __init__(self, shape: Sequence[int]) -> None:

@@ -54,6 +54,7 @@ class ResidualBlock(Bijection):
         if log_det == "auto":
             log_det = "exact" if len(self.shape) == 1 and self.shape[0] <= EXACT_UP_TO else "unbiased"
         self.exact_log_det = log_det == "exact"
+        self.compilable = self.exact_log_det
         #: Largest |x + g(x) − z| / (1 + |z|) that the last inverse left.
         self.inverse_residual = 0.0
 

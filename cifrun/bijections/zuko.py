@@ -50,6 +50,8 @@ class ZukoTransform(Bijection):
         ConvergenceError: an inverse was not found, or has no place in single precision.
     """
 
+    compilable = False  # transforms of many kinds, not made with a compiler in mind
+
     def __init__(self, features: int, transform: LazyTransform, name: str) -> None:
         super().__init__((features,))
         self.transform = transform

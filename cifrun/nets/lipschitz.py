@@ -135,7 +135,8 @@ class LipschitzLinear(nn.Module):
         for (_, training, iterations, _), group in groups.items():
             weights = torch.stack([layer.weight for layer in group])
             vectors = torch.stack([layer.right for layer in group])
-            with torch.autocast(weights.device.type, enabled=False):  # in full precision, whatever the step's is
+            # In full precision, whatever the step's is; and kept for calls outside of inference mode too.
+            with torch.autocast(weights.device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
                 lefts, rights = power_iteration(weights, vectors, iterations, stop_early=not training)
             for layer, left, right in zip(group, lefts, rights, strict=True):
                 if training:
