@@ -78,7 +78,10 @@ class Update:
         self._counts = torch.stack([self._counts[0] + bad, (self._counts[1] + 1) * bad])
 
     def start_from(self, state: TrainingState) -> None:
-        """Take over the counts of skipped steps."""
+        """Take over the counts of skipped steps; call it once the optimiser's own state has been restored."""
+        inner = self.optimizer.optimizer
+        for group in inner.param_groups:  # a checkpoint may be of a time when optimisers were not fused
+            group.update({key: inner.defaults[key] for key in ("fused", "foreach") if key in inner.defaults})
         self._counts = self._counts.new_tensor([state.skipped, state.bad_steps])
 
     def count(self, state: TrainingState) -> None:

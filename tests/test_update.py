@@ -92,6 +92,17 @@ def test_counts_go_on_from_a_state():
     assert (state.skipped, state.bad_steps) == (5, 2)
 
 
+def test_a_state_from_an_optimiser_that_was_not_fused():
+    model, step = update("cif=false")
+    x = torch.randn(50, 2)
+    plain = torch.optim.Adam(model.parameters())
+    model.log_w(x).mean().backward()
+    plain.step()
+    step.optimizer.load_state_dict(plain.state_dict())
+    step.start_from(TrainingState())
+    assert step(x, 0.01).loss.isfinite()
+
+
 def test_every_objective_of_the_registry_is_maximised():
     for name in OBJECTIVES:
         model, step = update("cif=true", f"objective.name={name}", "objective.importance_samples=3", "seed=1")
