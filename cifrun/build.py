@@ -26,7 +26,7 @@ UNIT_SCALE, UNIT_MEAN = (0.1, 10.0), 10.0
 #: What a checkpoint calls the first step that `dataset.standardize` brings in.
 FIRST_STEPS: dict[str | bool, type[Standardize] | type[Whiten]] = {True: Standardize, "whiten": Whiten}
 
-#: Share of a coordinate's deviation, below which what is left of it given those before it counts as nothing.
+#: Standard deviation of a coordinate given those before it, over its own, below which it counts as a function of them.
 DEPENDENT = 1e-5
 
 
@@ -53,7 +53,7 @@ def build_standardize(config: Config, data: Data) -> Bijection | None:
 
 
 def _correlation_factor(data: Data, std: Tensor) -> Tensor:
-    """The lower triangular factor of the correlation matrix: that of the covariance, with each row over its scale."""
+    """The lower triangular factor of the correlation matrix: that of the covariance, with row i divided by std_i."""
     if len(data.shape) != 1:
         raise ConfigError(f"dataset.standardize = 'whiten' is for points, not for events of shape {data.shape}")
     factor, failed = torch.linalg.cholesky_ex(data.covariance() / std[:, None] / std)
@@ -73,7 +73,8 @@ def kind_of(step: Bijection | None) -> str | bool:
 
 def first_step(shape: Sequence[int], kind: str | bool) -> Bijection | None:
     """A step of the kind that `kind_of` told, for its numbers to be loaded into."""
-    return FIRST_STEPS[kind](shape) if kind else None
+    step = FIRST_STEPS.get(kind)
+    return step(shape) if step else None
 
 
 def build_model(config: Config, shape: Sequence[int], standardize: Bijection | None = None) -> Model:

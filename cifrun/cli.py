@@ -54,7 +54,8 @@ VERBS = {
         "Reads the run's config and best weights; eval, device and seed may change, all else stays as it was trained. "
         "data=FILE evaluates another table instead of the test set and leaves the run's records alone; its columns are "
         "found by the names of those that the run was trained on. per_point=FILE writes a table (.csv, .tsv, .parquet, "
-        ".npz) with a line for each datum, in their order: row, log_likelihood and elbo in nats, ess.",
+        ".npz) with a line for each datum: row, its place in FILE or in the test set; log_likelihood and elbo in nats; "
+        "ess, the effective sample size.",
         ("run", "data", "per_point", "eval.importance_samples", "eval.chunk_size", "eval.seed", "device"),
         (
             "cifrun eval run=outputs/DATE/TIME eval.importance_samples=1000",

@@ -392,6 +392,8 @@ class Job:
             raise ConfigError("train has no key 'run': resume=DIR continues a run, hydra.run.dir=DIR names a new one")
         if self.verb == "train" and config.data is not None:
             raise ConfigError(f"train has no key 'data': dataset=file dataset.path={config.data} trains on a file")
+        if self.verb == "train" and config.per_point is not None:
+            raise ConfigError("train has no key 'per_point': cifrun eval run=DIR per_point=FILE writes one")
         if self.verb == "train" and config.resume is None:
             if (directory / "config.yaml").exists() and os.environ.get("LOCAL_RANK", "0") == "0":
                 raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
@@ -400,7 +402,7 @@ class Job:
         run = getattr(config, name)
         if run is None:
             raise ConfigError(f"'run' is missing: cifrun {self.verb} run=DIR, with a directory that cifrun train made")
-        directory = Path(os.path.abspath(run.expanduser()))
+        directory = Path(os.path.abspath(run))
         saved = to_dict(_load(directory))
         saved |= {"run": None, "resume": None, **{key: data[key] for key in ("n", "output", "data", "per_point")}}
         typed = OverridesParser.create().parse_overrides(list(overrides))

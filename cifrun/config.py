@@ -8,12 +8,13 @@ unknown keys, wrong types and values out of range with one sentence, and needs n
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .errors import ConfigError, did_you_mean
@@ -39,6 +40,10 @@ __all__ = [
 
 #: Every config dataclass refuses unknown keys, and numbers that are not finite.
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+#: A path in which ~ is the home directory: not every shell puts it there in KEY=~/FILE.
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 
 
 def setting(default: Any, description: str, *, unit: str | None = None, **constraints: Any) -> Any:
@@ -199,12 +204,12 @@ class Config:
     eval: EvalConfig = Field(default_factory=EvalConfig)
     device: DeviceConfig = Field(default_factory=DeviceConfig)
     seed: int = setting(0, "of the initial weights, the order of the data, and every draw in training", ge=0, lt=2**32)
-    run: Path | None = setting(None, "a run directory to evaluate or to sample")
-    resume: Path | None = setting(None, "a run directory to continue")
+    run: UserPath | None = setting(None, "a run directory to evaluate or to sample")
+    resume: UserPath | None = setting(None, "a run directory to continue")
     n: int = setting(1000, "how many samples `cifrun sample` draws", ge=1)
-    output: Path | None = setting(None, "where `cifrun sample` writes: .npy, .png, or a table")
-    data: Path | None = setting(None, "a file that `cifrun eval` evaluates instead of the test set")
-    per_point: Path | None = setting(None, "where `cifrun eval` writes a line for each datum: a table")
+    output: UserPath | None = setting(None, "where `cifrun sample` writes: .npy, .png, or a table")
+    data: UserPath | None = setting(None, "a file that `cifrun eval` evaluates instead of the test set")
+    per_point: UserPath | None = setting(None, "where `cifrun eval` writes a line for each datum: a table")
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Config:

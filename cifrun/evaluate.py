@@ -18,6 +18,7 @@ from .config import Config
 from .data.base import Target
 from .data.tables import File
 from .device import launch
+from .errors import ConfigError
 from .export import TABLES, check_ending, numbered, write_table
 from .importance import Estimate
 from .memory import chunk_size
@@ -39,12 +40,16 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
             of the test set, and `per_point` one to write with a line for each datum.
 
     Returns:
-        Those of the test set, which `summary.json` holds under "test" and TensorBoard shows; or those of other data,
-        which are only printed.
+        What `evaluate_split` does. Of the test set, it is also written to `summary.json`, under "test", and shown in
+        TensorBoard; of other data, it is only printed.
     """
     run = RunDirectory(directory)
     if config.per_point is not None:
         check_ending("per_point", config.per_point, TABLES)
+        if not config.per_point.parent.is_dir():
+            raise ConfigError(f"per_point = '{config.per_point}' is not possible: there is no such folder")
+        if config.data is not None and config.per_point.resolve() == config.data.resolve():
+            raise ConfigError(f"per_point = '{config.per_point}' would overwrite the data: choose another file")
     model = run.load_model().to(launch(config.device).device)
     if config.data is None:
         data = build_data(config)
@@ -75,14 +80,14 @@ def read_other(path: Path, model: Model, config: Config) -> Tensor:
     """
     columns = model.columns or tuple(numbered(math.prod(model.shape)))
     reader = config.dataset if isinstance(config.dataset, File) else File(name="file")
-    values, others = reader.read(path.expanduser(), columns)
+    values, others = reader.read(path, columns)
     if others:
         print(f"cifrun: not looked at in {path}: {', '.join(others)}", file=sys.stderr)
     return values.unflatten(1, model.shape)
 
 
 def write_points(path: Path, estimate: Estimate) -> None:
-    """A line for each datum: its row, from 1; log p(x) and the ELBO in nats; effective number of importance samples."""
+    """A line for each datum: its place, from 1; log p(x) and the ELBO in nats; the effective sample size."""
     numbers = {name: getattr(estimate, name).cpu().numpy() for name in ("log_likelihood", "elbo", "ess")}
     write_table(path, {"row": np.arange(1, len(estimate.elbo) + 1), **numbers})
 

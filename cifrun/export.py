@@ -10,14 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from .data.reading import library
+from .data.formats import ROWS, library
 from .errors import ConfigError
 from .files import replacing
 
 __all__ = ["TABLES", "check_ending", "numbered", "write_table"]
-
-#: Rows of text that are formatted at once.
-ROWS = 65_536
 
 
 def check_ending(key: str, path: Path, allowed: Mapping[str, object]) -> str:
@@ -34,7 +31,7 @@ def numbered(count: int) -> list[str]:
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write columns of one length, whole or not at all; float32 in nine digits where it is text, so that none is lost.
+    """Write columns of one length, whole or not at all; as text in nine digits, which lose nothing of a float32.
 
     Errors:
         ConfigError: an ending that is none of `TABLES`.

@@ -56,7 +56,6 @@ def _write_table(samples: Tensor, path: Path, columns: Sequence[str]) -> None:
 
 WRITERS: dict[str, Callable[[Tensor, Path, Sequence[str]], None]] = {
     ".npy": _write_npy,
-    ".csv": _write_table,
     ".png": _write_png,
     **dict.fromkeys(TABLES, _write_table),
 }

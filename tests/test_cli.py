@@ -368,6 +368,7 @@ BAD = [
     (["eval", "run=other"], ["other/config.yaml", "'flow.dept'"]),
     (["train", "run=a run"], ["'run'", "resume=DIR"]),
     (["train", "data=x.csv"], ["no key 'data'", "dataset=file dataset.path=x.csv"]),
+    (["train", "per_point=x.csv"], ["no key 'per_point'", "cifrun eval"]),
     (["train", "dataset=file", "dataset.columns=[1.5]"], ["dataset.columns = 1.5", "string"]),
     (["sample", "run=a run", "per_point=x.csv"], ["keeps its per_point", "run, n, output"]),
     (["eval", "run=a run", "flow=maf"], ["a run keeps its flow", "'flow=maf'", "run, eval, device, seed"]),

@@ -128,7 +128,7 @@ class DatasetConfig(ABC):
     name: str = setting("", "name of the dataset; the group choice sets it")
     standardize: bool | Literal["auto", "whiten"] = setting(
         "auto",
-        "bring each coordinate to mean 0 and deviation 1 inside the model; auto: if it is far from that; "
+        "bring each coordinate to mean 0 and standard deviation 1 inside the model; auto: if far from that; "
         "whiten: and take out what the coordinates have in common",
     )
 

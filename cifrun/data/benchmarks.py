@@ -1,7 +1,7 @@
 """The five benchmark tables of density estimation, prepared as in the literature, so that numbers compare.
 
-Their log-likelihoods are those of the prepared columns: all but BSDS300 are brought to mean 0 and deviation 1, and
-nobody adds the Jacobian of that. The sizes of the splits are checked against the published ones.
+The log-likelihoods of the literature are those of the prepared columns: all tables but BSDS300 are brought to mean 0
+and standard deviation 1, without the Jacobian of that. The sizes of the splits are checked against the published ones.
 
 Reference: Papamakarios, Pavlakou, Murray, "Masked autoregressive flow for density estimation", NeurIPS 2017
 (https://arxiv.org/abs/1705.07057), appendix D; the files are their archive, https://zenodo.org/records/1161203.
@@ -9,6 +9,7 @@ Reference: Papamakarios, Pavlakou, Murray, "Masked autoregressive flow for densi
 
 from __future__ import annotations
 
+import zipfile
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -21,25 +22,31 @@ from ..errors import ConfigError
 from ..registry import DATASETS
 from .base import Data
 from .download import Fetched
+from .formats import library
 from .pickled import read_frame
-from .reading import library
 from .tables import TableConfig
 
-__all__ = ["BSDS300", "Benchmark", "Gas", "Hepmass", "Miniboone", "Power", "tenths"]
+__all__ = ["BSDS300", "Benchmark", "Gas", "Hepmass", "Miniboone", "Power"]
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def tenths(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All but the last tenth of the rows, and that tenth; its size is rounded down."""
     count = len(x) // 10
     return x[: len(x) - count], x[len(x) - count :]
 
 
-def thirds(x: np.ndarray) -> Splits:
+def three_splits(x: np.ndarray) -> Splits:
     """Training, validation and test rows: the last tenth is for the test, the last tenth of the rest for validation."""
-    rest, test = tenths(x)
-    return (*tenths(rest), test)
+    rest, test = hold_out(x)
+    return (*hold_out(rest), test)
+
+
+def scaled_splits(x: np.ndarray) -> Splits:
+    """`three_splits`, in units in which all but the test rows have mean 0 and standard deviation 1."""
+    rest, _ = hold_out(x)
+    return three_splits((x - rest.mean(0)) / rest.std(0))
 
 
 @dataclass(config=STRICT)
@@ -61,17 +68,18 @@ class Benchmark(TableConfig, Fetched):
     def load(self) -> Data:
         try:
             splits = self.splits()
-        except (ValueError, IndexError, KeyError, OSError) as error:  # another format, an array of another shape
-            raise ConfigError(f"what {self.folder} holds is not dataset '{self.name}': {error}") from error
-        sizes = (*map(len, splits), splits[0].shape[1])
+            sizes = (*map(len, splits), splits[0].shape[1])
+        # Another format, an array of another shape or type.
+        except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"what {self.folder} holds is not dataset '{self.name}': {reason}") from error
         if sizes != self.published:
             raise ConfigError(
                 f"dataset '{self.name}' in {self.folder} has {_sizes(sizes)}; published are {_sizes(self.published)}: "
                 f"these are other files, so numbers would not compare"
             )
-        most = (self.num_train, self.num_valid, self.num_test)
         train, valid, test = (
-            torch.from_numpy(np.ascontiguousarray(x[:n], np.float32)) for x, n in zip(splits, most, strict=True)
+            torch.from_numpy(np.ascontiguousarray(x[:n], np.float32)) for x, n in zip(splits, self._most, strict=True)
         )
         return Data(train, valid, test)
 
@@ -85,8 +93,8 @@ def _sizes(sizes: tuple[int, ...]) -> str:
 class Power(Benchmark):
     """Electric power of a household by the minute, 6 columns, 2.0 million points; fetched.
 
-    Two columns that the others tell are left out, noise hides the steps of the meters, and the order is by chance: all
-    of it with the seed of the literature.
+    Reactive power and current are left out, uniform noise dequantises the readings, and the rows are shuffled, with the
+    generator and the seed of the literature.
     """
 
     files: ClassVar = ("power/data.npy",)
@@ -97,14 +105,12 @@ class Power(Benchmark):
         draw = np.random.RandomState(42)
         order = np.arange(len(raw))
         draw.shuffle(order)
-        x = raw[order][:, [0, 2, 4, 5, 6, 7]].astype(np.float64)  # two of the eight tell what others tell
+        x = raw[order][:, [0, 2, 4, 5, 6, 7]].astype(np.float64)
         # Voltage, active power, the three sub-meters: the order in which the literature draws.
         x[:, 1] += 0.01 * draw.rand(len(x))
         x[:, 0] += 0.001 * draw.rand(len(x))
         x[:, 2:5] += draw.rand(len(x), 3)
-        rest, test = tenths(x)
-        mean, std = rest.mean(0), rest.std(0)
-        return (*tenths((rest - mean) / std), (test - mean) / std)
+        return scaled_splits(x)
 
 
 @DATASETS.register("gas")
@@ -112,7 +118,7 @@ class Power(Benchmark):
 class Gas(Benchmark):
     """Readings of gas sensors in ethylene and CO, 8 columns, 1.1 million points; fetched.
 
-    Of every two sensors with a correlation above 0.98, the first goes.
+    Of every two sensors with a correlation above 0.98, the first is left out.
     """
 
     files: ClassVar = ("gas/ethylene_CO.pickle",)
@@ -126,7 +132,7 @@ class Gas(Benchmark):
         while (twins := alike[np.ix_(kept, kept)].sum(1) > 1).any():
             del kept[int(twins.argmax())]
         x = x[:, kept]
-        return thirds((x - x.mean(0)) / x.std(0, ddof=1))
+        return three_splits((x - x.mean(0)) / x.std(0, ddof=1))
 
 
 @DATASETS.register("hepmass")
@@ -134,7 +140,7 @@ class Gas(Benchmark):
 class Hepmass(Benchmark):
     """Collisions that make a heavy particle, 21 columns, 525 thousand points; fetched.
 
-    Of the collisions with a signal; columns whose smallest value comes more than five times go.
+    Only collisions with a signal; columns whose smallest value occurs more than five times are left out.
     """
 
     files: ClassVar = ("hepmass/1000_train.csv", "hepmass/1000_test.csv")
@@ -143,10 +149,10 @@ class Hepmass(Benchmark):
     def splits(self) -> Splits:
         train, test = (self._signal(file) for file in self.files)
         test = test[:, : train.shape[1]]  # the file of the test has one column more
-        x = (train - train.mean(0)) / train.std(0, ddof=1)
-        kept = [k for k, column in enumerate(x.T) if (column == column.min()).sum() <= 5]
-        test = (test - train.mean(0)) / train.std(0, ddof=1)
-        return (*tenths(x[:, kept]), test[:, kept])
+        kept = [k for k, column in enumerate(train.T) if (column == column.min()).sum() <= 5]
+        train, test = train[:, kept], test[:, kept]
+        mean, std = train.mean(0), train.std(0, ddof=1)
+        return (*hold_out((train - mean) / std), (test - mean) / std)
 
     def _signal(self, file: str) -> np.ndarray:
         """The rows labelled 1 in the first column, without the label."""
@@ -169,9 +175,7 @@ class Miniboone(Benchmark):
     published: ClassVar = (29_556, 3_284, 3_648, 43)
 
     def splits(self) -> Splits:
-        rest, test = tenths(np.load(self.path("miniboone/data.npy")))
-        mean, std = rest.mean(0), rest.std(0)
-        return (*tenths((rest - mean) / std), (test - mean) / std)
+        return scaled_splits(np.load(self.path("miniboone/data.npy")))
 
 
 @DATASETS.register("bsds300")

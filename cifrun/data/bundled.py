@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 from ..config import STRICT
 from ..registry import DATASETS
 from .base import Data
-from .reading import Table, library
+from .formats import library
+from .reading import Table
 from .tables import SplitTable, split
 
 __all__ = ["BreastCancer", "Bundled", "Diabetes", "Iris", "Wine"]

@@ -108,7 +108,7 @@ def download(url: str, path: Path, md5: str) -> None:
             break
         except urllib.error.HTTPError as error:
             raise RunError(f"{url} can't be downloaded: the server says {error.code} {error.reason}") from error
-        except (_Lost, HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (_Lost, HTTPException, OSError) as error:  # of the network: those of the file are `RunError` by now
             if wait is None:
                 reason = getattr(error, "reason", error)
                 raise RunError(
@@ -192,6 +192,6 @@ def unpack(archive: Path, files: Mapping[str, Path]) -> None:
                     shutil.copyfileobj(stream, copy, BLOCK)
                 if not left:
                     return
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise RunError(f"{archive} is damaged: {error}; delete it, and fetch again") from error
     raise RunError(f"{archive} does not hold {', '.join(left)}")

@@ -83,7 +83,7 @@ def read_frame(path: Path) -> tuple[list[str], np.ndarray]:
         layout = manager.state[3]["0.14.1"]
         names = [str(name) for name in layout["axes"][0].arguments[0]["data"]]
         rows = len(np.asarray(layout["blocks"][0]["values"])[0])
-        numbers = np.empty((rows, len(names)))
+        numbers = np.full((rows, len(names)), np.nan)  # what no block fills is not finite, and refused as that
         for block in layout["blocks"]:
             numbers[:, block["mgr_locs"]] = np.asarray(block["values"], dtype=np.float64).T
         return names, numbers

@@ -21,12 +21,13 @@ from ..config import STRICT, setting
 from ..errors import ConfigError
 from ..registry import DATASETS
 from .base import Data, DatasetConfig
-from .reading import ROWS, Table, mapped, open_source, read, scratch
+from .formats import ROWS, open_source
+from .reading import Table, mapped, read, scratch
 
 __all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig", "assign", "split"]
 
 #: A path that means the same from every directory, as a run may be looked at from another one.
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(path.expanduser())))]
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(os.path.expanduser(path))))]
 
 #: What a split column may hold.
 WORDS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
@@ -65,12 +66,7 @@ class SplitTable(TableConfig):
             )
 
     def assign(self, count: int, given: np.ndarray | None = None) -> np.ndarray:
-        """The split of each row, 0, 1, 2 for training, validation, test; 3 for those beyond `num_train`, …; (count,).
-
-        Arguments:
-            given: The splits, where the table says them; else they are drawn: n·fraction rows, rounded down and at
-                least one, are test and validation points.
-        """
+        """`assign` with these settings."""
         return assign(count, (self.valid_fraction, self.test_fraction), self.seed, self._most, given)
 
 
@@ -81,7 +77,14 @@ def assign(
     most: Sequence[int | None] = (None, None, None),
     given: np.ndarray | None = None,
 ) -> np.ndarray:
-    """See `SplitTable.assign`."""
+    """The split of each row: 0, 1, 2 for training, validation, test; `LEFT_OUT` for those beyond `most`; (count,).
+
+    Arguments:
+        fractions: Of validation and test points: of n rows n·fraction, rounded down, and at least one.
+        seed: Of the draw, also of which rows are left out.
+        most: At most so many training, validation and test points.
+        given: The splits, where the table says them; none is drawn then.
+    """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
     if given is None:
         valid, test = (min(count, max(1, int(fraction * count))) for fraction in fractions)
@@ -128,6 +131,8 @@ class File(SplitTable):
             columns = [name for name in source.names if name != self.split_column]
         if not columns:
             raise ConfigError(f"dataset.columns = [] is not allowed: name at least one column of {self.path}")
+        if self.split_column in columns:
+            raise ConfigError(f"column '{self.split_column}' of {self.path} says the split, and so is none to model")
         table = read(source, columns, self.split_column, WORDS)
         train, valid, test = split(table, self.assign(len(table.values), table.labels), str(self.path))
         return Data(train, valid, test, columns=table.columns)
@@ -135,11 +140,12 @@ class File(SplitTable):
     def read(self, path: Path, columns: Sequence[str]) -> tuple[Tensor, list[str]]:
         """Another file of the same form: these columns of it, (rows, columns), and the names of those left aside.
 
-        A file without names is taken in its order if it has as many columns.
+        A file without names, and without those that such a file would have, is taken in its order if it has as many
+        columns.
         """
         source = open_source(path, self._separator, self.header)
-        nameless = source.numbered and len(source.names) == len(columns)
-        table = read(source, source.names if nameless else columns)
+        in_order = source.numbered and len(source.names) == len(columns) and not set(columns) <= set(source.names)
+        table = read(source, source.names if in_order else columns)
         return torch.from_numpy(table.values), [name for name in source.names if name not in table.columns]
 
     @property

@@ -13,7 +13,7 @@ import torch
 from cifrun.build import build_standardize
 from cifrun.config import Config, check
 from cifrun.data.base import Data
-from cifrun.data.benchmarks import Benchmark, tenths, thirds
+from cifrun.data.benchmarks import Benchmark, hold_out, three_splits
 from cifrun.data.pickled import read_frame
 from cifrun.errors import ConfigError
 from cifrun.registry import DATASETS
@@ -58,11 +58,11 @@ def load(name: str, root: Path, **settings: Any) -> Data:
     ids=["power", "gas", "miniboone"],
 )
 def test_rows_of_the_real_files_give_the_published_splits(rows: int, sizes: tuple[int, ...]) -> None:
-    assert tuple(map(len, thirds(np.empty((rows, 0))))) == sizes
+    assert tuple(map(len, three_splits(np.empty((rows, 0))))) == sizes
 
 
 def test_signals_of_hepmass_give_the_published_splits() -> None:
-    assert tuple(map(len, tenths(np.empty((350_136, 0))))) == (315_123, 35_013)
+    assert tuple(map(len, hold_out(np.empty((350_136, 0))))) == (315_123, 35_013)
 
 
 def test_published_sizes_are_what_is_checked(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:

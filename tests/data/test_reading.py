@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cifrun.data import reading
-from cifrun.data.reading import open_source, read
+from cifrun.data import formats, reading
+from cifrun.data.formats import open_source
+from cifrun.data.reading import read
 from cifrun.errors import ConfigError, RunError
 from cifrun.export import TABLES, write_table
 
@@ -34,7 +35,7 @@ def table(path: Path, columns: list[str] | None = None, **options: Any) -> readi
 @settings(max_examples=80, deadline=None)
 def test_what_is_written_is_read_back_bit_for_bit(data: st.DataObject, ending: str) -> None:
     def named(text: str) -> bool:
-        return bool(text.strip()) and not reading._is_number(text) and not text.startswith("\ufeff") and '"' not in text
+        return bool(text.strip()) and not formats._is_number(text) and not text.startswith("\ufeff") and '"' not in text
 
     names = data.draw(st.lists(NAMES.filter(named), min_size=2, max_size=4, unique=True))
     shape = (data.draw(st.integers(1, 20)), len(names))
@@ -74,6 +75,8 @@ def test_arrays_are_chosen_by_number_or_key(tmp_path: Path) -> None:
     assert np.array_equal(table(tmp_path / "line.npy").values, x[:, 1:2])
     assert table(tmp_path / "x.npz").columns == ("height", "size1", "size2")
     assert np.array_equal(table(tmp_path / "x.npz").values, x)
+    np.savez(tmp_path / "one.npz", x)
+    assert table(tmp_path / "one.npz", ["3"]).columns == ("arr_03",)
 
 
 def test_types_of_a_parquet_file(tmp_path: Path) -> None:
@@ -124,6 +127,10 @@ BAD: list[tuple[str, bytes | str, dict[str, Any], list[str]]] = [
     ("a.csv", f"{GOOD}x,1\n", {"header": False}, ["row 6", "column 'x1'", "'x'"]),
     ("a.csv", "a;b\n1;2\n", {}, ["one column, 'a;b'", "dataset.delimiter=';'"]),
     ("a.csv", "a\tb\n1\t2\n", {}, ["one column", r"dataset.delimiter='\t'"]),
+    ("a.csv", "a\n1\n\n3\n", {}, ["row 2", "column 'a'", "is empty"]),
+    ("a.csv", "\na\n1\n", {}, ["begins with an empty line"]),
+    ("a.csv", "a,b\n1,2\n", {"delimiter": "ab"}, ["dataset.delimiter = 'ab'", "one ASCII character"]),
+    ("a.csv", "a·b\n1·2\n", {"delimiter": "·"}, ["dataset.delimiter = '·'", "one ASCII character"]),
     ("a.csv", "", {}, ["is empty"]),
     ("a.csv", "\n\n", {}, ["is empty"]),
     ("a.csv", "a,b\n", {}, ["no rows"]),
@@ -133,6 +140,7 @@ BAD: list[tuple[str, bytes | str, dict[str, Any], list[str]]] = [
     ("a.parquet", "no parquet", {}, ["can't be read as parquet"]),
     ("a.npy", "no array", {}, ["can't be read as an array", "another format"]),
     ("a.npz", "no array", {}, ["can't be read as an array", "another format"]),
+    ("a.npz", b"PK\x03\x04 and no more", {}, ["can't be read as an array", "damaged"]),
     ("a.xlsx", "x", {}, ["ending", ".csv", ".parquet", ".npy"]),
 ]
 
@@ -140,7 +148,7 @@ BAD: list[tuple[str, bytes | str, dict[str, Any], list[str]]] = [
 def sentence(path: Path, **options: Any) -> str:
     with pytest.raises(ConfigError) as error:
         table(path, **options)
-    assert str(path) in str(error.value)
+    assert str(path) in str(error.value) or "delimiter" in options
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
 
@@ -206,4 +214,4 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_library_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"reading x needs nowhere, which is not installed: pip install"):
-        reading.library("nowhere.csv", "reading x")
+        formats.library("nowhere.csv", "reading x")

@@ -19,7 +19,8 @@ from cifrun.build import build_data, build_model, build_standardize
 from cifrun.cli import main
 from cifrun.config import Config, check
 from cifrun.data.base import Data
-from cifrun.data.reading import open_source, read
+from cifrun.data.formats import open_source
+from cifrun.data.reading import read
 from cifrun.data.tables import LEFT_OUT, File, assign
 from cifrun.errors import ConfigError
 from cifrun.export import write_table
@@ -108,6 +109,7 @@ def test_a_column_may_say_the_split(tmp_path: Path) -> None:
         ({"valid_fraction": 0.5, "test_fraction": 0.5}, "leaves nothing to train on"),
         ({"valid_fraction": 0.0}, "dataset.valid_fraction = 0.0"),
         ({"split_column": "name"}, "column 'name' holds 'p0'"),
+        ({"split_column": "name", "columns": ["name", "height"]}, "column 'name' of .* says the split"),
     ],
 )
 def test_one_sentence_for_a_wrong_setting(settings: dict[str, Any], words: str, csv: Path) -> None:
@@ -230,7 +232,8 @@ def test_the_test_set_can_be_written_too(csv: Path) -> None:
         (["data=text.csv"], ["row 1, column 'weight' holds 'x'"]),
         (["data=three.npy"], ["no column 'height'", "x1, x2, x3"]),
         (["per_point=scores.txt"], ["per_point = 'scores.txt'", ".csv, .tsv, .parquet, .npz"]),
-        (["data=good.csv", "per_point=nowhere/s.csv"], ["nowhere/s.csv", "can't be written"]),
+        (["data=good.csv", "per_point=nowhere/s.csv"], ["nowhere/s.csv", "no such folder"]),
+        (["data=good.csv", "per_point=./good.csv"], ["good.csv", "overwrite the data"]),
     ],
 )
 def test_one_sentence_when_other_data_do_not_fit(
@@ -258,6 +261,8 @@ def test_data_without_names_are_taken_in_order(csv: Path, tmp_path: Path) -> Non
     file = File(name="file", path=csv)
     values, others = file.read(tmp_path / "two.npy", ["height", "weight"])
     assert values.tolist() == [[0, 1], [2, 3], [4, 5]] and others == []
+    values, _ = file.read(tmp_path / "two.npy", ["x2", "x1"])  # of a run on such a file, with columns=[2,1]
+    assert values.tolist() == [[1, 0], [3, 2], [5, 4]]
 
 
 LOAD = """
