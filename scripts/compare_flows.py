@@ -17,13 +17,12 @@ import math
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from subprocess import DEVNULL, Popen
 
 from cifrun.errors import CifrunError
 from cifrun.registry import DATASETS
@@ -32,96 +31,48 @@ from cifrun.table import with_error
 from cifrun.tracking import METRICS, read_metrics
 
 TARGETS = ("two_uniforms", "checkerboard")
+#: What all runs are given beside their presets; DOCUMENT says it in words.
+SETTINGS = (
+    "dataset.num_train=10000 dataset.num_test=5000 trainer.batch_size=1000 trainer.valid_every=200 "
+    "trainer.plot_every=0 trainer.progress=false eval.importance_samples=100 device=cpu"
+)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Family:
-    """A base flow and the sides of its comparison."""
+    """A base flow, at the settings of its preset `experiment=two_d_NAME`."""
 
     name: str
-    preset: str  # overrides of all sides
-    ms: dict[str, float]  # the sides, and milliseconds a training step (one thread): plain, cif, larger
-    seconds: float = 1  # what the test and the pictures of the CIF take, for the estimate
-    share: float = 1  # of --steps, for all sides; less where a step is dear
-    larger: str = ""  # overrides that give the plain flow about as many parameters as the CIF has
-    note: str = ""  # on the sizes, for the document
+    seconds: float  # about what its CIF takes where --steps is 1000, on one thread
+    share: float = 1  # of --steps, for all sides; less where a step is costly
+    larger: str = ""  # the override that gives the plain flow about as many parameters as the CIF has
+    bare: bool = True  # whether there is a flow without its index
 
-    def overrides(self, side: str) -> list[str]:
-        return [*self.preset.split(), f"cif={str(side == 'cif').lower()}", *(self.larger.split() * (side == "larger"))]
-
-    def steps(self, steps: int) -> int:
-        return max(1, round(self.share * steps))
+    @property
+    def opponents(self) -> list[str]:  # what the CIF is compared with
+        return ["plain", "larger"] if self.larger else ["plain"]
 
 
 FAMILIES = [
-    Family(
-        "realnvp",
-        "experiment=two_d_realnvp",
-        {"plain": 1.5, "cif": 3.1, "larger": 3.6},
-        larger="flow.depth=5",
-        note="published with a single coupling, which leaves one coordinate as it is; the larger plain flow has 5",
-    ),
-    Family(
-        "maf",
-        "experiment=two_d_maf",
-        {"plain": 37, "cif": 40},
-        seconds=6,
-        note="20 plain steps against 5 indexed ones: the plain flow is the larger one",
-    ),
-    Family("nsf_ar", "experiment=two_d_nsf_ar", {"plain": 100, "cif": 107}, seconds=20, share=0.5),
-    Family(
-        "nsf_coupling",
-        "experiment=two_d_nsf_coupling",
-        {"plain": 47, "cif": 50},
-        seconds=11,
-        share=0.5,
-        note="not among the published models; smaller networks than nsf_ar",
-    ),
-    Family(
-        "sos",
-        "experiment=two_d_sos",
-        {"plain": 5.7, "cif": 11.3, "larger": 7.3},
-        seconds=2,
-        larger="flow.hidden=[88,88]",
-        note="3 plain steps against 2 indexed ones; the larger plain flow has wider networks, as 12 steps of its "
-        "polynomials, which would be as many parameters, overflow at the start of training",
-    ),
-    Family(
-        "planar",
-        "experiment=two_d_planar",
-        {"plain": 3.4, "cif": 46, "larger": 27},
-        seconds=9,
-        larger="flow.depth=100",
-        note="10 maps; the larger plain flow has 100, since as many parameters as the CIF has would be 16 500 maps",
-    ),
-    Family("bnaf", "experiment=two_d_bnaf", {"plain": 13, "cif": 13}),
-    Family(
-        "cnf",
-        "experiment=two_d_cnf",
-        {"plain": 54, "cif": 66, "larger": 68},  # 1.5 times what the first steps take: the equation stiffens
-        share=0.5,
-        larger="flow.hidden=[76,76,76]",
-        note="the index acts where the equation ends; the larger plain flow has networks of [76]×3",
-    ),
-    Family(
-        "affine",
-        "experiment=two_d_affine",
-        {"plain": 1.6, "cif": 14},
-        seconds=3,
-        note="no plain flow of any size is larger: affine maps compose to one affine map, so it is always a Gaussian",
-    ),
-    Family("resflow", "experiment=two_d_resflow", {"plain": 150, "cif": 180}, seconds=30, share=0.4),
-    Family("vae", "experiment=two_d_vae", {"cif": 2.9}, note="made of its index: no plain side"),
-    Family("dlgm", "experiment=two_d_dlgm", {"cif": 12}, seconds=3, note="made of its indices: no plain side"),
+    Family("realnvp", 7, larger="flow.depth=5"),
+    Family("maf", 50),
+    Family("nsf_ar", 80, share=0.5),
+    Family("nsf_coupling", 40, share=0.5),
+    Family("sos", 17, larger="flow.hidden=[88,88]"),
+    Family("planar", 60, larger="flow.depth=100"),
+    Family("bnaf", 18),
+    Family("cnf", 40, share=0.5, larger="flow.hidden=[76,76,76]"),
+    Family("affine", 21),
+    Family("resflow", 110, share=0.4),
+    Family("vae", 8, bare=False),
+    Family("dlgm", 19, bare=False),
 ]
-
-STARTUP = 4  # seconds a run spends before its first step and on the pictures of a plain flow
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Job:
     """One run: a side of a family on a target, with a seed."""
 
@@ -130,360 +81,245 @@ class Job:
     side: str
     seed: int
     steps: int
-    output: Path
+    path: Path
 
     def __str__(self) -> str:
-        return f"{self.target} {self.family.name} {self.side} seed {self.seed}"
+        return "/".join(self.path.parts[-4:])
 
-    @property
-    def path(self) -> Path:
-        return self.output / self.target / self.family.name / self.side / f"seed{self.seed}"
+    def begun(self) -> bool:
+        return RunDirectory(self.path).checkpoint_path("latest").is_file() and (self.path / "config.yaml").is_file()
 
-    @property
-    def log(self) -> Path:
-        return self.path.with_suffix(".log")
-
-    @property
-    def resumable(self) -> bool:
-        run = RunDirectory(self.path)
-        return run.checkpoint_path("latest").is_file() and (run.path / "config.yaml").is_file()
-
-    @property
     def done(self) -> bool:
         """Whether it is complete. Raises `CifrunError` if the directory holds a run of another length."""
-        if not self.resumable:
-            return False
-        run = RunDirectory(self.path)
-        if (steps := run.config().trainer.max_steps) != self.steps:
+        if self.begun() and (steps := RunDirectory(self.path).config().trainer.max_steps) != self.steps:
             raise CifrunError(f"{self.path} is a run of {steps} steps, not {self.steps}: choose another --output")
-        return run.summary().get("status") == "completed"
+        return self.begun() and Run.read(self.path).status == "completed"
 
-    def seconds(self) -> float:
-        """About how long it takes."""
-        return STARTUP + self.steps * self.family.ms[self.side] / 1000 + self.family.seconds * (self.side == "cif")
+    def overrides(self) -> list[str]:
+        """What `cifrun train` is told: to go on, or all that the run is."""
+        if self.begun():
+            return [f"resume={self.path}"]
+        preset = f"experiment=two_d_{self.family.name} cif={str(self.side == 'cif').lower()} {SETTINGS}"
+        larger = self.family.larger if self.side == "larger" else ""
+        own = f"dataset={self.target} dataset.seed={self.seed} seed={self.seed} trainer.max_steps={self.steps}"
+        return [*f"{preset} {larger} {own}".split(), f"hydra.run.dir='{self.path}'"]
 
-    def start(self) -> subprocess.Popen[bytes]:
-        fresh = [
-            *self.family.overrides(self.side),
-            f"dataset={self.target}",
-            f"seed={self.seed}",
-            f"dataset.seed={self.seed}",
-            f"trainer.max_steps={self.steps}",
-            "trainer.valid_every=200",
-            "trainer.plot_every=0",
-            "trainer.progress=false",
-            "eval.importance_samples=100",
-            "device=cpu",
-            f"hydra.run.dir='{self.path}'",
-        ]
-        words = [f"resume={self.path}"] if self.resumable else fresh
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "cifrun", "train", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # a Ctrl-C reaches this process alone, which passes it on
-            )
+    def start(self) -> Popen[bytes]:
+        command = [sys.executable, "-m", "cifrun", "train", *self.overrides()]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{self.path}.log", "ab") as log:
+            # In a session of its own: a Ctrl-C reaches this process alone, which passes it on.
+            return Popen(command, stdin=DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True)
 
 
 def train(jobs: Sequence[Job], at_once: int) -> bool:
-    """Run all that are not done, the longest first; whether every one came to its end."""
-    waiting = sorted((job for job in jobs if not job.done), key=Job.seconds, reverse=True)
-    minutes = sum(map(Job.seconds, waiting)) / at_once / 60
-    print(f"{len(jobs)} runs, {len(jobs) - len(waiting)} done; the others take about {minutes:.0f} minutes", flush=True)
-    running: dict[Job, tuple[subprocess.Popen[bytes], float]] = {}
-    total, finished, failed = len(waiting), 0, 0
+    """Run the jobs that are not done, the longest first; whether every one came to its end."""
+    waiting = [job for job in jobs if not job.done()]
+    waiting.sort(key=lambda job: (job.family.seconds, job.side == "cif"))
+    total, minutes = len(waiting), sum(job.steps / job.family.share * job.family.seconds for job in waiting) / 60_000
+    print(f"{len(jobs) - total} of {len(jobs)} runs are done; up to {minutes / at_once:.0f} minutes to go", flush=True)
+    running: dict[Job, Popen[bytes]] = {}
+    codes: list[int] = []
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                job = waiting.pop(0)
-                running[job] = job.start(), time.monotonic()
+                job = waiting.pop()
+                running[job] = job.start()
             time.sleep(0.2)
-            for job, (process, began) in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[job]
-                finished += 1
-                failed += process.returncode != 0
-                print(f"[{finished}/{total}] {job}: {_end(job, process)}, {time.monotonic() - began:.0f} s", flush=True)
-    except KeyboardInterrupt:
-        print("stopping: each run saves where it stands", file=sys.stderr)
-        raise
+            for job in [job for job, process in running.items() if process.poll() is not None]:
+                codes.append(running.pop(job).returncode)
+                how = f"failed, see {job.path}.log" if codes[-1] else f"{Run.read(job.path).log_likelihood:.3f} nats"
+                print(f"[{len(codes)}/{total}] {job}: {how}", flush=True)
     finally:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
+        for process in running.values():
+            process.terminate()  # it saves where it stands
+        for process in running.values():
             process.wait()
-    return not failed
+    return not any(codes)
 
 
-def _end(job: Job, process: subprocess.Popen[bytes]) -> str:
-    """How a run ended: its test log-likelihood, or the last line that it printed."""
-    if process.returncode == 0:
-        return with_error(*_test(RunDirectory(job.path).summary()))
-    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return f"failed: {lines[-1] if lines else f'exit code {process.returncode}'}"
+# --- what the runs say ------------------------------------------------------------------------------------------------
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Run:
+    """What the documents say of one run; the later fields are those of a completed one."""
 
+    status: str = "not started"
+    steps: int = 0
+    log_likelihood: float = math.nan  # test, nats
+    parameters: int | None = None
+    step_seconds: float | None = None  # median
+    torch: str | None = None
 
-def _test(summary: dict[str, Any]) -> tuple[float, float]:
-    """Test log-likelihood and its standard error over the test points; summary.json has null for not finite."""
-    return tuple(math.nan if (x := summary["test"][k]) is None else x for k in ("log_likelihood", "log_likelihood_se"))
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        summary = RunDirectory(path).summary()
+        if summary.get("status") != "completed":
+            return cls(summary.get("status", "not started"), summary.get("steps", 0))
+        value = summary["test"]["log_likelihood"]
+        seconds = [row["train/step_seconds"] for row in read_metrics(path / METRICS) if "train/step_seconds" in row]
+        return cls(
+            *("completed", summary["steps"], math.nan if value is None else value, summary["parameters"]),
+            *(statistics.median(seconds), summary["versions"]["torch"]),
+        )
 
 
 class Side:
-    """The runs there are of one side of a family on one target, by seed."""
+    """The runs of one side of a family on a target, by seed, and their cells of the table."""
 
-    def __init__(self, directory: Path) -> None:
-        runs = {int(path.name.removeprefix("seed")): RunDirectory(path) for path in directory.glob("seed*/")}
-        summaries = {seed: runs[seed].summary() for seed in sorted(runs)}
-        self.done = {seed: s for seed, s in summaries.items() if s.get("status") == "completed"}
-        self.missing = {seed: s for seed, s in summaries.items() if seed not in self.done}
-        self.values = {seed: _test(s)[0] for seed, s in self.done.items()}
-        self.parameters = next((s["parameters"] for s in self.done.values()), None)
-        self.steps = sorted({s["steps"] for s in self.done.values()})
-        times = [row.get("train/step_seconds") for seed in self.done for row in read_metrics(runs[seed].path / METRICS)]
-        self.step_seconds = statistics.median([t for t in times if t is not None] or [math.nan])
-        self.configs = [runs[seed].config() for seed in self.done]
-
-    def cell(self, best: bool = False) -> str:
-        """`−1.463 ± 0.002`, and how many seeds there are if some are missing."""
-        if not self.values:
-            return "failed" if self.missing else "–"
-        text = with_error(*_mean(self.values.values()))
-        seeds = f" ({len(self.done)} of {len(self.done) + len(self.missing)} seeds)" if self.missing else ""
-        return (f"**{text}**" if best else text) + seeds
-
-    def json(self) -> dict[str, Any] | None:
-        if not self.done:
-            return None
-        mean, se = _mean(self.values.values())
-        return {
-            "parameters": self.parameters,
-            "seconds_a_step": self.step_seconds,
-            "log_likelihood": mean,
-            "log_likelihood_se": se,
-            "seeds": self.values,
-            "not_completed": {seed: summary.get("status", "not started") for seed, summary in self.missing.items()},
-        }
+    def __init__(self, runs: dict[str, Run], prefix: str) -> None:
+        self.runs = {key.removeprefix(prefix): run for key, run in runs.items() if key.startswith(prefix)}
+        self.done = {seed: run for seed, run in self.runs.items() if run.status == "completed"}
+        self.steps = {run.steps for run in self.done.values()}
+        self.parameters = self.ms = self.text = "–"
+        if done := list(self.done.values()):
+            self.parameters = f"{done[0].parameters:,}".replace(",", " ")
+            self.ms = f"{1000 * statistics.median(run.step_seconds for run in done):.3g}"
+            self.text = with_error(*mean(run.log_likelihood for run in done))
+        if len(self.done) < len(self.runs):
+            self.text += f" ({len(self.done)} of {len(self.runs)} seeds)"
 
 
 class Row:
-    """A plain flow, published or larger, and the CIF: what one row of the table compares."""
+    """A plain flow, published or larger, against the CIF on a target: a row of the table."""
 
-    def __init__(self, family: Family, target: str, against: str, output: Path) -> None:
-        self.family, self.target, self.against = family, target, against
-        self.plain, self.cif = (Side(output / target / family.name / side) for side in (against, "cif"))
-        shared = sorted(self.plain.values.keys() & self.cif.values.keys())
-        # A seed's data are the same for both sides: the difference is taken seed by seed.
-        self.difference, self.se = _mean([self.cif.values[seed] - self.plain.values[seed] for seed in shared])
-        self.verdict = "–"
-        if self.se is not None:
-            names = ("CIF", "plain") if against == "plain" else ("CIF", "larger plain")
+    def __init__(self, runs: dict[str, Run], target: str, flow: str, against: str) -> None:
+        self.flow, self.name = flow, "plain" if against == "plain" else "larger plain"
+        plain, cif = self.plain, self.cif = [Side(runs, f"{target}/{flow}/{side}/seed") for side in (against, "cif")]
+        # A seed's data are the same for both sides, so the difference is taken seed by seed.
+        shared = sorted(plain.done.keys() & cif.done.keys())
+        self.difference, self.se = mean(cif.done[k].log_likelihood - plain.done[k].log_likelihood for k in shared)
+        self.ahead = "–"
+        if self.se is not None and not math.isnan(self.difference):
             clear = abs(self.difference) > 2 * self.se
-            self.verdict = names[self.difference < 0] if clear else "within the error"
+            self.ahead = ("CIF" if self.difference > 0 else self.name) if clear else "neither"
 
-    @property
-    def name(self) -> str:
-        return self.family.name + (f", larger plain: `{self.family.larger}`" if self.against == "larger" else "")
-
-    def cells(self) -> list[str]:
-        sides = (self.plain, self.cif)
-        return [
-            self.name,
-            " / ".join("–" if side.parameters is None else f"{side.parameters:,}".replace(",", " ") for side in sides),
-            ", ".join(str(steps) for steps in sorted({*self.plain.steps, *self.cif.steps})) or "–",
-            " / ".join("–" if math.isnan(t := side.step_seconds) else f"{1000 * t:.3g}" for side in sides),
-            self.plain.cell(best=self.verdict.endswith("plain")),
-            self.cif.cell(best=self.verdict == "CIF"),
+    def __str__(self) -> str:
+        plain, cif, name = self.plain, self.cif, self.name
+        cells = [
+            self.flow if name == "plain" else f"{self.flow}, {name}",
+            f"{plain.parameters} / {cif.parameters}",
+            ", ".join(map(str, sorted(plain.steps | cif.steps))) or "–",
+            f"{plain.ms} / {cif.ms}",
+            f"**{plain.text}**" if self.ahead == name else plain.text,
+            f"**{cif.text}**" if self.ahead == "CIF" else cif.text,
             "–" if math.isnan(self.difference) else with_error(self.difference, self.se),
-            self.verdict,
+            self.ahead,
         ]
-
-    def json(self) -> dict[str, Any]:
-        return {
-            "flow": self.family.name,
-            "target": self.target,
-            "against": self.against,
-            "steps": sorted({*self.plain.steps, *self.cif.steps}),
-            "plain": self.plain.json(),
-            "cif": self.cif.json(),
-            "difference": self.difference,
-            "difference_se": self.se,
-            "ahead": self.verdict,
-        }
+        return f"| {' | '.join(cells)} |"
 
 
-def _mean(values: Iterator[float] | Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error; (nan, None) of nothing, and no error of one value."""
+def mean(values: Iterable[float]) -> tuple[float, float | None]:
+    """Mean and its standard error: (nan, None) of nothing, and no error of one value."""
     values = list(values)
-    se = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return (statistics.fmean(values) if values else math.nan), se
+    n, centre = len(values), statistics.fmean(values) if values else math.nan
+    return centre, math.dist(values, [centre] * n) / math.sqrt(n * (n - 1)) if n > 1 else None
 
 
-def rows_of(target: str, output: Path) -> list[Row]:
-    """A row for each plain side of each family; those of which there is nothing yet are left out."""
-    against = [(f, side) for f in FAMILIES for side in ("plain", "larger") if side == "plain" or f.larger]
-    rows = [Row(family, target, side, output) for family, side in against]
-    return [row for row in rows if any((row.plain.done, row.plain.missing, row.cif.done, row.cif.missing))]
+def sentence(rows: Sequence[Row]) -> str:
+    """On how many families the CIF is ahead, and on which it is not."""
+    counts = []
+    for name, suffix in (("plain", ""), ("larger plain", ", where there is one,")):
+        judged = [row for row in rows if row.name == name and row.ahead != "–"]
+        rest = [f"{row.flow} ({row.ahead} is ahead)" for row in judged if row.ahead != "CIF"]
+        text = f"ahead of the {name} flow{suffix} on {len(judged) - len(rest)} of {len(judged)} families"
+        counts += [text + (f", not on {', '.join(rest)}" if rest else "")] * bool(judged)
+    return f"The CIF is {'; '.join(counts)}." if counts else "It takes two seeds or more to say who is ahead."
 
 
-def truth_of(target: str) -> float:
-    """Mean log-density of a target's own test points: what no model can beat but by chance."""
-    data = DATASETS[target](name=target).load()
-    return data.target.log_prob(data.test.double()).mean().item()
+# --- the documents ----------------------------------------------------------------------------------------------------
 
+DOCUMENT = """# Every base flow, plain and indexed
 
-def sentence(target: str, rows: Sequence[Row]) -> str:
-    """Who is ahead on a target, in words."""
+Test log-likelihood in nats per datum, higher is better: exact for a plain flow, IWAE_m for a CIF, a lower bound in
+expectation. ± is the standard error over seeds. Each seed has its own data, initial weights and order, the same data
+for both sides, so that the difference is taken seed by seed. **Bold** is ahead by more than two standard errors of the
+difference: a rule of thumb, as an error estimated from few seeds is itself uncertain. Both sides of a row take the same
+number of steps. Where the CIF has over 2 % more parameters at the published sizes, a second row compares it with a
+larger plain flow (see Sizes). Of two numbers with a stroke between them, the first is the plain flow's.
 
-    def count(against: str, other: str) -> str:
-        judged = [row for row in rows if row.against == against and row.verdict != "–"]
-        ahead = [row for row in judged if row.verdict == "CIF"]
-        rest = [f"{row.family.name} ({_reason(row.verdict)})" for row in judged if row not in ahead]
-        text = f"ahead of {other} on {len(ahead)} of {len(judged)} families"
-        return text + (f"; not on {', '.join(rest)}" if rest else "")
+{tables}## Sizes
 
-    if all(row.verdict == "–" for row in rows):
-        return "It takes two seeds or more to say who is ahead."
-    plain = count("plain", "the plain flow of the published size")
-    return f"On {target} the CIF is {plain}. It is {count('larger', 'the larger plain flow')}."
+- realnvp is published with a single coupling, which leaves one coordinate as it is; the larger plain flow has 5.
+- maf has 20 plain steps against 5 indexed ones: the plain flow is the larger one.
+- nsf_coupling is not among the published models; it has smaller networks than nsf_ar.
+- sos has 3 plain steps against 2 indexed ones. The larger plain flow has networks of [88]×2: 12 steps of its
+  polynomials, which would be as many parameters, overflow at the start of training.
+- planar has 10 maps; the larger plain flow has 100, since as many parameters as the CIF has would be 16 500 maps.
+- cnf has its index where the equation ends; the larger plain flow has networks of [76]×3.
+- affine has no larger plain flow: affine maps compose to one affine map, so it is a Gaussian at any size.
+- vae and dlgm are made of their indices: they have no plain side.
 
+## Settings
 
-def _reason(verdict: str) -> str:
-    return verdict if verdict == "within the error" else f"{verdict} is ahead"
+The presets `experiment=two_d_FLOW` with fewer steps: batches of 1000 out of 10 000 training points, 5 000 test points,
+m = 100; seeds {seeds}; torch {torch}. The weights with the best validation of every 200 steps are tested. Flows whose
+steps are costly ({costly}) take fewer of them: compare the sides of a row, rather than rows. Milliseconds a step are
+medians on one CPU thread, taken while other runs were going on.
 
-
-def settings(sides: Sequence[Side]) -> dict[str, Any]:
-    """What the runs have in common, read from them."""
-    done = [summary for side in sides for summary in side.done.values()]
-    configs = [config for side in sides for config in side.configs]
-    return {
-        "importance_samples": sorted({s["test"]["importance_samples"] for s in done if s["cif"]}),
-        "batch_size": sorted({config.trainer.batch_size for config in configs}),
-        "seeds": sorted({s["seed"] for s in done}),
-        "steps": sorted({s["steps"] for s in done}),
-        "train_points": sorted({config.dataset.num_train for config in configs}),
-        "test_points": sorted({s["test"]["num_data"] for s in done}),
-        "threads_a_run": [1],
-        "torch": sorted({s["versions"]["torch"] for s in done}),
-        "cifrun": sorted({s["versions"]["cifrun"] for s in done}),
-    }
-
-
-INTRO = """# Every base flow, plain and indexed
-
-Test log-likelihood in nats per datum: exact for a plain flow, IWAE_m for a CIF, which is a lower bound in expectation.
-± is the standard error over seeds; each seed has its own data, initial weights and order, the same data for both sides,
-so that the difference is taken seed by seed. **Bold** is ahead by more than two standard errors of the difference: a
-rule of thumb, as an error estimated from few seeds is itself uncertain. Both sides of a row take the same number of
-steps, each at its published setting; where the CIF then has over 2 % more parameters, a second row compares it with a
-larger plain flow. Two numbers with a stroke between them are those of the plain flow and of the CIF.
+`python scripts/compare_flows.py` repeats it, in about an hour on two cores; [flows.json](flows.json) has each run.
 """
 
-HEADER = ["flow", "parameters", "steps", "ms a step", "plain", "CIF", "CIF − plain", "ahead"]
-
-
-def markdown(rows: dict[str, list[Row]], common: dict[str, Any]) -> str:
-    """The document."""
-    parts = [INTRO]
-    for target, of_target in rows.items():
-        lines = [HEADER, ["---", *["---:"] * 6, "---"], *(row.cells() for row in of_target)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        truth = with_error(truth_of(target), None)
-        parts.append(f"## {target} (truth: {truth})\n\n{table}\n\n{sentence(target, of_target)}\n")
-    if missing := sorted({line for of_target in rows.values() for row in of_target for line in _missing(row)}):
-        parts.append("## Not completed\n\n" + "\n".join(missing) + "\n")
-    notes = "\n".join(f"- {family.name}: {family.note}." for family in FAMILIES if family.note)
-    parts.append(f"## Sizes\n\n{notes}\n")
-    said = {key: ", ".join(map(str, values)) for key, values in common.items()}
-    parts.append(
-        "## Settings\n\n"
-        f"The presets `experiment=two_d_FLOW`, batches of {said['batch_size']} out of {said['train_points']} training "
-        f"points, {said['test_points']} test points, m = {said['importance_samples']}, seeds {said['seeds']}; "
-        f"{said['steps'].replace(', ', ' or ')} steps. The weights with the best validation of every 200 steps are "
-        f"tested. On CPU cores, one thread a run; torch {said['torch']}. Milliseconds a step are medians, taken while "
-        "other runs were going on. "
-        "A residual flow and a continuous flow take fewer steps than the others, since a step of theirs is dear: "
-        "compare sides, rather than flows.\n\n"
-        "To repeat it:\n\n```bash\npython scripts/compare_flows.py\n```\n\n"
-        "[flows.json](flows.json) has each seed.\n"
-    )
-    return "\n".join(parts)
-
-
-def _missing(row: Row) -> Iterator[str]:
-    for name, side in ((row.against, row.plain), ("cif", row.cif)):
-        for seed, summary in side.missing.items():
-            how = f"{summary.get('status', 'not started')} at step {summary.get('steps', 0)}"
-            yield f"- {row.family.name}, {name}, {row.target}, seed {seed}: {how}"
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN or infinity: they become null."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+HEADER = """| flow | parameters | steps | ms a step | plain | CIF | CIF − plain | ahead |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"""
 
 
 def write(output: Path, docs: Path) -> None:
     """`flows.md` and `flows.json` from what the output directory holds."""
-    rows = {target: found for target in TARGETS if (found := rows_of(target, output))}
-    every = [row for of_target in rows.values() for row in of_target]
-    if not any(row.cif.done or row.plain.done for row in every):
+    paths = sorted({path.with_suffix("") for path in output.glob("*/*/*/seed*")})  # directories and logs
+    runs = {path.relative_to(output).as_posix(): Run.read(path) for path in paths}
+    done = {key: run for key, run in runs.items() if run.status == "completed"}
+    if not done:
         raise CifrunError(f"there is no completed run in {output}")
-    common = settings([side for row in every for side in (row.plain, row.cif)])
-    data = {"settings": common, "truth": {t: truth_of(t) for t in rows}, "rows": [row.json() for row in every]}
+    tables, truth = "", {}
+    for target in TARGETS:
+        rows = [Row(runs, target, family.name, against) for family in FAMILIES for against in family.opponents]
+        if rows := [row for row in rows if row.plain.runs or row.cif.runs]:
+            data = DATASETS[target](name=target).load()
+            truth[target] = data.target.log_prob(data.test.double()).mean().item()  # no model beats it but by chance
+            table = "\n".join([HEADER, *map(str, rows)])
+            tables += f"## {target} (truth: {with_error(truth[target], None)})\n\n{table}\n\n{sentence(rows)}\n\n"
+    if missing := [f"- {key}: {run.status} at step {run.steps}\n" for key, run in runs.items() if key not in done]:
+        tables += f"## Not completed\n\n{''.join(missing)}\n"
+    seeds = ", ".join(sorted({key.rpartition("seed")[2] for key in done}, key=int))
+    torch = ", ".join(sorted({run.torch for run in done.values()}))
+    costly = ", ".join(family.name for family in FAMILIES if family.share < 1)
+    text = DOCUMENT.format(tables=tables, seeds=seeds, torch=torch, costly=costly)
     docs.mkdir(parents=True, exist_ok=True)
-    (docs / "flows.md").write_text(markdown(rows, common), encoding="utf-8")
-    text = json.dumps(finite(data), indent=1, ensure_ascii=False, allow_nan=False)
-    (docs / "flows.json").write_text(text + "\n", encoding="utf-8")
+    (docs / "flows.md").write_text(text, encoding="utf-8")
+    text = json.dumps({"truth": truth, "runs": {key: asdict(run) for key, run in runs.items()}}, indent=1)
+    (docs / "flows.json").write_text(text.replace("NaN", "null") + "\n", encoding="utf-8")  # JSON has no NaN
     print(f"wrote {docs / 'flows.md'} and {docs / 'flows.json'}")
-
-
-# --- the command line -------------------------------------------------------------------------------------------------
-
-
-def names(choices: Sequence[str]) -> Any:
-    """A parser of comma-separated names."""
-
-    def parse(text: str) -> list[str]:
-        if unknown := [name for name in text.split(",") if name not in choices]:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(choices)}")
-        return text.split(",")
-
-    return parse
 
 
 def main() -> int:
     flows = [family.name for family in FAMILIES]
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("--steps", type=int, default=1000, help="steps of a run; half for the dear ones (1000)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1000, help="steps of a run; fewer for costly flows (1000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(1 2 3)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, each with one thread (2)")
     parser.add_argument("--output", type=Path, default=Path("outputs/compare_flows"), help="where the runs go")
     parser.add_argument("--docs", type=Path, default=Path(__file__).resolve().parents[1] / "docs", help="(docs)")
-    parser.add_argument("--flows", type=names(flows), default=flows, help="comma-separated (all)")
-    parser.add_argument("--targets", type=names(TARGETS), default=TARGETS, help="comma-separated (all)")
+    parser.add_argument("--flows", default=",".join(flows), help="comma-separated (all)")
+    parser.add_argument("--targets", default=",".join(TARGETS), help="comma-separated (all)")
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     options = parser.parse_args()
+    chosen_flows, chosen_targets = options.flows.split(","), options.targets.split(",")
+    for chosen, choices in ((chosen_flows, flows), (chosen_targets, TARGETS)):
+        if unknown := set(chosen).difference(choices):
+            parser.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(choices)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runs end with this process in any case
     output = options.output.resolve()
     jobs = [
-        Job(family, target, side, seed, family.steps(options.steps), output)
+        Job(family, target, side, seed, max(1, round(family.share * options.steps)), directory / f"seed{seed}")
         for family in FAMILIES
-        for target in options.targets
-        for side in family.ms
+        for target in TARGETS
+        for side in (*family.opponents * family.bare, "cif")
+        for directory in [output / target / family.name / side]
         for seed in dict.fromkeys(options.seeds)
-        if family.name in options.flows
+        if family.name in chosen_flows and target in chosen_targets
     ]
     try:
         complete = options.table_only or train(jobs, max(1, options.jobs))
@@ -492,6 +328,7 @@ def main() -> int:
         print(f"compare_flows: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0 if complete else 1
 
