@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import warnings
+from contextlib import suppress
 
 import torch
 from lightning_fabric import Fabric
@@ -28,9 +30,24 @@ def launch(config: DeviceConfig) -> Fabric:
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     # Nothing here reads memory that it has not written, and filling it first costs a tenth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if accelerator == "cpu":
+        _keep_freed_memory()
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning_fabric")
     fabric = Fabric(accelerator=accelerator, devices=config.count, precision=PRECISION[config.precision])  # type: ignore[arg-type]
     fabric.launch()
     return fabric
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep memory that is freed, up to what was once needed; elsewhere do nothing.
+
+    A training step frees all that the next one needs again at once, and to give it back in between costs a page fault
+    for every 4 KiB, a few per cent of a step.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**25)
