@@ -44,15 +44,8 @@ class Step(nn.Module):
         below, log_det = self.bijection(z)
         if self.index is None:
             return below, log_det
-        below, term = self.indexed(below, self.index.q(z, below), 1)
+        below, term = _draw(self.index, below, self.index.q(z, below), 1)
         return below, log_det + term
-
-    def indexed(self, below: Tensor, q: DiagonalGaussian, m: int) -> tuple[Tensor, Tensor]:
-        """The second half, m times over: from f_l⁻¹(z_l) and q_l to z_{l−1} and the rest of the term, (m · batch,)."""
-        assert self.index is not None
-        u, log_q = q.draw(m)
-        below, log_det = self.index(repeat(below, m), u)
-        return below, log_det + self.index.p(below).log_prob(u) - log_q
 
     def inward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """`forward`, compiled if this is training and was asked for."""
@@ -75,7 +68,7 @@ class _Start(NamedTuple):
     depth: int  # the position of the first indexed step
     z: Tensor  # f⁻¹(…) there, (batch, *shape)
     log_w: Tensor  # what has been added so far, (batch,)
-    q: DiagonalGaussian | None  # the first q(u | z_l); None for a plain flow
+    u: tuple[Index, DiagonalGaussian] | None  # the first index and its q(u | z_l); None for a plain flow
 
 
 class Model(nn.Module):
@@ -139,15 +132,16 @@ class Model(nn.Module):
             below, log_det = step.bijection(z)
             log_w = log_w + log_det
             if step.index is not None:
-                return _Start(depth, below, log_w, step.index.q(z, below))
+                return _Start(depth, below, log_w, (step.index, step.index.q(z, below)))
             z = below
         return _Start(len(self.steps), z, log_w + _standard_normal(z), None)
 
     def _finish(self, start: _Start, m: int) -> Tensor:
         """Draw u for the first index and go on to z_0: (m, batch)."""
-        if start.q is None:
+        if start.u is None:
             return start.log_w.expand(m, -1)
-        z, term = self.steps[start.depth].indexed(start.z, start.q, m)
+        index, q = start.u
+        z, term = _draw(index, start.z, q, m)
         return self._run(z, repeat(start.log_w, m) + term, start.depth + 1).unflatten(0, (m, -1))
 
     def log_w_chunks(self, x: Tensor, importance_samples: int, chunk_size: int) -> Iterator[Tensor]:
@@ -242,6 +236,13 @@ class Model(nn.Module):
                 for name, value in module.statistics().items():
                     total[name] += value
         return dict(total)
+
+
+def _draw(index: Index, below: Tensor, q: DiagonalGaussian, m: int) -> tuple[Tensor, Tensor]:
+    """From f_l⁻¹(z_l) and q_l, m times over: z_{l−1}, and log p_l + log|det| − log q_l of its u, (m · batch,)."""
+    u, log_q = q.draw(m)
+    below, log_det = index(repeat(below, m), u)
+    return below, log_det + index.p(below).log_prob(u) - log_q
 
 
 def _standard_normal(z: Tensor) -> Tensor:
