@@ -237,8 +237,9 @@ Test log-likelihood in nats per datum, higher is better: exact for a plain flow,
 expectation. ± is the standard error over seeds; a number without one is of a single seed. Each seed has its own data,
 initial weights and order, the same data for both sides, so that the difference is taken seed by seed.
 **Bold** is ahead by more than two standard errors of the difference: a rule of thumb, as an error estimated from few
-seeds is itself uncertain. Both sides of a row take the same number of steps. Where the CIF has over 2 % more parameters at the published sizes, a second row compares it with a
-larger plain flow (see Sizes). Of two numbers with a stroke between them, the first is the plain flow's.
+seeds is itself uncertain. Both sides of a row take the same number of steps. Where the CIF has over 2 % more parameters
+at the published sizes, a second row compares it with a larger plain flow (see Sizes). Of two numbers with a stroke
+between them, the first is the plain flow's.
 
 {tables}## Sizes
 
