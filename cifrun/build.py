@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .bijections.base import Bijection
+from .bijections.flatten import Flatten
+from .bijections.pixels import Centre, Logit
 from .bijections.standardize import Standardize
 from .bijections.whiten import Whiten
 from .config import Config
-from .data.base import Data
+from .data.base import Data, DatasetConfig
+from .data.images import Images
 from .errors import ConfigError
 from .index import Index
 from .model import Model, Step
+from .registry import FLOWS
 from .rng import forked
 from .table import table
 
@@ -23,8 +28,13 @@ __all__ = ["build_data", "build_model", "build_standardize", "build_steps", "des
 #: With `standardize: auto`, standard deviations that are left as they are, and how far from 0 means may lie.
 UNIT_SCALE, UNIT_MEAN = (0.1, 10.0), 10.0
 
-#: What a checkpoint calls the first step that `dataset.standardize` brings in.
-FIRST_STEPS: dict[str | bool, type[Standardize] | type[Whiten]] = {True: Standardize, "whiten": Whiten}
+#: What a checkpoint calls the first step that `dataset.standardize`, or for images `dataset.preprocess`, brings in.
+FIRST_STEPS: dict[str | bool, type[Standardize | Whiten | Logit | Centre]] = {
+    True: Standardize,
+    "whiten": Whiten,
+    "logit": Logit,
+    "centre": Centre,
+}
 
 #: Standard deviation of a coordinate given those before it, over its own, below which it counts as a function of them.
 DEPENDENT = 1e-5
@@ -33,16 +43,29 @@ DEPENDENT = 1e-5
 def build_data(config: Config) -> Data:
     """The three splits, and the target's density where it is known.
 
-    Raises `ConfigError` if they can't be loaded, or no density can be learned from them.
+    Raises `ConfigError` if they can't be loaded, or no density can be learned from them, or none that the flow models.
     """
-    return config.dataset.load().check(config.dataset.name)
+    data = config.dataset.load().check(config.dataset.name)
+    if data.binary != config.flow.binary:
+        names = ", ".join(name for name in FLOWS if FLOWS[name].binary == data.binary)
+        pixels = "pixels that are 0 or 1" if data.binary else "numbers that are not 0 or 1 only"
+        what = f"dataset '{config.dataset.name}' holds {pixels}, which flow={config.flow.family} does not model"
+        flip = f"dataset.binarize={str(config.flow.binary).lower()}"
+        raise ConfigError(f"{what}: choose {flip}, if it is a dataset of images, or a flow of {names or 'a plugin'}")
+    return data
 
 
 def build_standardize(config: Config, data: Data) -> Bijection | None:
     """The first step of a model of `data` if `dataset.standardize` wants one; "auto" does for data of another scale.
 
+    For images, the one that `dataset.preprocess` names, if their pixels are grey levels.
+
     Raises `ConfigError` where "whiten" is asked of data that have no invertible covariance matrix.
     """
+    if isinstance(config.dataset, Images):
+        return _build_pixels(config.dataset, data)
+    if not isinstance(config.dataset, DatasetConfig):
+        return None
     mean, std = data.moments()
     low, high = UNIT_SCALE
     near = bool(((std >= low) & (std <= high) & (mean.abs() <= UNIT_MEAN)).all())
@@ -50,6 +73,14 @@ def build_standardize(config: Config, data: Data) -> Bijection | None:
     if wanted == "whiten":
         return Whiten(data.shape, mean, std[:, None] * _correlation_factor(data, std))
     return Standardize(data.shape, mean, std) if wanted else None
+
+
+def _build_pixels(dataset: Images, data: Data) -> Bijection | None:
+    if data.binary or data.levels is None or dataset.preprocess == "none":
+        return None
+    if dataset.preprocess == "centre":
+        return Centre(data.shape, data.levels)
+    return Logit(data.shape, data.levels, dataset.logit_lambda)
 
 
 def _correlation_factor(data: Data, std: Tensor) -> Tensor:
@@ -89,10 +120,13 @@ def build_model(config: Config, shape: Sequence[int], standardize: Bijection | N
 
 def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
     """The flat list of steps from the data inward; with `cif=true`, the first `index.depth` indexable ones indexed."""
-    bijections = config.flow.build(shape)
+    flatten = len(shape) > 1 and not config.flow.images
+    bijections = config.flow.build((math.prod(shape),) if flatten else shape)
     if config.flow.needs_index and not config.cif:
         what = f"flow={config.flow.family} is made of its index"
         raise ConfigError(f"{what}: with cif=false nothing is left to learn, so leave cif=true, or choose another flow")
+    if flatten:
+        bijections.insert(0, Flatten(shape))
     left = 0
     if config.cif:
         indexable = sum(b.indexable for b in bijections)

@@ -21,7 +21,7 @@ from .errors import ConfigError, did_you_mean
 from .registry import ACTIONS, DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
 
 if TYPE_CHECKING:
-    from .data.base import DatasetConfig as DatasetField
+    from .data.base import AnyDataset as DatasetField
     from .flows.base import FlowConfig as FlowField
 
 __all__ = [

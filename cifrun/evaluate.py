@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .build import build_data
 from .config import Config
-from .data.base import Target
+from .data.base import Target, dequantize
+from .data.image_files import read_array
 from .data.tables import File
 from .device import launch
 from .errors import ConfigError
@@ -29,6 +30,9 @@ from .table import table, with_error
 from .tracking import Tracker
 
 __all__ = ["estimate_split", "evaluate", "evaluate_split", "report"]
+
+#: Makes of `eval.seed` the seed of dequantisation: two generators of one seed would draw the same numbers.
+NOISE = 0x5EED
 
 
 def evaluate(directory: Path, config: Config) -> dict[str, Any]:
@@ -73,11 +77,17 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
 
 
 def read_other(path: Path, model: Model, config: Config) -> Tensor:
-    """Other data for the model of a run, (N, *shape): the columns that it was trained on, found by their names.
+    """Other data for the model of a run, (N, *shape): the columns that it was trained on, found by their names; of
+    images, an array of grey levels.
 
     Says on stderr which other columns the file has. Raises `ConfigError` for a file that lacks one of them, or that
     can't be read.
     """
+    if model.levels is not None:
+        images = read_array(path, model.shape)
+        if (most := int(images.max())) >= model.levels:
+            raise ConfigError(f"{path} holds pixels up to {most}; those of the run's images are below {model.levels}")
+        return images if model.levels > 2 else images > 0
     columns = model.columns or tuple(numbered(math.prod(model.shape)))
     reader = config.dataset if isinstance(config.dataset, File) else File(name="file")
     values, others = reader.read(path, columns)
@@ -99,7 +109,7 @@ def evaluate_split(
 
     Arguments:
         model: Set to eval mode for the time being.
-        x: (N, *shape).
+        x: (N, *shape); grey levels, as uint8, are dequantised.
         importance_samples: m; a plain flow needs none, and is evaluated once.
         target: The density that x was drawn from, for KL(p* ‖ p) = E[log p*(x) − log p(x)].
 
@@ -117,9 +127,12 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     training, like = model.training, next(model.parameters())
     model.eval()
     size = chunk_size(model, config)
-    # A generator of its own: evaluation gives the same number whenever it happens, and never changes training.
+    # A generator of its own: evaluation gives the same number whenever it happens, and never changes training. And one
+    # for the noise of grey levels, which is thus the same whatever the model draws, and how many data at once.
+    noise = torch.Generator().manual_seed(config.eval.seed ^ NOISE)
     with forked(config.eval.seed):
-        parts = [model.estimate(piece.to(like), importance_samples, size) for piece in x.split(size)]
+        pieces = (dequantize(piece, noise).to(like) for piece in x.split(size))
+        parts = [model.estimate(piece, importance_samples, size) for piece in pieces]
     model.train(training)
     return Estimate.concatenate(parts)
 
@@ -127,12 +140,13 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
 def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | None, began: float) -> dict[str, Any]:
     log_p = estimate.log_likelihood.double().cpu()
     elbo = estimate.elbo.double().cpu()
+    bits = -1 / math.log(2) / math.prod(model.shape)
     result: dict[str, Any] = {
         **_mean("log_likelihood", log_p),
         **_mean("elbo", elbo),
         **_mean("gap", log_p - elbo),
         "ess": estimate.ess.double().mean().item(),
-        "bits_per_dim": -log_p.mean().item() / math.log(2) / math.prod(model.shape),
+        **_mean("bits_per_dim", bits * log_p),
     }
     if target is not None:
         result |= _mean("kl_to_truth", target.log_prob(x.double().cpu()) - log_p)
@@ -146,8 +160,8 @@ def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | Non
 
 
 def scalars(test: Mapping[str, Any]) -> dict[str, float]:
-    """What the records show of a test result: its means, and the standard error of the one that is quoted."""
-    shown = (k for k in test if k == "log_likelihood_se" or not k.endswith("_se"))
+    """What the records show of a test result: its means, and the standard errors of those that are quoted."""
+    shown = (k for k in test if k in ("log_likelihood_se", "bits_per_dim_se") or not k.endswith("_se"))
     return {f"test/{k}": test[k] for k in shown if isinstance(test[k], float) and k != "seconds"}
 
 
@@ -157,7 +171,7 @@ def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
     kind = "exact" if test["exact"] else f"IWAE_{m}" if config.cif else "unbiased log-det"
     rows = [
         [f"log-likelihood ({kind})", with_error(test["log_likelihood"], test["log_likelihood_se"]), "nats"],
-        ["bits per dimension", f"{test['bits_per_dim']:.4f}", "bits"],
+        ["bits per dimension", with_error(test["bits_per_dim"], test["bits_per_dim_se"]), "bits"],
     ]
     if not test["exact"]:
         rows[1:1] = [

@@ -86,6 +86,7 @@ class Model(nn.Module):
         self.shape = steps[0].bijection.shape
         self.latent_shape = steps[-1].bijection.latent_shape
         self.columns: tuple[str, ...] = ()  # names of the coordinates, where a run's data had them
+        self.levels: int | None = None  # of images: a pixel of a run's data was one of 0 … levels − 1
 
     @property
     def indexed(self) -> bool:
@@ -207,6 +208,24 @@ class Model(nn.Module):
                 z = step.index.inverse(z, step.index.p(z).sample())
             z = step.bijection.inverse(z)
         return z
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """F(F⁻¹(x; u); u), (batch, *shape), with u ~ q(· | x): x again, but for what inverses lose.
+
+        Errors:
+            ConvergenceError: an iterative inverse missed its tolerance.
+        """
+        self.prepare()
+        drawn: list[Tensor | None] = []
+        for step in self.steps:
+            below, _ = step.bijection(x)
+            u = None if step.index is None else step.index.q(x, below).sample()
+            x = below if step.index is None or u is None else step.index(below, u)[0]
+            drawn.append(u)
+        for step, u in zip(reversed(self.steps), reversed(drawn), strict=True):
+            x = step.bijection.inverse(x if step.index is None or u is None else step.index.inverse(x, u))
+        return x
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""The pictures of a run: densities and samples in the plane, marginals of any other data, and training curves.
+"""The pictures of a run: densities and samples in the plane, grids of images, marginals of any other data, and training
+curves.
 
 All are drawn with matplotlib's objects, without pyplot, so that drawing leaves no state behind and needs no display;
 matplotlib is imported when the first picture is drawn.
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .data.base import Target
+from .data.base import Target, quantize
 from .files import replacing
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ __all__ = [
     "curves_figure",
     "density_figure",
     "grid",
+    "images_figure",
     "marginals_figure",
+    "reconstructions_figure",
     "sample_png",
     "samples_figure",
     "save",
@@ -47,6 +50,8 @@ LOG_RANGE = 10.0  # nats below the maximum that a logarithmic scale shows
 HEADROOM = 1.2  # the end of a density scale over the target's maximum
 MAX_POINTS = 5_000
 MAX_COORDINATES = 5
+MAX_IMAGES = 2_500
+GRID_PIXELS = 900  # about, for a side of a grid of images: each pixel of an image is as many of the picture's as fit
 
 
 # --- windows and grids ------------------------------------------------------------------------------------------------
@@ -280,6 +285,52 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], title: str = "", *, trut
     return figure
 
 
+def images_figure(images: Tensor, levels: int, title: str = "", *, columns: int | None = None) -> Figure:
+    """Images in a grid, row by row, a hair apart: grey for one channel, colour for three, else a row for each channel.
+
+    A pixel of an image is a square of whole pixels of the picture, so that nothing is blurred.
+
+    Arguments:
+        images: uint8, (N, C, H, W), of which at most `MAX_IMAGES` are drawn.
+        levels: Level 0 is black, and levels − 1 is white.
+        title: A line above the grid.
+        columns: Images in a row; None for a square.
+    """
+    if images.shape[1] not in (1, 3):
+        images = images.flatten(0, 1)[:, None]
+    images = images[:MAX_IMAGES]
+    count, channels, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    zoom = max(1, GRID_PIXELS // (columns * width))
+    gap = max(2, zoom * width // 24)
+    tall, wide = zoom * height + gap, zoom * width + gap
+    canvas = torch.ones(rows * tall - gap, columns * wide - gap, channels, dtype=torch.float32)
+    shades = (images.float() / (levels - 1)).movedim(1, 3)
+    for k, image in enumerate(shades.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)):
+        row, column = divmod(k, columns)
+        canvas[row * tall : row * tall + zoom * height, column * wide : column * wide + zoom * width] = image
+    return _exact_figure(canvas.expand(-1, -1, 3), title)
+
+
+def reconstructions_figure(data: Tensor, again: Tensor, levels: int, title: str = "") -> Figure:
+    """Images, and below each what became of it on the way to the prior and back; the title tells the largest error.
+
+    Arguments:
+        data: What the model was given, in grey levels, (N, C, H, W).
+        again: What came back, of the same shape.
+        levels: As for `images_figure`.
+        title: A line above the grid.
+    """
+    columns = min(len(data), 16)
+    count = len(data) // columns * columns
+    blocks = zip(data[:count].split(columns), again[:count].split(columns), strict=True)
+    error = (data - again).abs().max().item()
+    lines = [title, f"data, and below them data there and back; largest difference {error:.1e} grey levels"]
+    pairs = torch.cat([part for block in blocks for part in block])
+    return images_figure(quantize(pairs, levels), levels, "\n".join(filter(None, lines)), columns=columns)
+
+
 def sample_png(samples: Tensor, path: Path) -> None:
     """Samples as a picture: points in the plane, or marginals of what is not two-dimensional."""
     flat = samples.flatten(1)
@@ -310,6 +361,21 @@ def _figure(width: float, height: float, title: str = "") -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
     if title:
         figure.suptitle(title, fontsize=TITLE + 1)
+    return figure
+
+
+def _exact_figure(canvas: Tensor, title: str) -> Figure:
+    """A canvas, (height, width, 3), pixel by pixel, with a margin of white and a title above it."""
+    from matplotlib.figure import Figure
+
+    margin, (height, width, _) = 24, canvas.shape
+    head = int(DPI * TITLE / 72 * 1.5) * len(title.splitlines())
+    size = (width + 2 * margin, height + 2 * margin + head)
+    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, facecolor="white")
+    axis = figure.add_axes((margin / size[0], margin / size[1], width / size[0], height / size[1]))
+    axis.imshow(_array(canvas), interpolation="nearest", aspect="auto", vmin=0, vmax=1)
+    axis.set_axis_off()
+    figure.text(0.5, 1 - margin / 2 / size[1], title, ha="center", va="top", fontsize=TITLE, linespacing=1.3)
     return figure
 
 

@@ -149,6 +149,7 @@ class RunDirectory:
             raise RunError(f"{self.checkpoint_path(tag)} is damaged or not a checkpoint of this program")
         model = build_model(config, shape, first_step(shape, checkpoint.state.get("standardized", False)))
         model.columns = tuple(checkpoint.state.get("columns", ()))
+        model.levels = checkpoint.state.get("levels")
         checkpoint.load_model(model, str(self.checkpoint_path(tag)))
         return model.eval().requires_grad_(False)
 

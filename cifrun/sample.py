@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from .config import Config
+from .data.base import quantize
 from .device import launch
 from .export import TABLES, check_ending, numbered, write_table
 from .files import replacing
 from .memory import chunk_size
-from .plots import sample_png
+from .model import Model
+from .plots import images_figure, sample_png, save
 from .run import RunDirectory
 
 __all__ = ["sample"]
@@ -23,7 +25,8 @@ def sample(directory: Path, config: Config) -> Path:
     """Draw `config.n` samples with `config.seed` from the best weights of a run; write them to `config.output`.
 
     The file's ending says the format: .npy (float32, (n, *shape)), .png (a picture), or a table, .csv, .tsv, .parquet
-    or .npz, with the columns of the data, or x1 … xD where they had no names.
+    or .npz, with the columns of the data, or x1 … xD where they had no names. Of images, all of them hold grey levels,
+    ⌊x⌋ (.npy: uint8, (n, C, H, W)), and the picture is a grid of at most 2,500.
 
     Errors:
         ConfigError: an ending that is none of these.
@@ -33,28 +36,33 @@ def sample(directory: Path, config: Config) -> Path:
     write = WRITERS[check_ending("output", output, WRITERS)]
     model = RunDirectory(directory).load_model().to(launch(config.device).device)
     samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config)).cpu()
-    write(samples, output, model.columns)
+    if model.levels is not None:
+        samples = quantize(samples, model.levels)
+    write(samples, output, model)
     residual = model.inverse_residual()
     note = "" if residual is None else f"; largest residual of the inverse {residual:.1e}"
     print(f"{len(samples):,} samples → {output}{note}")
     return output
 
 
-def _write_npy(samples: Tensor, path: Path, _: Sequence[str]) -> None:
+def _write_npy(samples: Tensor, path: Path, _: Model) -> None:
     with replacing(path) as file, open(file, "wb") as stream:
         np.save(stream, samples.numpy())
 
 
-def _write_png(samples: Tensor, path: Path, _: Sequence[str]) -> None:
-    sample_png(samples, path)
+def _write_png(samples: Tensor, path: Path, model: Model) -> None:
+    if model.levels is None:
+        sample_png(samples, path)
+    else:
+        save(images_figure(samples, model.levels), path)
 
 
-def _write_table(samples: Tensor, path: Path, columns: Sequence[str]) -> None:
+def _write_table(samples: Tensor, path: Path, model: Model) -> None:
     flat = samples.flatten(1).numpy()
-    write_table(path, dict(zip(columns or numbered(flat.shape[1]), flat.T, strict=True)))
+    write_table(path, dict(zip(model.columns or numbered(flat.shape[1]), flat.T, strict=True)))
 
 
-WRITERS: dict[str, Callable[[Tensor, Path, Sequence[str]], None]] = {
+WRITERS: dict[str, Callable[[Tensor, Path, Model], None]] = {
     ".npy": _write_npy,
     ".png": _write_png,
     **dict.fromkeys(TABLES, _write_table),

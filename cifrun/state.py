@@ -23,9 +23,10 @@ class TrainingState:
 
     Attributes:
         shape: Shape of one event, so that the model can be rebuilt without its data.
-        standardized: Whether the model's first step standardises them, or "whiten"; its numbers are saved with the
-            weights.
+        standardized: Whether the model's first step standardises them, or "whiten", "logit", "centre"; its numbers are
+            saved with the weights.
         columns: Names of an event's coordinates; empty where they have none.
+        levels: Of images, the number of values of a pixel.
         step: Steps done.
         skipped: Steps whose loss or gradient was not finite, and which changed nothing.
         bad_steps: How many of the last steps in a row were skipped.
@@ -37,6 +38,7 @@ class TrainingState:
     shape: list[int] = field(default_factory=list)
     standardized: bool | str = False
     columns: list[str] = field(default_factory=list)
+    levels: int | None = None
     step: int = 0
     skipped: int = 0
     bad_steps: int = 0
@@ -87,7 +89,7 @@ class TrainingState:
                 packed.setdefault(int(index), {})[name] = value
             optimizer.load_state_dict({"state": packed, "param_groups": checkpoint.state["param_groups"]})
             rng.set_state(checkpoint.part("rng"))
-            state = {"columns": [], **checkpoint.state}  # runs of the first days had none
+            state = {"columns": [], "levels": None, **checkpoint.state}  # runs of the first days had none
             return cls(**{f.name: state[f.name] for f in fields(cls)})
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"{origin} does not hold a training state that fits this run") from error

@@ -25,7 +25,7 @@ import yaml
 from . import __version__, plots, rng
 from .build import build_data, build_model, build_standardize, kind_of
 from .config import Config, to_dict
-from .data.base import Data
+from .data.base import Data, dequantize
 from .device import launch
 from .errors import TrainingError
 from .evaluate import evaluate_split, report, scalars
@@ -74,7 +74,12 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         update.start_from(state)
         run.write_config(config)
     else:
-        state = TrainingState(shape=list(data.shape), standardized=kind_of(standardize), columns=list(data.columns))
+        state = TrainingState(
+            shape=list(data.shape),
+            standardized=kind_of(standardize),
+            columns=list(data.columns),
+            levels=data.levels,
+        )
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(_summary(config, model, state, "running"))
@@ -87,7 +92,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         clock = _Clock(state.wall_seconds)
         while not state.finished(options):
             # One update: a batch, its log-weights, the objective and its gradient.
-            x = train_x[batches.indices(state.step).to(train_x.device)].to(fabric.device)
+            x = dequantize(train_x[batches.indices(state.step).to(train_x.device)].to(fabric.device))
             lr = learning_rate(config.optimizer, state.step, options.max_steps)
             outcome = update(x, lr)
             state.step += 1
@@ -114,7 +119,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
             with clock.paused():
                 if state.step % options.valid_every == 0:
                     valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
-                    tracker.scalars(state.step, {f"valid/{k}": valid[k] for k in ("log_likelihood", "elbo", "ess")})
+                    shown = ["log_likelihood", "elbo", "ess", *(["bits_per_dim"] if data.levels else [])]
+                    tracker.scalars(state.step, {f"valid/{k}": valid[k] for k in shown})
                     progress.update(state.step, valid=valid["log_likelihood"])
                     if state.improves(valid["log_likelihood"]):
                         run.save_checkpoint("best", state.checkpoint(model))

@@ -15,7 +15,21 @@ from torch import Tensor
 from ..config import STRICT, setting
 from ..errors import ConfigError
 
-__all__ = ["Box", "Data", "DatasetConfig", "Target", "flat", "log_normal", "normal", "square", "uniform", "within"]
+__all__ = [
+    "AnyDataset",
+    "Box",
+    "Data",
+    "DatasetConfig",
+    "Target",
+    "dequantize",
+    "flat",
+    "log_normal",
+    "normal",
+    "quantize",
+    "square",
+    "uniform",
+    "within",
+]
 
 #: ((x₁ low, x₁ high), (x₂ low, x₂ high))
 Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
@@ -27,9 +41,10 @@ AT_ONCE = 2**18
 
 @plain_dataclass(frozen=True)
 class Data:
-    """Three splits of events, each (N, *shape), float32, and the density they came from when it is known.
+    """Three splits of events, each (N, *shape), and the density they came from when it is known.
 
-    A split may be a window on a file that is larger than memory: read it in pieces.
+    They are float32; or uint8, grey levels of images that a model sees with noise (`dequantize`); or bool, pixels that
+    are 0 or 1. A split may be a window on a file that is larger than memory: read it in pieces.
     """
 
     train: Tensor
@@ -37,6 +52,12 @@ class Data:
     test: Tensor
     target: Target | None = None
     columns: tuple[str, ...] = ()  # the names of the coordinates, where they have any
+    levels: int | None = None  # of images: a pixel is one of 0 … levels − 1
+
+    @property
+    def binary(self) -> bool:
+        """Whether a pixel is 0 or 1 and stays that, so that a model gives it a probability, and no density."""
+        return self.train.dtype == torch.bool
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,6 +92,8 @@ class Data:
                     f"dataset '{name}' holds {split} events of shape {tuple(x.shape[1:])}, and training events of "
                     f"shape {self.shape}: both should be the same, with at least one number"
                 )
+            if not x.is_floating_point():
+                continue
             bad = _total((~part.isfinite()).transpose(0, 1).flatten(1).sum(1) for part in _pieces(x))
             if bool(bad.any()):
                 k = int(bad.nonzero()[0])
@@ -104,6 +127,29 @@ class Data:
         return f"{'column' if len(self.shape) == 1 else 'channel'} {k + 1} of {self.shape[0]}"
 
 
+def dequantize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """What a model is given for stored events x: grey levels n become n + ε with ε ~ U[0, 1)^D, float32.
+
+    For a density p, E log p(n + ε) ≤ log P(n) with P(n) = ∫_{[0,1)^D} p(n + ε) dε: so the mean log-density in nats is a
+    lower bound of the log-probability of the integers, and −log p / (D log 2) bits a dimension need no other constant.
+    (Theis, van den Oord, Bethge, "A note on the evaluation of generative models", ICLR 2016.)
+
+    Arguments:
+        x: (N, *shape); what is no uint8 gets no noise, and draws no random number.
+        generator: On the CPU; without one, the global generator of x's device draws.
+    """
+    if x.dtype != torch.uint8:
+        return x if x.is_floating_point() else x.float()
+    noise = torch.rand(x.shape, generator=generator, device=x.device if generator is None else "cpu")
+    # Ends 2⁻¹⁶ before 1, or rounding to float32 would make n + 1 of some n + ε.
+    return x + noise.mul_(1 - 2**-16).to(x.device)
+
+
+def quantize(x: Tensor, levels: int) -> Tensor:
+    """The grey levels of a model's samples x: ⌊x⌋, within 0 … levels − 1, uint8; the inverse of `dequantize`."""
+    return x.nan_to_num(0.0).floor().clamp(0, levels - 1).to(torch.uint8)
+
+
 def _pieces(x: Tensor) -> Sequence[Tensor]:
     """The events x in pieces of at most about `AT_ONCE` numbers, as views."""
     return x.split(max(1, AT_ONCE // max(1, math.prod(x.shape[1:]))))
@@ -122,15 +168,10 @@ def _coordinates(x: Tensor) -> Iterator[Tensor]:
 
 
 @dataclass(config=STRICT)
-class DatasetConfig(ABC):
+class AnyDataset(ABC):
     """Settings of one dataset, and how it is loaded."""
 
     name: str = setting("", "name of the dataset; the group choice sets it")
-    standardize: bool | Literal["auto", "whiten"] = setting(
-        "auto",
-        "bring each coordinate to mean 0 and standard deviation 1 inside the model; auto: if far from that; "
-        "whiten: and take out what the coordinates have in common",
-    )
 
     @abstractmethod
     def load(self) -> Data:
@@ -139,6 +180,17 @@ class DatasetConfig(ABC):
     def fetch(self) -> None:
         """Download what `load` reads. Raises `ConfigError` for a dataset that has nothing to download."""
         raise ConfigError(f"dataset '{self.name}' has nothing to download: cifrun train dataset={self.name} will do")
+
+
+@dataclass(config=STRICT)
+class DatasetConfig(AnyDataset):
+    """A dataset of points, which the model may standardise first."""
+
+    standardize: bool | Literal["auto", "whiten"] = setting(
+        "auto",
+        "bring each coordinate to mean 0 and standard deviation 1 inside the model; auto: if far from that; "
+        "whiten: and take out what the coordinates have in common",
+    )
 
 
 @dataclass(config=STRICT)

@@ -21,7 +21,7 @@ from ..config import STRICT, setting
 from ..errors import ConfigError
 from ..registry import DATASETS
 from .base import Data
-from .download import Fetched
+from .download import MD5, Fetched
 from .formats import library
 from .pickled import read_frame
 from .tables import TableConfig
@@ -56,7 +56,7 @@ class Benchmark(TableConfig, Fetched):
     url: str = setting(
         "https://zenodo.org/records/1161203/files/data.tar.gz", "the archive that holds them", pattern=r"^https?://"
     )
-    md5: str = setting("9b9c9b0375315ad270eba4ce80c093ab", "its checksum", pattern="^[0-9a-f]{32}$")
+    md5: MD5 = setting("9b9c9b0375315ad270eba4ce80c093ab", "its checksum")
 
     #: Published sizes: training, validation and test points, and columns.
     published: ClassVar[tuple[int, int, int, int]]

@@ -1,7 +1,7 @@
 """Files from a public archive: downloaded once, checked, unpacked, each one whole or not there.
 
     fetch            what `cifrun data fetch NAME` does
-    download         one file over HTTP, which goes on where it was cut off
+    download         one file over HTTP, which goes on where it was cut off; two at once wait for each other
     unpack           some files out of a tar archive, to names that we choose
 
 Nothing of an archive decides where a file is written, and none of it is run.
@@ -18,22 +18,28 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from filelock import FileLock, Timeout
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from ..config import STRICT, setting
 from ..errors import ConfigError, RunError
 from ..files import replacing, writing
-from .base import DatasetConfig
+from .base import AnyDataset
 from .tables import AbsolutePath
 
-__all__ = ["Fetched", "download", "unpack"]
+__all__ = ["MD5", "Fetched", "FetchedFiles", "Stored", "download", "unpack"]
 
+#: MD5, in hexadecimal.
+MD5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 #: Bytes that are moved at once.
 BLOCK = 2**20
 #: Seconds without a byte, until a connection counts as lost.
@@ -48,14 +54,12 @@ def cache() -> Path:
 
 
 @dataclass(config=STRICT)
-class Fetched(DatasetConfig):
-    """A dataset whose files come out of a public archive. Subclasses set `files` and the defaults of the settings."""
+class Stored(AnyDataset):
+    """A dataset whose files come from a public place. Subclasses set `files`, and write `download`."""
 
     root: AbsolutePath | None = setting(None, "folder of its files; null for $CIFRUN_DATA, else ~/.cache/cifrun")
-    url: str = setting("", "the archive that holds them", pattern=r"^https?://")
-    md5: str = setting("", "its checksum", pattern="^[0-9a-f]{32}$")
 
-    #: The files, as paths below `root` and at the end of the archive's names.
+    #: The files, as paths below `folder`.
     files: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -63,44 +67,102 @@ class Fetched(DatasetConfig):
         return self.root or cache()
 
     def fetch(self) -> None:
-        """Download the archive unless it is there, and take this dataset's files out of it."""
-        if not self.missing():
-            print(f"{self.name} is there already: {', '.join(str(self.folder / file) for file in self.files)}")
-            return
-        archive = self.folder / self.url.rpartition("/")[2].partition("?")[0]
-        download(self.url, archive, self.md5)
-        unpack(archive, {file: self.folder / file for file in self.files})
-        print(f"{self.name} → {', '.join(str(self.folder / file) for file in self.files)}")
-        print(f"the archive, {archive}, holds other datasets too; delete it when you want none of them")
+        """Download the files unless they are there."""
+        there = not self.missing()
+        if not there:
+            self.download()
+        places = ", ".join(str(self.path(file)) for file in self.files)
+        print(f"{self.name} is there already: {places}" if there else f"{self.name} → {places}")
 
-    def missing(self) -> list[Path]:
+    @abstractmethod
+    def download(self) -> None:
+        """Put the files below `folder`."""
+
+    def find(self, file: str) -> Path | None:
+        """Where one of the files is; None if it is not there."""
+        return path if (path := self.folder / file).is_file() else None
+
+    def missing(self) -> list[str]:
         """The files that are not there."""
-        return [path for file in self.files if not (path := self.folder / file).is_file()]
+        return [file for file in self.files if self.find(file) is None]
 
     def path(self, file: str) -> Path:
         """One of the files. Raises `ConfigError` if it is not there."""
-        if self.folder / file in self.missing():
-            raise ConfigError(
-                f"there is no {self.folder / file}: cifrun data fetch {self.name} downloads it, or "
-                f"dataset.root=DIR says where it is"
-            )
-        return self.folder / file
+        if found := self.find(file):
+            return found
+        raise ConfigError(
+            f"there is no {self.folder / file}: cifrun data fetch {self.name} downloads it, or "
+            f"dataset.root=DIR says where it is"
+        )
+
+
+@dataclass(config=STRICT)
+class Fetched(Stored):
+    """A dataset whose files come out of one archive, where their names end in `files`."""
+
+    url: str = setting("", "the archive that holds them", pattern=r"^https?://")
+    md5: MD5 = setting("", "its checksum")
+
+    def download(self) -> None:
+        archive = self.folder / self.url.rpartition("/")[2].partition("?")[0]
+        download(self.url, archive, self.md5)
+        unpack(archive, {file: self.folder / file for file in self.files})
+        print(f"{archive} may hold more than was taken out of it; delete it when you want none of that")
+
+
+@dataclass(config=STRICT)
+class FetchedFiles(Stored):
+    """A dataset whose files are downloaded one by one."""
+
+    url: str = setting("", "the place that holds its files", pattern=r"^https?://")
+    md5: dict[str, MD5] = setting({}, "their checksums")
+
+    def download(self) -> None:
+        for file in self.files:
+            if file not in self.md5:
+                raise ConfigError(f"dataset.md5 has no checksum of {file}, which is one of {', '.join(self.files)}")
+            download(f"{self.url.rstrip('/')}/{file}", self.folder / file, self.md5[file])
 
 
 def download(url: str, path: Path, md5: str) -> None:
     """Download `url` to `path`, with a progress bar on a terminal; nothing happens if it is there and whole.
 
-    What has arrived is kept beside it as PATH.part, from where this or another call goes on.
+    What has arrived is kept beside it as PATH.part, from where this or another call goes on. Of several processes one
+    downloads, and the others wait for it.
 
     Errors:
         RunError: the server refuses, the connection is lost again and again, the disk is full, or what came has
             another checksum; in that last case it is thrown away.
     """
-    if path.is_file() and checksum(path) == md5:
-        return
-    part = path.with_name(f"{path.name}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        if not path.is_file() or checksum(path) != md5:
+            _download(url, path, md5)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Inside, no other process downloads to `path`: it waits, as this one does first if another came before.
+
+    The system takes the lock from a process that ends, however it ends, so none is ever left over.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with writing(path):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(f"waiting for another process, which downloads {path}", file=sys.stderr)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _download(url: str, path: Path, md5: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with writing(path):
         part.touch()
     for wait in (*WAITS, None):
         try:

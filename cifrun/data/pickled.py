@@ -1,7 +1,7 @@
-"""The numbers of a pickled data frame, without running what a pickle may hold.
+"""The numbers of a pickled data frame or dictionary, without running what a pickle may hold.
 
 A pickle is a programme. Here it may build NumPy arrays and nothing else: every other class that it names becomes a
-`_Record`, which notes what it was given. The columns are then read off those notes, in the layout that pandas has
+`_Record`, which notes what it was given. A frame's columns are then read off those notes, in the layout that pandas has
 written since its version 0.14.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ConfigError
 
-__all__ = ["read_frame"]
+__all__ = ["read_frame", "read_pickled"]
 
 
 class _Record:
@@ -71,14 +71,22 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
+def read_pickled(path: Path) -> Any:
+    """What is pickled in a file: numbers, texts, containers and NumPy arrays; of all else, notes.
+
+    Raises `pickle.UnpicklingError` where it names anything else, and whatever a damaged pickle may raise.
+    """
+    with open(path, "rb") as stream:
+        return _Unpickler(stream, encoding="latin1").load()
+
+
 def read_frame(path: Path) -> tuple[list[str], np.ndarray]:
     """The names of a frame's columns and its numbers, (rows, columns), float64.
 
     Raises `ConfigError` if the file holds anything but a data frame of numbers.
     """
     try:
-        with open(path, "rb") as stream:
-            frame = _Unpickler(stream, encoding="latin1").load()
+        frame = read_pickled(path)
         manager = frame.state.get("_mgr", frame.state.get("_data"))
         layout = manager.state[3]["0.14.1"]
         names = [str(name) for name in layout["axes"][0].arguments[0]["data"]]

@@ -39,6 +39,10 @@ class FlowConfig(ABC):
 
     #: Whether without an index nothing is left to learn, so that there is no plain flow to compare with.
     needs_index: ClassVar[bool] = False
+    #: Whether events are images (channels, height, width); else they are flattened first.
+    images: ClassVar[bool] = False
+    #: Whether events are pixels that are 0 or 1, which have a probability, and no density.
+    binary: ClassVar[bool] = False
 
     family: str = setting("", "name of the family; the group choice sets it")
     depth: int = setting(1, "number of steps L", ge=1)
