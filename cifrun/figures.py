@@ -24,7 +24,7 @@ __all__ = ["draw"]
 #: Samples, and at most data, drawn for a picture; and importance samples and cells a side for the picture of a density.
 SAMPLES, IMPORTANCE_SAMPLES, RESOLUTION = 5_000, 20, 128
 #: Images drawn as samples, and how many there and back.
-IMAGES, PAIRS = 100, 48
+IMAGES, PAIRS = 100, 40
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def draw(model: Model, data: Data, config: Config) -> Iterator[tuple[str, Figure
         model.train(training)
         return
     if data.levels:
-        yield "samples", plots.images_figure(quantize(samples, data.levels), data.levels, f"{title}: samples")
+        yield "samples", plots.images_figure(quantize(samples, data.levels), data.levels, f"{title}, samples")
         if given is not None and again is not None:
             yield "reconstructions", plots.reconstructions_figure(given.cpu(), again, data.levels, title)
     elif model.shape == (2,):

@@ -50,7 +50,7 @@ LOG_RANGE = 10.0  # nats below the maximum that a logarithmic scale shows
 HEADROOM = 1.2  # the end of a density scale over the target's maximum
 MAX_POINTS = 5_000
 MAX_COORDINATES = 5
-MAX_IMAGES = 2_500
+MAX_IMAGES, PAIRS_ACROSS = 2_500, 10
 GRID_PIXELS = 900  # about, for a side of a grid of images: each pixel of an image is as many of the picture's as fit
 
 
@@ -285,7 +285,9 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], title: str = "", *, trut
     return figure
 
 
-def images_figure(images: Tensor, levels: int, title: str = "", *, columns: int | None = None) -> Figure:
+def images_figure(
+    images: Tensor, levels: int, title: str = "", *, columns: int | None = None, together: int | None = None
+) -> Figure:
     """Images in a grid, row by row, a hair apart: grey for one channel, colour for three, else a row for each channel.
 
     A pixel of an image is a square of whole pixels of the picture, so that nothing is blurred.
@@ -295,6 +297,7 @@ def images_figure(images: Tensor, levels: int, title: str = "", *, columns: int 
         levels: Level 0 is black, and levels − 1 is white.
         title: A line above the grid.
         columns: Images in a row; None for a square.
+        together: Rows between wider gaps; None for no such gaps.
     """
     if images.shape[1] not in (1, 3):
         images = images.flatten(0, 1)[:, None]
@@ -305,16 +308,17 @@ def images_figure(images: Tensor, levels: int, title: str = "", *, columns: int 
     zoom = max(1, GRID_PIXELS // (columns * width))
     gap = max(2, zoom * width // 24)
     tall, wide = zoom * height + gap, zoom * width + gap
-    canvas = torch.ones(rows * tall - gap, columns * wide - gap, channels, dtype=torch.float32)
+    tops = [row * tall + (row // together * 4 * gap if together else 0) for row in range(rows)]
+    canvas = torch.ones(tops[-1] + zoom * height, columns * wide - gap, channels)
     shades = (images.float() / (levels - 1)).movedim(1, 3)
     for k, image in enumerate(shades.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)):
         row, column = divmod(k, columns)
-        canvas[row * tall : row * tall + zoom * height, column * wide : column * wide + zoom * width] = image
+        canvas[tops[row] : tops[row] + zoom * height, column * wide : column * wide + zoom * width] = image
     return _exact_figure(canvas.expand(-1, -1, 3), title)
 
 
 def reconstructions_figure(data: Tensor, again: Tensor, levels: int, title: str = "") -> Figure:
-    """Images, and below each what became of it on the way to the prior and back; the title tells the largest error.
+    """Images, and below each what came back of it from the prior; the title tells the largest difference.
 
     Arguments:
         data: What the model was given, in grey levels, (N, C, H, W).
@@ -322,13 +326,13 @@ def reconstructions_figure(data: Tensor, again: Tensor, levels: int, title: str 
         levels: As for `images_figure`.
         title: A line above the grid.
     """
-    columns = min(len(data), 16)
+    columns = min(len(data), PAIRS_ACROSS)
     count = len(data) // columns * columns
     blocks = zip(data[:count].split(columns), again[:count].split(columns), strict=True)
     error = (data - again).abs().max().item()
-    lines = [title, f"data, and below them data there and back; largest difference {error:.1e} grey levels"]
+    lines = [title, f"data (above) and what the inverse gives back (below): they differ by ≤ {error:.1e} grey levels"]
     pairs = torch.cat([part for block in blocks for part in block])
-    return images_figure(quantize(pairs, levels), levels, "\n".join(filter(None, lines)), columns=columns)
+    return images_figure(quantize(pairs, levels), levels, "\n".join(lines), columns=columns, together=2)
 
 
 def sample_png(samples: Tensor, path: Path) -> None:
@@ -369,13 +373,17 @@ def _exact_figure(canvas: Tensor, title: str) -> Figure:
     from matplotlib.figure import Figure
 
     margin, (height, width, _) = 24, canvas.shape
-    head = int(DPI * TITLE / 72 * 1.5) * len(title.splitlines())
+    lines = title.splitlines()
+    line = int(DPI * TITLE / 72 * 1.5)
+    head = line * len(lines)
     size = (width + 2 * margin, height + 2 * margin + head)
     figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, facecolor="white")
     axis = figure.add_axes((margin / size[0], margin / size[1], width / size[0], height / size[1]))
     axis.imshow(_array(canvas), interpolation="nearest", aspect="auto", vmin=0, vmax=1)
     axis.set_axis_off()
-    figure.text(0.5, 1 - margin / 2 / size[1], title, ha="center", va="top", fontsize=TITLE, linespacing=1.3)
+    for k, text in enumerate(lines):
+        top = 1 - (margin / 2 + k * line) / size[1]
+        figure.text(0.5, top, text, ha="center", va="top", fontsize=TICK if k else TITLE)
     return figure
 
 
