@@ -6,6 +6,7 @@ import io
 import pickle
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,11 +108,12 @@ def archive(contents: dict[str, bytes], top: str = "data/") -> bytes:
 
 
 class Server:
-    """What it sends, how it fails, and the ranges that it was asked for.
+    """What it sends, how it fails, and the ranges and paths that it was asked for.
 
     Attributes:
         cuts: For each of the next answers, after how many bytes the connection ends.
         whole: Whether it ignores ranges, as simple servers do.
+        pause: Seconds before it answers.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -120,6 +122,8 @@ class Server:
         self.whole = False
         self.status: int | None = None
         self.asked: list[str | None] = []
+        self.paths: list[str] = []
+        self.pause = 0.0
         self.url = ""
 
 
@@ -132,6 +136,8 @@ def serving(content: bytes) -> Iterator[Server]:
         def do_GET(self) -> None:
             asked = self.headers.get("Range")
             server.asked.append(asked)
+            server.paths.append(self.path)
+            time.sleep(server.pause)
             start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and not server.whole else 0
             body = server.content[start:]
             self.send_response(server.status or (416 if asked and not body else 206 if start else 200))

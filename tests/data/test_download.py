@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -145,6 +149,35 @@ def test_a_full_disk_while_unpacking(server: Server, tmp_path: Path, monkeypatch
     with pytest.raises(RunError, match=r"data\.npy can't be written: No space left on device"):
         unpack(tmp_path / "a.tar.gz", {"power/data.npy": tmp_path / "power/data.npy"})
     assert left(tmp_path) == ["a.tar.gz"]
+
+
+def test_two_at_once_download_once(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server.pause = 0.5
+    threads = [Thread(target=download, args=(server.url, tmp_path / "x", MD5)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert (tmp_path / "x").read_bytes() == CONTENT and left(tmp_path) == ["x"]
+    assert server.asked == [None]
+    assert capsys.readouterr().err.count("waiting for another process, which downloads") == 2
+
+
+def test_a_process_that_was_killed_holds_nobody_up(server: Server, tmp_path: Path) -> None:
+    """What it had downloaded is taken up by the next."""
+    server.pause = 60
+    code = (
+        f"from cifrun.data.download import download; from pathlib import Path; download({server.url!r}, Path('x'), '')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    while not server.asked:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    server.pause = 0
+    (tmp_path / "x.part").write_bytes(CONTENT[:700])
+    download(server.url, tmp_path / "x", MD5)
+    assert server.asked == [None, "bytes=700-"] and left(tmp_path) == ["x"]
 
 
 def test_a_server_that_refuses_and_one_that_is_not_there(server: Server, tmp_path: Path) -> None:
