@@ -53,7 +53,8 @@ VERBS = {
         "estimate the test log-likelihood of a run",
         "Reads the run's config and best weights; eval, device and seed may change, all else stays as it was trained. "
         "data=FILE evaluates another table instead of the test set and leaves the run's records alone; its columns are "
-        "found by the names of those that the run was trained on. per_point=FILE writes a table (.csv, .tsv, .parquet, "
+        "found by the names of those that the run was trained on; of images, an array (.npy) of grey levels, "
+        "(n, C, H, W). per_point=FILE writes a table (.csv, .tsv, .parquet, "
         ".npz) with a line for each datum: row, its place in FILE or in the test set; log_likelihood and elbo in nats; "
         "ess, the effective sample size.",
         ("run", "data", "per_point", "eval.importance_samples", "eval.chunk_size", "eval.seed", "device"),
@@ -65,7 +66,8 @@ VERBS = {
     "sample": Verb(
         "draw samples from a run into a file",
         "Reads the run's config and best weights, and writes samples as an array (.npy), a picture (.png), or a table "
-        "(.csv, .tsv, .parquet, .npz) with the names of the columns that it was trained on.",
+        "(.csv, .tsv, .parquet, .npz) with the names of the columns that it was trained on. Of images, all hold grey "
+        "levels, and the picture is a grid.",
         ("run", "n", "output", "seed", "device"),
         ("cifrun sample run=outputs/DATE/TIME n=10000 output=samples.npy",),
     ),
@@ -81,7 +83,7 @@ VERBS = {
         "Downloads what dataset=NAME reads from its public archive, checks it and unpacks it into dataset.root. A "
         "download that was cut off goes on where it stopped when the command is given again.",
         ("dataset.root",),
-        ("cifrun data fetch power", "cifrun data fetch gas dataset.root=/data/tables"),
+        ("cifrun data fetch power", "cifrun data fetch mnist dataset.root=/data/images"),
     ),
 }
 
@@ -108,7 +110,7 @@ KEYS = {
     "eval.seed": ("eval.seed=0", "the evaluation's own random numbers"),
     "n": ("n=1000", "how many samples"),
     "output": ("output=FILE", ".npy, .png, or a table: .csv, .tsv, .parquet, .npz"),
-    "data": ("data=FILE", "evaluate this table instead of the test set"),
+    "data": ("data=FILE", "evaluate this table, or .npy of images, instead of the test set"),
     "per_point": ("per_point=FILE", "a table to write, a line for each datum"),
     "dataset.root": ("dataset.root=DIR", "where a fetched dataset's files are; by default ~/.cache/cifrun"),
 }

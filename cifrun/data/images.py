@@ -1,4 +1,4 @@
-"""Images: grey levels 0 … levels − 1, kept as bytes, and made a density's business by uniform noise.
+"""Images: grey levels 0 … levels − 1, kept as bytes, to which a model's user adds uniform noise (`base.dequantize`).
 
 The files are those in which each set was published. All of them have a training and a test part; the last tenth of the
 training part is for validation, so that every run and every seed has the same three splits.
