@@ -47,11 +47,12 @@ def build_data(config: Config) -> Data:
     """
     data = config.dataset.load().check(config.dataset.name)
     if data.binary != config.flow.binary:
-        names = ", ".join(name for name in FLOWS if FLOWS[name].binary == data.binary)
+        names = [f"flow={name}" for name in FLOWS if FLOWS[name].binary == data.binary]
         pixels = "pixels that are 0 or 1" if data.binary else "numbers that are not 0 or 1 only"
         what = f"dataset '{config.dataset.name}' holds {pixels}, which flow={config.flow.family} does not model"
-        flip = f"dataset.binarize={str(config.flow.binary).lower()}"
-        raise ConfigError(f"{what}: choose {flip}, if it is a dataset of images, or a flow of {names or 'a plugin'}")
+        if isinstance(config.dataset, Images):
+            names.insert(0, f"dataset.binarize={str(config.flow.binary).lower()}")
+        raise ConfigError(f"{what}: choose {' or '.join(names)}")
     return data
 
 
