@@ -221,7 +221,9 @@ def lipschitz(model: Model, paths: Sequence[Path]) -> dict[str, Any]:
         lipschitz_by_depth: a row for each depth k, counted in steps from the data: "lip_f" and "lip_f_inverse" of the
         first k steps, "product_f" and "product_f_inverse", the products of each step's own constant, and "ceiling".
     """
-    composed, single, depths = [], [], []
+    composed: list[Tensor] = []
+    single: list[Tensor] = []
+    depths: list[int] = []
     for path in paths:
         of_all, of_each, depths = singular_values(model, path)
         composed.append(of_all)

@@ -40,6 +40,8 @@ __all__ = ["bracket", "curve_counts", "iwae", "iwae_curve", "pareto_fit", "paret
 
 #: k̂ of weights that do not vary: their tail is bounded, like that of a uniform distribution.
 NO_TAIL = -1.0
+#: Weights that differ by less, relative to the largest, count as not varying: single precision does as much.
+NO_VARIATION = 1e-4
 #: The least number of weights above the threshold from which a shape is read off.
 LEAST_TAIL = 5
 #: Above this k̂ an average of weights should not be relied on.
@@ -84,9 +86,10 @@ def pareto_k(log_w: Tensor) -> Tensor:
     ordered = log_w.double().sort(0).values
     top = torch.exp(ordered[-n:] - ordered[-1])
     excess = top - torch.exp(ordered[-n - 1] - ordered[-1])
-    # Rounding makes weights differ that are equal; and where several tie with the threshold, its excess would be zero.
-    varies = excess[-1] > 64 * torch.finfo(log_w.dtype).eps
-    excess = torch.where(varies, excess.clamp_min(torch.finfo(torch.float64).tiny ** 0.5), torch.ones_like(excess))
+    # Rounding makes weights differ that are equal, and others tie with the threshold, above which they must lie.
+    varies = excess[-1] > NO_VARIATION
+    positive = torch.maximum(excess, torch.finfo(torch.float32).eps * excess[-1])
+    excess = torch.where(varies, positive, torch.ones_like(excess))
     shape, _ = pareto_fit(excess)
     shape = (n * shape + 10 * 0.5) / (n + 10)
     return torch.where(varies, shape, torch.full_like(shape, NO_TAIL))
