@@ -158,7 +158,7 @@ class EvalConfig:
 class DiagnosticsConfig:
     """What is measured besides log-likelihoods: topology, invertibility, and trust in the estimate."""
 
-    enabled: bool = setting(True, "measure at the end of training and in `cifrun eval`")
+    enabled: bool = setting(True, "measure; false for never, neither in training nor at the end")
     every: int = setting(0, "measure in training too, into TensorBoard; 0 for only at the end", unit="steps", ge=0)
     samples: int = setting(5000, "draws from the model that are counted on and off the target's support", ge=10)
     density_points: int = setting(2000, "data, and draws, whose log p(x) tells the coverage", ge=10)

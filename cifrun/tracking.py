@@ -34,6 +34,24 @@ LAYOUT = {
         "training and validation": ["Multiline", ["^train/elbo$", "^valid/log_likelihood$"]],
         "bound and estimate, validation": ["Multiline", ["^valid/elbo$", "^valid/log_likelihood$"]],
     },
+    "invertibility": {
+        "bi-Lipschitz constant and its ceiling": [
+            "Multiline",
+            ["^diagnostics/bi_lipschitz$", "^diagnostics/lipschitz_ceiling$"],
+        ],
+        "Lip F, Lip F⁻¹": ["Multiline", ["^diagnostics/lip_f$", "^diagnostics/lip_f_inverse$"]],
+    },
+    "topology": {
+        "mass off the support": ["Multiline", ["^diagnostics/mass_off_support$"]],
+        "coverage of the data by the 95 % region": ["Multiline", ["^diagnostics/coverage$"]],
+    },
+    "trust": {
+        "Pareto k̂ of the importance weights": ["Multiline", ["^diagnostics/pareto_k$", "^diagnostics/pareto_k_max$"]],
+        "log p(x) of the model's own draws from both sides [nats]": [
+            "Multiline",
+            ["^diagnostics/bracket_lower$", "^diagnostics/bracket_upper$"],
+        ],
+    },
     "optimisation": {
         "loss [nats]": ["Multiline", ["^train/loss$"]],
         "gradient norm": ["Multiline", ["^train/grad_norm$"]],

@@ -27,6 +27,8 @@ from .build import build_data, build_model, build_standardize, kind_of
 from .config import Config, to_dict
 from .data.base import Data
 from .device import launch
+from .diagnostics import Diagnostics
+from .diagnostics import scalars as measured
 from .errors import TrainingError
 from .evaluate import evaluate_split, report, scalars
 from .figures import draw
@@ -64,6 +66,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     standardize = build_standardize(config, data)
     model = build_model(config, data.shape, standardize)
     update = Update(model, config, fabric)
+    diagnostics = Diagnostics(config, data)
     batches = Batches(len(data.train), options.batch_size, config.seed)
     # What is larger stays where it is, perhaps on disk, and only batches travel.
     train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
@@ -121,6 +124,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
                 if options.plot_every and state.step % options.plot_every == 0:
                     for name, figure in draw(model, data, config):
                         tracker.figure(state.step, f"figures/{name}", figure)
+                if diagnostics.due(state.step):
+                    tracker.scalars(state.step, measured(diagnostics(model), "diagnostics"))
             state.wall_seconds = clock.total()
             stopping, last = stop_requested(), state.finished(options)
             if stopping or last or state.step % options.checkpoint_every == 0:
@@ -134,14 +139,18 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
                 print(f"go on with: cifrun train resume={directory}", file=sys.stderr)
                 raise KeyboardInterrupt
         progress.close()
-    return _finish(run, config, data, model, state)
+    return _finish(run, config, data, model, state, diagnostics)
 
 
-def _finish(run: RunDirectory, config: Config, data: Data, model: Model, state: TrainingState) -> dict[str, Any]:
+def _finish(
+    run: RunDirectory, config: Config, data: Data, model: Model, state: TrainingState, diagnostics: Diagnostics
+) -> dict[str, Any]:
     """Test the best weights, draw them, and write down how the run ended."""
     tag = "best" if run.checkpoint_path("best").is_file() else "latest"
     run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
     test = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
+    if config.diagnostics.enabled:
+        test |= diagnostics(model)
     with Tracker(run.path) as tracker:
         tracker.scalars(state.step, scalars(test))
         for name, figure in draw(model, data, config):

@@ -56,6 +56,10 @@ class Diagnostics:
         assert self.data.target is not None
         return topology.support_level(self.data.target)
 
+    def due(self, step: int) -> bool:
+        """Whether to measure after this step of training."""
+        return self.settings.enabled and self.settings.every > 0 and step % self.settings.every == 0
+
     def __call__(self, model: Model) -> dict[str, Any]:
         """All that can be measured: numbers, tables as lists of rows, and the list "left_out" if anything could not.
 

@@ -30,9 +30,10 @@ LEVEL_DRAWS, LEVEL_SEED = 300_000, 20_200
 
 
 def share(hits: Tensor) -> tuple[float, float]:
-    """The share of hits (n,) and its binomial standard error."""
-    p = hits.double().mean().item()
-    return p, math.sqrt(p * (1 - p) / len(hits))
+    """The share of hits (n,) and its standard error, √(p(1−p)/n) at p = (hits + 1) / (n + 2): never zero."""
+    n, count = len(hits), int(hits.sum())
+    p = (count + 1) / (n + 2)
+    return count / n, math.sqrt(p * (1 - p) / n)
 
 
 def support_level(target: Target, draws: int = LEVEL_DRAWS) -> float:
