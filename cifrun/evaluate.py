@@ -42,8 +42,8 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
             of the test set, and `per_point` one to write with a line for each datum.
 
     Returns:
-        What `evaluate_split` does, and for the test set the diagnostics, if they are on. That is also written to `summary.json`, under "test", and shown in
-        TensorBoard; of other data, it is only printed.
+        What `evaluate_split` does, and for the test set the diagnostics too, if they are on. Of the test set, it is
+        also written to `summary.json`, under "test", and shown in TensorBoard; of other data, it is only printed.
     """
     run = RunDirectory(directory)
     if config.per_point is not None:
@@ -179,7 +179,8 @@ def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
         ceiling = f" (ceiling {test['lipschitz_ceiling']:.4g})" if "lipschitz_ceiling" in test else ""
         rows.append(["bi-Lipschitz constant, at least", f"{test['bi_lipschitz']:.4g}{ceiling}", ""])
     if "pareto_k" in test:
-        rows.append(["Pareto k̂ of the weights", f"{test['pareto_k']:.2f} ({test['pareto_k_verdict'].partition(':')[0]})", ""])
+        word = test["pareto_k_verdict"].partition(":")[0]
+        rows.append(["Pareto k̂ of the weights", f"{test['pareto_k']:.2f} ({word})", ""])
     flow = f"{config.flow.family}{' with its CIF' if config.cif else ', plain'}"
     return table(rows, [f"{config.dataset.name}, {flow}", f"{of}, {test['num_data']:,} data", ""], "lrl")
 

@@ -78,7 +78,9 @@ def test_components_of_the_truth_have_their_masses(name: str) -> None:
     target, n = make(name), 20_000
     result = topology.component_masses(target, draws(target, n).float())
     rows = result["components"]
-    assert sum(row["truth"] for row in rows) == pytest.approx(1) and sum(row["mass"] for row in rows) == pytest.approx(1)
+    assert sum(row["truth"] for row in rows) == pytest.approx(1) and sum(row["mass"] for row in rows) == pytest.approx(
+        1
+    )
     assert [row["name"] for row in rows] == [*target.components, "none"]
     for row in rows:
         assert abs(row["mass"] - row["truth"]) < 5 * row["mass_se"]
