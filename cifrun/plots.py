@@ -319,6 +319,8 @@ def lipschitz(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = ""
         runs: By what to call them, the rows "lipschitz_by_depth" of a test result.
         title: A line above the panel.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(6.2, 3.9, title)
     axis = figure.subplots()
     _bare(axis)
@@ -336,7 +338,7 @@ def lipschitz(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = ""
             ceilings.add(ceiling)
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.8), max(high, 3.0))
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _level_lines(axis)
     axis.set_xlabel("depth [steps from the data]", fontsize=LABEL)
     axis.set_ylabel("Lipschitz constant, at least", fontsize=LABEL)
@@ -362,17 +364,17 @@ def bounds(curve: Sequence[Mapping[str, float]], bracket: Sequence[Mapping[str, 
     values = [-row["below"] for row in curve]
     left.errorbar([r["m"] for r in curve], values, [r["below_se"] for r in curve], fmt="o-", color=MODEL, **style)
     left.set_title("test data", fontsize=TITLE)
-    left.set_ylabel(f"$\mathrm{{IWAE}}_m - \mathrm{{IWAE}}_{{{curve[-1]['m']:g}}}$ [nats]", fontsize=LABEL)
+    left.set_ylabel(rf"$\mathrm{{IWAE}}_m - \mathrm{{IWAE}}_{{{curve[-1]['m']:g}}}$ [nats]", fontsize=LABEL)
     middle = (bracket[-1]["lower"] + bracket[-1]["upper"]) / 2
     # What differs from datum to datum moves both bounds together; the bars show the error of what is between them.
     for name, colour, form in (("upper", DATA, "s--"), ("lower", MODEL, "o-")):
         values = [row[name] - middle for row in bracket]
         errors = [row["gap_se"] / 2 for row in bracket]
-        label = {"upper": "upper bound", "lower": "lower bound, $\mathrm{IWAE}_m$"}[name]
+        label = {"upper": "upper bound", "lower": r"lower bound, $\mathrm{IWAE}_m$"}[name]
         right.errorbar([row["m"] for row in bracket], values, errors, fmt=form, color=colour, label=label, **style)
     right.set_title("the model's own draws", fontsize=TITLE)
     sign = "+" if middle < 0 else "−"
-    right.set_ylabel(f"bound on $\log\,p(x)$ {sign} {abs(middle):.3f} [nats]", fontsize=LABEL)
+    right.set_ylabel(rf"bound on $\log\,p(x)$ {sign} {abs(middle):.3f} [nats]", fontsize=LABEL)
     _legend(right)
     return figure
 

@@ -6,6 +6,7 @@ a run that was killed and continued reads like one that never stopped.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -151,6 +152,16 @@ class Tracker:
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         self._writer.add_image(tag, pixels, step, dataformats="HWC")
+
+    def animation(self, step: int, tag: str, gif: bytes) -> None:
+        """An animated GIF at a step; it moves on TensorBoard's page IMAGES."""
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(io.BytesIO(gif)) as first:
+            width, height = first.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def text(self, tag: str, markdown: str) -> None:
         """A text that belongs to the run as a whole, in Markdown."""

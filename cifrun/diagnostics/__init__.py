@@ -3,7 +3,7 @@ and how far the estimate of log p(x) can be trusted. `docs/diagnostics.md` says 
 
     topology        mass_off_support, coverage, components, mass_misplaced
     invertibility   lip_f, lip_f_inverse, bi_lipschitz, lipschitz_ceiling, log_abs_det_…, round_trip_…
-    trust           log_w_variance, pareto_k, pareto_k_high, iwae_curve, bracket
+    trust           log_w_variance, pareto_k, pareto_k_high, iwae_curve, bracket, index_reach
 
 A part that can't be computed for some model is left out, and `left_out` has a sentence that says why.
 """
@@ -27,6 +27,7 @@ from ..memory import chunk_size
 from ..model import Model
 from ..rng import forked
 from . import invertibility, topology, trust
+from .activity import reach
 from .paths import generate, infer, log_weight
 
 __all__ = ["Diagnostics", "scalars"]
@@ -185,6 +186,8 @@ class Diagnostics:
         except ValueError as error:
             self._leave_out("Pareto k̂", error, left_out)
         path = generate(model, self._noise(model, self.settings.weight_points))
+        reaches = enumerate(reach(model, path), start=1)
+        result["index_reach"] = [{"depth": depth, "reach": r} for depth, r in reaches if r is not None]
         result["bracket"] = trust.bracket(log_weight(model, path).double().cpu(), weights(path.x))
         result |= {f"bracket_{name}": value for name, value in result["bracket"][-1].items() if name != "m"}
 
