@@ -90,7 +90,7 @@ def draw_diagnostics(
         yield "bounds", plots.bounds(result["iwae_curve"], result["bracket"], title)
     if model.shape != (2,):
         return
-    window = plots.window_of(data.test, data.target)
+    window = plots.window_of(data.test, data.target, margin=0.0)
     try:
         yield "maps", _draw_maps(model, data, window, title, config.eval.seed)
     except ConvergenceError as error:  # far from the data there may be no inverse to find

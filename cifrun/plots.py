@@ -156,7 +156,7 @@ def compare_densities(
     *,
     log: bool = False,
     resolution: int = 160,
-    importance_samples: int = 20,
+    importance_samples: int = 50,
     chunk_size: int = 10_000,
     seed: int = 0,
 ) -> Figure:
@@ -222,7 +222,7 @@ def grid_maps(lines: Tensor, images: Mapping[str, Tensor], window: Window, data:
         axis.set_ylabel(f"${letter}_2$" if letter == "z" or axis is axes[1] else "", fontsize=LABEL, labelpad=1)
         axis.tick_params(labelleft=letter == "z" or axis is axes[1])
         if letter == "x":
-            _scatter(axis, data, PALE, alpha=0.4)
+            _scatter(axis, data[:2000], PALE, alpha=0.3)
         curves = list(_array(image))
         for part, colour in ((curves[: len(curves) // 2], MODEL), (curves[len(curves) // 2 :], DATA)):
             axis.add_collection(LineCollection(part, colors=colour, linewidths=0.8, alpha=0.9))
@@ -342,7 +342,7 @@ def lipschitz(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = ""
     _level_lines(axis)
     axis.set_xlabel("depth [steps from the data]", fontsize=LABEL)
     axis.set_ylabel("Lipschitz constant, at least", fontsize=LABEL)
-    _legend(axis)
+    _legend(axis, markerscale=1.0)
     return figure
 
 
@@ -375,7 +375,7 @@ def bounds(curve: Sequence[Mapping[str, float]], bracket: Sequence[Mapping[str, 
     right.set_title("the model's own draws", fontsize=TITLE)
     sign = "+" if middle < 0 else "−"
     right.set_ylabel(rf"bound on $\log\,p(x)$ {sign} {abs(middle):.3f} [nats]", fontsize=LABEL)
-    _legend(right)
+    _legend(right, markerscale=1.0)
     return figure
 
 
@@ -608,10 +608,10 @@ def _scatter(
     axis.scatter(xy[:, 0], xy[:, 1], s=scale * size, rasterized=True, **style)  # a PDF need not hold each dot
 
 
-def _legend(axis: Axes) -> None:
+def _legend(axis: Axes, markerscale: float = 3.0) -> None:
     from matplotlib.collections import PathCollection
 
-    legend = axis.legend(frameon=False, fontsize=TICK, markerscale=3)
+    legend = axis.legend(frameon=False, fontsize=TICK, markerscale=markerscale)
     for handle in legend.legend_handles:
         if isinstance(
             handle, PathCollection

@@ -156,7 +156,7 @@ class Tracker:
     def animation(self, step: int, tag: str, gif: bytes) -> None:
         """An animated GIF at a step; it moves on TensorBoard's page IMAGES."""
         from PIL import Image
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         with Image.open(io.BytesIO(gif)) as first:
             width, height = first.size
@@ -198,7 +198,7 @@ class Tracker:
         self._session(metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end))
 
     def _session(self, tag: str, content: Any) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams.metadata import PLUGIN_DATA_VERSION, PLUGIN_NAME  # type: ignore[import-untyped]
 
         content.version = PLUGIN_DATA_VERSION

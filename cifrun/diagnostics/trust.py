@@ -107,9 +107,9 @@ def verdict(k: float) -> str:
 
 
 def curve_counts(most: int) -> list[int]:
-    """1, 2, 5, 10, 20, 50, … up to `most`, and `most` itself."""
+    """Those of 1, 2, 5, 10, 20, 50, … of which groups use nearly all of `most` weights, and `most` itself."""
     counts = [c * 10**e for e in range(len(str(most))) for c in (1, 2, 5) if c * 10**e < most]
-    return [*counts, most]
+    return [*(m for m in counts if most % m == 0 or 10 * m <= most), most]
 
 
 def iwae(log_w: Tensor, m: int) -> Tensor:
