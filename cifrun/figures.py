@@ -146,7 +146,7 @@ class Film:
         directory: The run's `figures`.
     """
 
-    WIDTH, COLOURS = 720, 64
+    WIDTH, COLOURS = 720, 256
     MOST_FRAMES, MOST_BYTES = 40, 1_000_000
     MILLISECONDS, LAST_MILLISECONDS = 250, 2_000
 

@@ -299,7 +299,7 @@ def curves(
         axis.axhline(truth, color=PALE, linewidth=1.2, linestyle="--", label="truth")
         shown.append(truth)
     if log:
-        axis.set_yscale("log")
+        _log_scale(axis)
     elif shown:
         pad = 0.06 * (max(shown) - min(shown)) or 0.1
         axis.set_ylim(min(shown) - pad, max(shown) + pad)
@@ -338,6 +338,7 @@ def lipschitz(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = ""
             ceilings.add(ceiling)
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.8), max(high, 3.0))
+    _log_scale(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _level_lines(axis)
     axis.set_xlabel("depth [steps from the data]", fontsize=LABEL)
@@ -555,6 +556,19 @@ def _bar(axis: Axes, image: Any, label: str, extend: str = "neither") -> None:
     bar.set_label(label, fontsize=LABEL, labelpad=8)
     bar.ax.tick_params(labelsize=TICK)
     bar.outline.set_visible(False)
+
+
+def _log_scale(axis: Axes) -> None:
+    """A logarithmic scale of what is drawn, with plain numbers; 2 and 5 are among them if it is short."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    plain = StrMethodFormatter("{x:g}")
+    axis.yaxis.set_major_formatter(plain)
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axis.yaxis.set_minor_formatter(plain if high < 100 * low else NullFormatter())
+    axis.tick_params(which="minor", labelsize=TICK)
 
 
 def _level_lines(axis: Axes) -> None:
