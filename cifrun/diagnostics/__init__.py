@@ -125,6 +125,7 @@ class Diagnostics:
     @torch.no_grad()
     def _coverage(self, model: Model, result: dict[str, Any], _: list[str]) -> None:
         size, m = chunk_size(model, self.config), self.settings.density_samples
+        m = min(m, self.config.eval.importance_samples)  # where that is small, a model is slow
         samples = model.sample(self.settings.density_points, chunk_size=size)
         data = self._test(self.settings.density_points, samples)
         log_p = [model.log_prob(x, m, size).cpu() for x in (samples, data)]
