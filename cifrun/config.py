@@ -28,6 +28,7 @@ __all__ = [
     "STRICT",
     "Config",
     "DeviceConfig",
+    "DiagnosticsConfig",
     "EvalConfig",
     "IndexConfig",
     "ObjectiveConfig",
@@ -154,6 +155,20 @@ class EvalConfig:
 
 
 @dataclass(config=STRICT)
+class DiagnosticsConfig:
+    """What is measured besides log-likelihoods: topology, invertibility, and trust in the estimate."""
+
+    enabled: bool = setting(True, "measure; false for never, neither in training nor at the end")
+    every: int = setting(0, "measure in training too, into TensorBoard; 0 for only at the end", unit="steps", ge=0)
+    samples: int = setting(5000, "draws from the model that are counted on and off the target's support", ge=10)
+    density_points: int = setting(2000, "data, and draws, whose log p(x) tells the coverage", ge=10)
+    density_samples: int = setting(20, "m of that log p(x), IWAE_m; a plain flow needs none", ge=1)
+    jacobian_points: int = setting(500, "data, and draws, where Jacobians are taken (fewer above 8 dimensions)", ge=1)
+    weight_points: int = setting(50, "data, and draws, whose importance weights are looked at", ge=2)
+    weights: int = setting(500, "importance weights of each of these", ge=1)
+
+
+@dataclass(config=STRICT)
 class DeviceConfig:
     """Where and how numbers are computed; handed to Lightning Fabric."""
 
@@ -202,6 +217,7 @@ class Config:
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
+    diagnostics: DiagnosticsConfig = Field(default_factory=DiagnosticsConfig)
     device: DeviceConfig = Field(default_factory=DeviceConfig)
     seed: int = setting(0, "of the initial weights, the order of the data, and every draw in training", ge=0, lt=2**32)
     run: UserPath | None = setting(None, "a run directory to evaluate or to sample")

@@ -19,6 +19,8 @@ from .data.base import Target, dequantize
 from .data.image_files import read_array
 from .data.tables import File
 from .device import launch
+from .diagnostics import Diagnostics
+from .diagnostics import scalars as measured
 from .errors import ConfigError
 from .export import TABLES, check_ending, numbered, write_table
 from .importance import Estimate
@@ -44,8 +46,8 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
             of the test set, and `per_point` one to write with a line for each datum.
 
     Returns:
-        What `evaluate_split` does. Of the test set, it is also written to `summary.json`, under "test", and shown in
-        TensorBoard; of other data, it is only printed.
+        What `evaluate_split` does, and for the test set the diagnostics too, if they are on. Of the test set, it is
+        also written to `summary.json`, under "test", and shown in TensorBoard; of other data, it is only printed.
     """
     run = RunDirectory(directory)
     if config.per_point is not None:
@@ -58,12 +60,15 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
     if config.data is None:
         data = build_data(config)
         x, target = data.test, data.target
+        diagnostics = Diagnostics(config, data)
     else:
         x, target = read_other(config.data, model, config), None
     began = time.monotonic()
     estimate = estimate_split(model, x, config, config.eval.importance_samples)
     result = _summarise(estimate, model, x, target, began)
     if config.data is None:
+        if config.diagnostics.enabled:
+            result |= diagnostics(model)
         summary = run.summary()
         run.write_summary({**summary, "test": result})
         with Tracker(directory) as tracker:
@@ -161,8 +166,8 @@ def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | Non
 
 def scalars(test: Mapping[str, Any]) -> dict[str, float]:
     """What the records show of a test result: its means, and the standard errors of those that are quoted."""
-    shown = (k for k in test if k in ("log_likelihood_se", "bits_per_dim_se") or not k.endswith("_se"))
-    return {f"test/{k}": test[k] for k in shown if isinstance(test[k], float) and k != "seconds"}
+    shown = measured({k: v for k, v in test.items() if k != "seconds"}, "test")
+    return {**shown, **{f"test/{k}": test[k] for k in ("log_likelihood_se", "bits_per_dim_se") if k in test}}
 
 
 def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
@@ -181,6 +186,15 @@ def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
         ]
     if "kl_to_truth" in test:
         rows.append(["KL to the truth", with_error(test["kl_to_truth"], test["kl_to_truth_se"]), "nats"])
+    for name, key in (("mass off the support", "mass_off_support"), ("coverage by the 95 % region", "coverage")):
+        if key in test:
+            rows.append([name, with_error(test[key], test[f"{key}_se"]), ""])
+    if "bi_lipschitz" in test:
+        ceiling = f" (ceiling {test['lipschitz_ceiling']:.4g})" if "lipschitz_ceiling" in test else ""
+        rows.append(["bi-Lipschitz constant, at least", f"{test['bi_lipschitz']:.4g}{ceiling}", ""])
+    if "pareto_k" in test:
+        word = test["pareto_k_verdict"].partition(":")[0]
+        rows.append(["Pareto k̂ of the weights", f"{test['pareto_k']:.2f} ({word})", ""])
     flow = f"{config.flow.family}{' with its CIF' if config.cif else ', plain'}"
     return table(rows, [f"{config.dataset.name}, {flow}", f"{of}, {test['num_data']:,} data", ""], "lrl")
 

@@ -24,7 +24,7 @@ from .importance import Estimate, accumulate
 from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
 from .rng import forked
 
-__all__ = ["Model", "Step"]
+__all__ = ["Model", "Step", "standard_normal"]
 
 #: How many kinds of steps of one model may be compiled; beyond, training stops with an error of the compiler.
 MOST_KINDS = 64
@@ -124,7 +124,7 @@ class Model(nn.Module):
         for step in list(self.steps)[depth:]:
             z, term = step.inward(z)
             log_w = log_w + term
-        return log_w + _standard_normal(z)
+        return log_w + standard_normal(z)
 
     def _start(self, x: Tensor) -> _Start:
         """Run x inward until the first index: all that need not be repeated for each importance sample."""
@@ -135,7 +135,7 @@ class Model(nn.Module):
             if step.index is not None:
                 return _Start(depth, below, log_w, (step.index, step.index.q(z, below)))
             z = below
-        return _Start(len(self.steps), z, log_w + _standard_normal(z), None)
+        return _Start(len(self.steps), z, log_w + standard_normal(z), None)
 
     def _finish(self, start: _Start, m: int) -> Tensor:
         """Draw u for the first index and go on to z_0: (m, batch)."""
@@ -264,5 +264,6 @@ def _draw(index: Index, below: Tensor, q: DiagonalGaussian, m: int) -> tuple[Ten
     return below, log_det + index.p(below).log_prob(u) - log_q
 
 
-def _standard_normal(z: Tensor) -> Tensor:
+def standard_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) of each row, (batch,), in nats."""
     return (-0.5 * z * z).flatten(1).sum(1) - LOG_SQRT_2PI * math.prod(z.shape[1:])

@@ -17,18 +17,28 @@ from torch import Tensor
 
 from .data.base import Target, quantize
 from .files import replacing
+from .rng import forked
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .model import Model
+
 __all__ = [
     "Window",
+    "bounds",
+    "compare_densities",
+    "curves",
     "curves_figure",
     "density_figure",
     "grid",
+    "grid_maps",
     "images_figure",
+    "index_use",
+    "lattice",
+    "lipschitz",
     "marginals_figure",
     "reconstructions_figure",
     "sample_png",
@@ -44,6 +54,8 @@ DPI = 150
 COLOURS = "viridis"  # perceptually uniform, and the same to a colour-blind eye
 DATA, MODEL = "#D55E00", "#0072B2"  # vermillion and blue of Okabe and Ito's palette
 PALE = "#999999"
+#: One of these a label, where several models are compared (Okabe and Ito's, without yellow).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TITLE, LABEL, TICK = 12, 11, 9  # points
 DENSITY, LOG_DENSITY = "density $p(x)$", "$\\log\\,p(x)$ [nats]"
 LOG_RANGE = 10.0  # nats below the maximum that a logarithmic scale shows
@@ -126,38 +138,250 @@ def density_figure(
     for axis in axes:
         _plane(axis, window)
 
-    def shade(axis: Axes, values: np.ndarray) -> Any:
-        # Pixels that are minus infinity would stay blank.
-        pixels = np.maximum(values, top - 2 * LOG_RANGE) if log else np.exp(values)
-        return axis.imshow(
-            pixels.reshape(resolution, resolution).T,
-            origin="lower",
-            extent=(*window[0], *window[1]),
-            aspect="auto",
-            cmap=COLOURS,
-            vmin=top - LOG_RANGE if log else 0.0,
-            vmax=top if log else math.exp(top),
-            interpolation="nearest",
-        )
-
     if truth is not None:
-        shade(axes[0], truth)
+        _shade(axes[0], truth, window, top, log)
         axes[0].set_title("target", fontsize=TITLE)
     elif data is not None:
         _scatter(axes[0], data, DATA)
         axes[0].set_title("data", fontsize=TITLE)
-    image = shade(axes[-2], model)
+    image = _shade(axes[-2], model, window, top, log)
     axes[-2].set_title("model", fontsize=TITLE)
     _scatter(axes[-1], samples, MODEL)
     axes[-1].set_title("samples" + _outside(samples, window), fontsize=TITLE)
 
-    beside = axes[-2].inset_axes((1.04, 0.0, 0.05, 1.0))
-    clipped = bool((model > top + 1e-3).any())
-    extend = ("both" if log else "max") if clipped else ("min" if log else "neither")
-    bar = figure.colorbar(image, cax=beside, extend=extend)
-    bar.set_label(LOG_DENSITY if log else DENSITY, fontsize=LABEL, labelpad=8)
-    bar.ax.tick_params(labelsize=TICK)
-    bar.outline.set_visible(False)
+    _density_bar(axes[-2], image, bool((model > top + 1e-3).any()), log)
+    return figure
+
+
+def compare_densities(
+    target: Target,
+    models: Mapping[str, Model],
+    window: Window | None = None,
+    title: str = "",
+    *,
+    log: bool = False,
+    resolution: int = 160,
+    importance_samples: int = 50,
+    chunk_size: int = 10_000,
+    seed: int = 0,
+) -> Figure:
+    """The target's density and those of several models, side by side on one colour scale.
+
+    Arguments:
+        target: The true distribution, whose maximum sets the scale.
+        models: By what to call them, in eval mode; log p(x) is exact, or IWAE_m of a CIF.
+        window: The box to draw; that of the target with a margin, if not given.
+        title: A line above the panels.
+        log: Colours show log p(x) rather than p(x).
+        resolution: Cells a side.
+        importance_samples: m.
+        chunk_size: Cells × importance samples evaluated at once.
+        seed: Of the importance samples.
+    """
+    window = window_of(torch.empty(0, 2), target) if window is None else window
+    truth = _cell_means(target, window, resolution)
+    top = _top(truth) + math.log(HEADROOM)
+    panels = {"target": truth}
+    with forked(seed), torch.no_grad():
+        for label, model in models.items():
+            points = grid(window, resolution).to(next(model.parameters()))
+            panels[label] = _array(model.log_prob(points, importance_samples, chunk_size))
+    figure = _figure(3.3 * len(panels) + 0.8, 3.5 + (0.35 if title else 0), title)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (label, values) in zip(axes, panels.items(), strict=True):
+        _plane(axis, window)
+        axis.set_title(label, fontsize=TITLE)
+        image = _shade(axis, values, window, top, log)
+    _density_bar(axes[-1], image, any(bool((v > top + 1e-3).any()) for v in panels.values()), log)
+    return figure
+
+
+def lattice(half: float = 3.0, lines: int = 13, points: int = 121) -> Tensor:
+    """A square lattice over [−half, half]²: `lines` upright ones, then as many level ones, (2 · lines, points, 2)."""
+    at, along = torch.linspace(-half, half, lines), torch.linspace(-half, half, points)
+    upright = torch.stack(torch.meshgrid(at, along, indexing="ij"), -1)
+    return torch.cat([upright, upright.flip(-1)])
+
+
+def grid_maps(lines: Tensor, images: Mapping[str, Tensor], window: Window, data: Tensor, title: str = "") -> Figure:
+    """A lattice of the prior's plane, and where maps x = F(z; u) take it.
+
+    Arguments:
+        lines: Of z-space, (count, points, 2), the first half of them upright, as `lattice` gives them.
+        images: By what to call each map, F(lines; u), of the same shape.
+        window: The box of x to draw.
+        data: Points of the data set, which lie below the lines, (N, 2).
+        title: A line above the panels.
+    """
+    from matplotlib.collections import LineCollection
+
+    figure = _figure(3.2 * (1 + len(images)) + 0.3, 3.4 + (0.35 if title else 0), title)
+    axes = figure.subplots(1, 1 + len(images), squeeze=False)[0]
+    half = 1.1 * lines.abs().max().item()
+    panels = [("$z$-space", lines, ((-half, half), (-half, half)), "z")]
+    panels += [(label, image, window, "x") for label, image in images.items()]
+    for axis, (label, image, box, letter) in zip(axes, panels, strict=True):
+        _plane(axis, box)
+        axis.set_title(label, fontsize=TITLE)
+        axis.set_xlabel(f"${letter}_1$", fontsize=LABEL)
+        axis.set_ylabel(f"${letter}_2$" if letter == "z" or axis is axes[1] else "", fontsize=LABEL, labelpad=1)
+        axis.tick_params(labelleft=letter == "z" or axis is axes[1])
+        if letter == "x":
+            _scatter(axis, data[:2000], PALE, alpha=0.3)
+        curves = list(_array(image))
+        for part, colour in ((curves[: len(curves) // 2], MODEL), (curves[len(curves) // 2 :], DATA)):
+            axis.add_collection(LineCollection(part, colors=colour, linewidths=0.8, alpha=0.9))
+    return figure
+
+
+def index_use(panels: Sequence[tuple[str, Tensor, Tensor]], window: Window, data: Tensor, title: str = "") -> Figure:
+    """Where an index works: mean and standard deviation of u over x, a row for each step.
+
+    Arguments:
+        panels: For each step, what to call it, and mean and standard deviation of u under q at the points of
+            `grid(window, resolution)`, (resolution²,).
+        window: The box to draw.
+        data: Points of the data set, which lie over the colours, (N, 2).
+        title: A line above the panels.
+    """
+    figure = _figure(8.4, 3.5 * len(panels) + (0.35 if title else 0), title)
+    rows = figure.subplots(len(panels), 2, sharex=True, sharey=True, squeeze=False)
+    for row, (name, mean, spread) in zip(rows, panels, strict=True):
+        for axis, values, what in ((row[0], mean, "mean of $u$"), (row[1], spread, "standard deviation of $u$")):
+            _plane(axis, window)
+            axis.set_title(name, fontsize=TITLE)
+            resolution = math.isqrt(len(values))
+            pixels = _array(values).reshape(resolution, resolution).T
+            style: dict[str, Any] = {"cmap": COLOURS, "vmin": 0.0}
+            if axis is row[0]:  # the mean has a middle, so its colours have one
+                most = float(abs(pixels).max()) or 1.0
+                style = {"cmap": "PuOr", "vmin": -most, "vmax": most}
+            box = (*window[0], *window[1])
+            image = axis.imshow(pixels, origin="lower", extent=box, aspect="auto", interpolation="bilinear", **style)
+            _scatter(axis, data[:1500], "white" if axis is row[1] else "black", alpha=0.35, scale=0.6)
+            _bar(axis, image, what)
+    return figure
+
+
+def curves(
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    title: str = "",
+    *,
+    tag: str = "valid/log_likelihood",
+    ylabel: str = "validation log-likelihood [nats per datum]",
+    truth: float | None = None,
+    log: bool = False,
+) -> Figure:
+    """A number over the steps of training: its mean over seeds as a line, and their range as a band.
+
+    Arguments:
+        runs: By what to call them, the rows of `metrics.jsonl` of each seed. Drawn are the steps that all seeds have.
+        title: A line above the panel.
+        tag: Which number.
+        ylabel: What to call it, with its unit.
+        truth: A level to mark: what a perfect model reaches.
+        log: A logarithmic scale.
+    """
+    import numpy as np
+
+    figure = _figure(6.0, 3.8, title)
+    axis = figure.subplots()
+    _bare(axis)
+    shown: list[float] = []
+    for colour, (label, seeds) in zip(_colours(len(runs)), runs.items(), strict=True):
+        each = [points for rows in seeds if (points := dict(zip(*_curve(rows, tag), strict=True)))]
+        steps = sorted(set.intersection(*map(set, each))) if each else []
+        if not steps:
+            continue
+        values = np.array([[points[step] for step in steps] for points in each])
+        several = f", {len(each)} seeds" if len(each) > 1 else ""
+        axis.plot(steps, values.mean(0), color=colour, linewidth=1.8, label=label + several)
+        if several:
+            axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.25, linewidth=0)
+        # The first steps are often far below all others: the scale is that of the last nine tenths.
+        shown += values[:, len(steps) // 10 :].flatten().tolist()
+    if truth is not None:
+        axis.axhline(truth, color=PALE, linewidth=1.2, linestyle="--", label="truth")
+        shown.append(truth)
+    if log:
+        _log_scale(axis)
+    elif shown:
+        pad = 0.06 * (max(shown) - min(shown)) or 0.1
+        axis.set_ylim(min(shown) - pad, max(shown) + pad)
+    if shown:
+        axis.set_xlim(left=0)
+        _legend(axis)
+    _level_lines(axis)
+    axis.set_xlabel("step", fontsize=LABEL)
+    axis.set_ylabel(ylabel, fontsize=LABEL)
+    return figure
+
+
+def lipschitz(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
+    """Lipschitz constants against depth, and the ceiling that an architecture sets.
+
+    Arguments:
+        runs: By what to call them, the rows "lipschitz_by_depth" of a test result.
+        title: A line above the panel.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(6.2, 3.9, title)
+    axis = figure.subplots()
+    _bare(axis)
+    axis.set_yscale("log")
+    ceilings: set[tuple[float, ...]] = set()
+    for colour, (label, rows) in zip(_colours(len(runs)), runs.items(), strict=True):
+        depth = [row["depth"] for row in rows]
+        before = f"{label}: " if label else ""
+        for key, symbol, style in (("lip_f", "Lip $F$", "o-"), ("lip_f_inverse", "Lip $F^{-1}$", "s--")):
+            values = [row[key] for row in rows]
+            axis.plot(depth, values, style, color=colour, linewidth=1.6, markersize=4, label=before + symbol)
+        ceiling = tuple(row["ceiling"] for row in rows if "ceiling" in row)
+        if ceiling and ceiling not in ceilings:
+            axis.plot(depth, ceiling, color="#555555", linewidth=1.6, linestyle=":", label=f"{before}ceiling")
+            ceilings.add(ceiling)
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, 0.8), max(high, 3.0))
+    _log_scale(axis)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _level_lines(axis)
+    axis.set_xlabel("depth [steps from the data]", fontsize=LABEL)
+    axis.set_ylabel("Lipschitz constant, at least", fontsize=LABEL)
+    _legend(axis, markerscale=1.0)
+    return figure
+
+
+def bounds(curve: Sequence[Mapping[str, float]], bracket: Sequence[Mapping[str, float]], title: str = "") -> Figure:
+    """The estimate IWAE_m against m: how much it still rises, and between what log p(x) lies on the model's own draws.
+
+    Arguments:
+        curve, bracket: The rows "iwae_curve" and "bracket" of a test result.
+        title: A line above the panels.
+    """
+    figure = _figure(8.8, 3.7 + (0.3 if title else 0), title)
+    left, right = figure.subplots(1, 2)
+    style: dict[str, Any] = {"linewidth": 1.6, "markersize": 4, "capsize": 2.5, "elinewidth": 1.0}
+    for axis in (left, right):
+        _bare(axis)
+        axis.set_xscale("log")
+        axis.set_xlabel("importance samples $m$", fontsize=LABEL)
+        _level_lines(axis)
+    values = [-row["below"] for row in curve]
+    left.errorbar([r["m"] for r in curve], values, [r["below_se"] for r in curve], fmt="o-", color=MODEL, **style)
+    left.set_title("test data", fontsize=TITLE)
+    left.set_ylabel(rf"$\mathrm{{IWAE}}_m - \mathrm{{IWAE}}_{{{curve[-1]['m']:g}}}$ [nats]", fontsize=LABEL)
+    middle = (bracket[-1]["lower"] + bracket[-1]["upper"]) / 2
+    # What differs from datum to datum moves both bounds together; the bars show the error of what is between them.
+    for name, colour, form in (("upper", DATA, "s--"), ("lower", MODEL, "o-")):
+        values = [row[name] - middle for row in bracket]
+        errors = [row["gap_se"] / 2 for row in bracket]
+        label = {"upper": "upper bound", "lower": r"lower bound, $\mathrm{IWAE}_m$"}[name]
+        right.errorbar([row["m"] for row in bracket], values, errors, fmt=form, color=colour, label=label, **style)
+    right.set_title("the model's own draws", fontsize=TITLE)
+    sign = "+" if middle < 0 else "−"
+    right.set_ylabel(rf"bound on $\log\,p(x)$ {sign} {abs(middle):.3f} [nats]", fontsize=LABEL)
+    _legend(right, markerscale=1.0)
     return figure
 
 
@@ -278,8 +502,7 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], title: str = "", *, trut
         axis.set_ylim(low - pad, high + pad)
         axis.set_xlim(left=0)
         _legend(axis)
-    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
+    _level_lines(axis)
     axis.set_xlabel("step", fontsize=LABEL)
     axis.set_ylabel("nats per datum", fontsize=LABEL)
     return figure
@@ -354,6 +577,64 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=path.suffix.lstrip(".") or "png")
 
 
+# --- parts of pictures ------------------------------------------------------------------------------------------------
+
+
+def _shade(axis: Axes, values: np.ndarray, window: Window, top: float, log: bool) -> Any:
+    """Log-densities on `grid(window, …)` as an image whose scale ends at `top`."""
+    import numpy as np
+
+    # Pixels that are minus infinity would stay blank.
+    pixels = np.maximum(values, top - 2 * LOG_RANGE) if log else np.exp(values)
+    resolution = math.isqrt(len(values))
+    return axis.imshow(
+        pixels.reshape(resolution, resolution).T,
+        origin="lower",
+        extent=(*window[0], *window[1]),
+        aspect="auto",
+        cmap=COLOURS,
+        vmin=top - LOG_RANGE if log else 0.0,
+        vmax=top if log else math.exp(top),
+        interpolation="nearest",
+    )
+
+
+def _density_bar(axis: Axes, image: Any, clipped: bool, log: bool) -> None:
+    extend = ("both" if log else "max") if clipped else ("min" if log else "neither")
+    _bar(axis, image, LOG_DENSITY if log else DENSITY, extend)
+
+
+def _bar(axis: Axes, image: Any, label: str, extend: str = "neither") -> None:
+    """The colour scale of an image, at the right side of its axis."""
+    beside = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
+    bar = axis.figure.colorbar(image, cax=beside, extend=extend)
+    bar.set_label(label, fontsize=LABEL, labelpad=8)
+    bar.ax.tick_params(labelsize=TICK)
+    bar.outline.set_visible(False)
+
+
+def _log_scale(axis: Axes) -> None:
+    """A logarithmic scale of what is drawn, with plain numbers; 2 and 5 are among them if it is short."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    plain = StrMethodFormatter("{x:g}")
+    axis.yaxis.set_major_formatter(plain)
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axis.yaxis.set_minor_formatter(plain if high < 100 * low else NullFormatter())
+    axis.tick_params(which="minor", labelsize=TICK)
+
+
+def _level_lines(axis: Axes) -> None:
+    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def _colours(count: int) -> list[str]:
+    return [PALETTE[k % len(PALETTE)] for k in range(count)]
+
+
 # --- the style --------------------------------------------------------------------------------------------------------
 
 
@@ -411,13 +692,14 @@ def _scatter(
 ) -> None:
     xy = _array(points[:MAX_POINTS].reshape(-1, 2))
     size = min(12.0, 3.0 + 2_000 / max(len(xy), 1))
-    axis.scatter(xy[:, 0], xy[:, 1], s=scale * size, color=colour, alpha=alpha, linewidths=0, label=label)
+    style: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidths": 0, "label": label}
+    axis.scatter(xy[:, 0], xy[:, 1], s=scale * size, rasterized=True, **style)  # a PDF need not hold each dot
 
 
-def _legend(axis: Axes) -> None:
+def _legend(axis: Axes, markerscale: float = 3.0) -> None:
     from matplotlib.collections import PathCollection
 
-    legend = axis.legend(frameon=False, fontsize=TICK, markerscale=3)
+    legend = axis.legend(frameon=False, fontsize=TICK, markerscale=markerscale)
     for handle in legend.legend_handles:
         if isinstance(
             handle, PathCollection

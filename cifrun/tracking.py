@@ -6,6 +6,7 @@ a run that was killed and continued reads like one that never stopped.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -33,6 +34,24 @@ LAYOUT = {
     "log-likelihood [nats]": {
         "training and validation": ["Multiline", ["^train/elbo$", "^valid/log_likelihood$"]],
         "bound and estimate, validation": ["Multiline", ["^valid/elbo$", "^valid/log_likelihood$"]],
+    },
+    "invertibility": {
+        "bi-Lipschitz constant and its ceiling": [
+            "Multiline",
+            ["^diagnostics/bi_lipschitz$", "^diagnostics/lipschitz_ceiling$"],
+        ],
+        "Lip F, Lip F⁻¹": ["Multiline", ["^diagnostics/lip_f$", "^diagnostics/lip_f_inverse$"]],
+    },
+    "topology": {
+        "mass off the support": ["Multiline", ["^diagnostics/mass_off_support$"]],
+        "coverage of the data by the 95 % region": ["Multiline", ["^diagnostics/coverage$"]],
+    },
+    "trust": {
+        "Pareto k̂ of the importance weights": ["Multiline", ["^diagnostics/pareto_k$", "^diagnostics/pareto_k_max$"]],
+        "log p(x) of the model's own draws from both sides [nats]": [
+            "Multiline",
+            ["^diagnostics/bracket_lower$", "^diagnostics/bracket_upper$"],
+        ],
     },
     "optimisation": {
         "loss [nats]": ["Multiline", ["^train/loss$"]],
@@ -134,6 +153,16 @@ class Tracker:
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         self._writer.add_image(tag, pixels, step, dataformats="HWC")
 
+    def animation(self, step: int, tag: str, gif: bytes) -> None:
+        """An animated GIF at a step; it moves on TensorBoard's page IMAGES."""
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+        with Image.open(io.BytesIO(gif)) as first:
+            width, height = first.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
     def text(self, tag: str, markdown: str) -> None:
         """A text that belongs to the run as a whole, in Markdown."""
         self._writer.add_text(tag, markdown, 0)
@@ -169,7 +198,7 @@ class Tracker:
         self._session(metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end))
 
     def _session(self, tag: str, content: Any) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams.metadata import PLUGIN_DATA_VERSION, PLUGIN_NAME  # type: ignore[import-untyped]
 
         content.version = PLUGIN_DATA_VERSION

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from .build import build_data, build_model, build_standardize, kind_of
 from .config import Config, to_dict
 from .data.base import Data, dequantize
 from .device import launch
+from .diagnostics import Diagnostics
+from .diagnostics import scalars as measured
 from .errors import TrainingError
 from .evaluate import evaluate_split, report, scalars
-from .figures import draw
+from .figures import Film, draw, draw_diagnostics
 from .model import Model
 from .optim import learning_rate
 from .run import RunDirectory
@@ -64,6 +67,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     standardize = build_standardize(config, data)
     model = build_model(config, data.shape, standardize)
     update = Update(model, config, fabric)
+    diagnostics = Diagnostics(config, data)
     batches = Batches(len(data.train), options.batch_size, config.seed)
     # What is larger stays where it is, perhaps on disk, and only batches travel.
     train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
@@ -84,6 +88,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(_summary(config, model, state, "running"))
 
+    film = Film(run.figures)
     tracker = Tracker(directory, resume_from=state.step if resume else None)
     progress = Progress(options.max_steps, initial=state.step, enabled=options.progress)
     with tracker, progress, _stop_requests() as stop_requested:
@@ -125,8 +130,12 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
                     if state.improves(valid["log_likelihood"]):
                         run.save_checkpoint("best", state.checkpoint(model))
                 if options.plot_every and state.step % options.plot_every == 0:
-                    for name, figure in draw(model, data, config):
+                    for name, figure in draw(model, data, config, state.step):
                         tracker.figure(state.step, f"figures/{name}", figure)
+                        if name == "density":
+                            film.add(state.step, figure)
+                if diagnostics.due(state.step):
+                    tracker.scalars(state.step, measured(diagnostics(model), "diagnostics"))
             state.wall_seconds = clock.total()
             stopping, last = stop_requested(), state.finished(options)
             if stopping or last or state.step % options.checkpoint_every == 0:
@@ -140,22 +149,33 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
                 print(f"go on with: cifrun train resume={directory}", file=sys.stderr)
                 raise KeyboardInterrupt
         progress.close()
-    return _finish(run, config, data, model, state)
+    return _finish(run, config, data, model, state, diagnostics)
 
 
-def _finish(run: RunDirectory, config: Config, data: Data, model: Model, state: TrainingState) -> dict[str, Any]:
+def _finish(
+    run: RunDirectory, config: Config, data: Data, model: Model, state: TrainingState, diagnostics: Diagnostics
+) -> dict[str, Any]:
     """Test the best weights, draw them, and write down how the run ended."""
     tag = "best" if run.checkpoint_path("best").is_file() else "latest"
     run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
     test = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
+    if config.diagnostics.enabled:
+        test |= diagnostics(model)
     with Tracker(run.path) as tracker:
         tracker.scalars(state.step, scalars(test))
-        for name, figure in draw(model, data, config):
+        pictures = [draw(model, data, config)]
+        if config.diagnostics.enabled:
+            pictures.append(draw_diagnostics(model, data, config, test))
+        for name, figure in chain(*pictures):
             tracker.figure(state.step, f"figures/{name}", figure)
-            plots.save(figure, run.figures / f"{name}.png")
+            for ending in ("png", "pdf"):
+                plots.save(figure, run.figures / f"{name}.{ending}")
+        if gif := Film(run.figures).write(run.figures / "density.gif", state.step):
+            tracker.animation(state.step, "figures/density over training", gif)
         truth = None if data.target is None else data.target.log_prob(data.test.double()).mean().item()
         curves = plots.curves_figure(read_metrics(run.path / METRICS), truth=truth)
-        plots.save(curves, run.figures / "training.png")
+        for ending in ("png", "pdf"):
+            plots.save(curves, run.figures / f"training.{ending}")
         tracker.hparams(_hparams(config), {"test/log_likelihood": test["log_likelihood"], "test/elbo": test["elbo"]})
     status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
     summary = {**_summary(config, model, state, status), "test": test}

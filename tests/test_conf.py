@@ -17,6 +17,7 @@ from cifrun.choices import conf_dir, groups
 from cifrun.config import (
     Config,
     DeviceConfig,
+    DiagnosticsConfig,
     EvalConfig,
     IndexConfig,
     ObjectiveConfig,
@@ -33,6 +34,7 @@ TYPED = {
     "optimizer": OptimizerConfig,
     "trainer": TrainerConfig,
     "eval": EvalConfig,
+    "diagnostics": DiagnosticsConfig,
     "device": DeviceConfig,
 }
 CHOICES = [(group, name) for group, names in groups().items() for name in names]

@@ -244,3 +244,87 @@ def test_drawing_needs_no_pyplot_and_importing_no_matplotlib(tmp_path: Path) -> 
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[1])
+
+
+# --- pictures of what was measured ------------------------------------------------------------------------------------
+
+
+class Gaussian(torch.nn.Module):
+    """N(0, I), with the method of a model that a picture needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def log_prob(self, x: Tensor, importance_samples: int, chunk_size: int) -> Tensor:
+        return standard_normal(x)
+
+
+def test_several_models_share_the_targets_scale(tmp_path: Path) -> None:
+    figure = plots.compare_densities(Boxes(), {"one": Gaussian(), "other": Gaussian()}, resolution=30)  # type: ignore[dict-item]
+    assert [axis.get_title() for axis in figure.axes] == ["target", "one", "other"]
+    images = [axis.get_images()[0] for axis in figure.axes]
+    assert all(image.get_clim() == pytest.approx((0, 0.25 * plots.HEADROOM)) for image in images)
+    assert np.array_equal(images[1].get_array(), images[2].get_array())
+    plots.save(figure, tmp_path / "x.pdf")
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_lattice_goes_where_the_map_takes_it(points: Tensor) -> None:
+    lines = plots.lattice(half=2.0, lines=5, points=7)
+    assert lines.shape == (10, 7, 2)
+    assert (lines[:5, :, 0].std(1) == 0).all() and (lines[5:, :, 1].std(1) == 0).all()  # upright, then level
+    figure = plots.grid_maps(lines, {"twice": 2 * lines}, ((-4.0, 4.0), (-4.0, 4.0)), points)
+    before, after = (
+        np.concatenate([path.vertices for c in axis.collections[-2:] for path in c.get_paths()]) for axis in figure.axes
+    )
+    assert np.allclose(after, 2 * before) and len(before) == 70
+
+
+def test_the_index_is_drawn_where_it_is(points: Tensor) -> None:
+    window = ((-3.0, 3.0), (-3.0, 3.0))
+    x = plots.grid(window, 20)
+    figure = plots.index_use([("step 1", x[:, 0], x[:, 1].abs())], window, points)
+    mean, spread = (np.asarray(axis.get_images()[0].get_array()) for axis in figure.axes)
+    assert (np.diff(mean, axis=1) > 0).all() and np.allclose(mean[0], mean[-1])  # along x₁, the columns
+    assert np.allclose(spread, spread[::-1])
+    low, high = figure.axes[0].get_images()[0].get_clim()
+    assert low == -high
+
+
+def test_seeds_are_a_band() -> None:
+    def rows(shift: float, last: int) -> list[dict[str, float]]:
+        return [{"step": k, "valid/log_likelihood": shift - 100 / (k + 1)} for k in range(0, last, 50)]
+
+    figure = plots.curves({"a": [rows(0, 500), rows(1, 400)], "b": [rows(3, 300)], "none": [[]]}, truth=4.0)
+    (axis,) = figure.axes
+    a, b, truth = axis.lines
+    assert list(a.get_xdata()) == list(range(0, 400, 50))  # the steps that both seeds have
+    assert a.get_ydata()[3] == pytest.approx(0.5 - 100 / 151)
+    assert [a.get_label(), b.get_label(), truth.get_label()] == ["a, 2 seeds", "b", "truth"]
+    (band,) = axis.collections
+    heights = band.get_paths()[0].vertices
+    column = heights[heights[:, 0] == 150, 1]
+    assert column.max() - column.min() == pytest.approx(1)
+
+
+def test_constants_by_depth_with_their_ceiling(tmp_path: Path) -> None:
+    rows = [{"depth": k, "lip_f": 2.0**k, "lip_f_inverse": 1.0, "ceiling": 10.0**k} for k in (1, 2, 3)]
+    free = [{k: v for k, v in row.items() if k != "ceiling"} for row in rows]
+    figure = plots.lipschitz({"plain": rows, "another": rows, "CIF": free})
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert len(labels) == 7 and labels.count("plain: ceiling") == 1
+    assert figure.axes[0].get_ylim()[1] > 1000
+    plots.save(plots.lipschitz({"": rows[:1]}), tmp_path / "x.png")
+
+
+def test_bounds_meet(tmp_path: Path) -> None:
+    ms = [1, 10, 100]
+    curve = [{"m": m, "below": 1 / m - 0.01, "below_se": 0.1 / m} for m in ms]
+    bracket = [{"m": m, "lower": -2 - 1 / m, "upper": -2 + 1 / m, "gap_se": 0.1 / m} for m in ms]
+    figure = plots.bounds(curve, bracket)
+    left, right = figure.axes
+    assert left.lines[0].get_ydata()[-1] == 0 and "+ 2.000" in right.get_ylabel()
+    upper, lower = (np.asarray(container.lines[0].get_ydata(), dtype=float) for container in right.containers)
+    assert (upper > 0).all() and np.allclose(upper, -lower)
+    plots.save(figure, tmp_path / "x.png")

@@ -53,15 +53,17 @@ def test_load_gives_the_trained_model(finished):
 def test_files_of_a_run(finished):
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     events = {n for n in names if n.startswith("events.out.tfevents")}
-    assert events and names - events == {
+    pictures = {n for n in names if n.startswith("figures/")}
+    assert events and names - events - pictures == {
         "config.yaml", "summary.json", "metrics.jsonl",
         "checkpoints/latest.safetensors", "checkpoints/best.safetensors",
-        "figures/density.png", "figures/samples.png", "figures/training.png",
     }  # fmt: skip
+    drawn = ("density", "samples", "training", "lipschitz", "bounds", "maps", "index")
+    assert pictures == {f"figures/{name}.{ending}" for name in drawn for ending in ("png", "pdf")}
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["status"] == "completed" and summary["steps"] == 3 and summary["flow"] == "realnvp"
     expected = {"log_likelihood", "log_likelihood_se", "elbo", "importance_samples", "bits_per_dim", "kl_to_truth"}
-    assert expected <= summary["test"].keys()
+    assert expected | {"bi_lipschitz", "coverage", "mass_off_support"} <= summary["test"].keys()
 
 
 def test_config_rebuilds_the_model_without_hydra(finished):

@@ -253,3 +253,16 @@ def test_progress_disabled_is_silent() -> None:
         progress.update(5, loss=1.0)
         progress.message("a message")
     assert stream.getvalue() == ""
+
+
+def test_an_animation_is_kept_as_it_is(tmp_path: Path) -> None:
+    from PIL import Image
+
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("white", "black")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="gif", save_all=True, append_images=frames[1:])
+    with Tracker(tmp_path) as tracker:
+        tracker.animation(7, "figures/film", buffer.getvalue())
+    (event,) = events(tmp_path).Images("figures/film")
+    assert event.step == 7 and (event.width, event.height) == (20, 10)
+    assert event.encoded_image_string == buffer.getvalue()

@@ -9,6 +9,7 @@ inverse at z is minus that of forward at x = inverse(z); sampling needs none, so
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -58,6 +59,11 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def _inverse(self, z: Tensor) -> Tensor: ...
 
+    @property
+    def lipschitz_ceiling(self) -> float | None:
+        """A bound on max(Lip f, Lip f⁻¹) over all of space, for the present weights; None where none is known."""
+        return None
+
     def statistics(self) -> dict[str, float]:
         """Numbers about the last use that training logs, such as the cost of an adaptive solver."""
         return {}
@@ -83,6 +89,10 @@ class Identity(Bijection):
     def _inverse(self, z: Tensor) -> Tensor:
         return z
 
+    @property
+    def lipschitz_ceiling(self) -> float:
+        return 1.0
+
 
 class Compose(Bijection):
     """Several bijections as one: z = b_n(… b_1(x)); log-determinants add."""
@@ -105,6 +115,11 @@ class Compose(Bijection):
             z = bijection.inverse(z)
         return z
 
+    @property
+    def lipschitz_ceiling(self) -> float | None:
+        bounds = [b.lipschitz_ceiling for b in self.bijections]
+        return math.prod(b for b in bounds if b is not None) if None not in bounds else None
+
     def describe(self) -> str:
         return " → ".join(b.describe() for b in self.bijections)
 
@@ -124,6 +139,10 @@ class Invert(Bijection):
 
     def _inverse(self, z: Tensor) -> Tensor:
         return self.bijection(z)[0]
+
+    @property
+    def lipschitz_ceiling(self) -> float | None:
+        return self.bijection.lipschitz_ceiling
 
     def describe(self) -> str:
         return f"inverse of {self.bijection.describe()}"

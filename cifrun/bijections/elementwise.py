@@ -33,3 +33,7 @@ class ElementwiseAffine(Bijection):
 
     def _inverse(self, z: Tensor) -> Tensor:
         return (z - self.shift) * (-self.log_scale).exp()
+
+    @property
+    def lipschitz_ceiling(self) -> float:
+        return self.log_scale.detach().abs().max().exp().item()

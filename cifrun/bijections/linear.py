@@ -47,3 +47,9 @@ class LULinear(Bijection):
         lower, upper = self._factors()
         y = torch.linalg.solve_triangular(lower, (z - self.bias).T, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, y, upper=True).T
+
+    @property
+    def lipschitz_ceiling(self) -> float:
+        lower, upper = self._factors()
+        values = torch.linalg.svdvals((lower @ upper).detach())
+        return max(values[0].item(), 1 / values[-1].item())

@@ -98,6 +98,11 @@ class BatchNorm(ElementwiseAffine):
     def _inverse(self, z: Tensor) -> Tensor:
         return super()._inverse(z) * (self.running_var + self.eps).sqrt() + self.running_mean
 
+    @property
+    def lipschitz_ceiling(self) -> float:
+        """Of the evaluation mode."""
+        return (self.log_scale - 0.5 * (self.running_var + self.eps).log()).detach().abs().max().exp().item()
+
 
 def _mean(x: Tensor) -> Tensor:
     """Mean over the batch and over all but the first event dimension, shaped like the parameters."""

@@ -26,6 +26,10 @@ class Flip(Bijection):
     def _inverse(self, z: Tensor) -> Tensor:
         return z.flip(1)
 
+    @property
+    def lipschitz_ceiling(self) -> float:
+        return 1.0
+
 
 class Permutation(Bijection):
     """z_i = x_{π(i)} along the first event dimension, for a random π that is drawn once and saved with the weights.
@@ -53,3 +57,7 @@ class Permutation(Bijection):
 
     def _inverse(self, z: Tensor) -> Tensor:
         return z.index_select(1, self.order.argsort())
+
+    @property
+    def lipschitz_ceiling(self) -> float:
+        return 1.0

@@ -121,6 +121,12 @@ class ResidualBlock(Bijection):
                 part[worse] = fixed
         return new, new_state
 
+    @property
+    def lipschitz_ceiling(self) -> float | None:
+        """max(1 + κ, 1/(1 − κ)), if the network tells its κ."""
+        kappa = getattr(self.net, "lipschitz", None)
+        return None if kappa is None else max(1 + kappa, 1 / (1 - kappa))
+
     def describe(self) -> str:
         bound = getattr(self.net, "lipschitz", None)
         kappa = f", κ {bound:g}" if bound is not None else ""

@@ -42,3 +42,7 @@ class Standardize(Bijection):
 
     def _inverse(self, z: Tensor) -> Tensor:
         return z * self.std + self.mean
+
+    @property
+    def lipschitz_ceiling(self) -> float:
+        return self.std.log().abs().max().exp().item()

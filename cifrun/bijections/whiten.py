@@ -40,3 +40,8 @@ class Whiten(Bijection):
 
     def _inverse(self, z: Tensor) -> Tensor:
         return z @ self.factor.T + self.mean
+
+    @property
+    def lipschitz_ceiling(self) -> float:
+        values = torch.linalg.svdvals(self.factor)
+        return max(values[0].item(), 1 / values[-1].item())

@@ -234,6 +234,15 @@ class Target(DatasetConfig):
         return None
 
     @property
+    def components(self) -> dict[str, float]:
+        """The pieces that the distribution is made of, by name, each with its mass; empty if it is in one piece."""
+        return {}
+
+    def component(self, x: Tensor) -> Tensor:
+        """The place in `components` of the piece that each x (batch, 2) is in, or −1 for none of them, (batch,)."""
+        return torch.full((len(x),), -1, device=x.device)
+
+    @property
     def max_log_prob(self) -> float:
         """The largest log-density found on a fine grid over the window, for colour scales."""
         (a, b), (c, d) = self.window

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -24,8 +25,11 @@ __all__ = ["Boxes", "Checkerboard", "OneUniform", "SplitGaussian", "TwoLines", "
 class Boxes(Target):
     """Uniform on a union of boxes of equal area that share no more than their edges.
 
-    Subclasses write `boxes` and `window`.
+    Subclasses write `boxes` and `window`, and `names` if there are several.
     """
+
+    #: What to call each box.
+    names: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -45,6 +49,15 @@ class Boxes(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         low, high = (edge.to(x.device) for edge in self._edges())
         return flat(within(x.double()[:, None], low, high).all(-1).any(-1), self.max_log_prob)
+
+    @property
+    def components(self) -> dict[str, float]:
+        return dict.fromkeys(self.names, 1 / max(1, len(self.names)))
+
+    def component(self, x: Tensor) -> Tensor:
+        low, high = (edge.to(x.device) for edge in self._edges())
+        inside = within(x.double()[:, None], low, high).all(-1)
+        return torch.where(inside.any(-1), inside.int().argmax(-1), -1)
 
     @property
     def max_log_prob(self) -> float:
@@ -87,6 +100,8 @@ class TwoUniforms(Boxes):
     Source: Cornish et al., "Relaxing bijectivity constraints", ICML 2020.
     """
 
+    names: ClassVar[tuple[str, ...]] = ("left", "right")
+
     @property
     def boxes(self) -> list[Box]:
         return [((-2.0, -1.0), (-1.0, 1.0)), ((1.0, 2.0), (-1.0, 1.0))]
@@ -108,6 +123,8 @@ class TwoLines(Boxes):
 
     width: float = setting(0.01, "width of each segment", gt=0, le=1)
 
+    names: ClassVar[tuple[str, ...]] = ("left", "right")
+
     @property
     def boxes(self) -> list[Box]:
         return [((centre - self.width / 2, centre + self.width / 2), (-1.0, 1.0)) for centre in (-1.0, 1.0)]
@@ -126,6 +143,8 @@ class Checkerboard(Boxes):
 
     Source: Grathwohl et al., "FFJORD", ICLR 2019.
     """
+
+    names: ClassVar[tuple[str, ...]] = ("a1", "a3", "b2", "b4", "c1", "c3", "d2", "d4")  # as on a chessboard
 
     @property
     def boxes(self) -> list[Box]:
@@ -161,6 +180,14 @@ class TwoMarginals(Target):
         return torch.where(inside, log_normal(x2) - math.log(2 * self.width), -math.inf)
 
     @property
+    def components(self) -> dict[str, float]:
+        return {"left": 0.5, "right": 0.5}
+
+    def component(self, x: Tensor) -> Tensor:
+        inside = within(x[:, 0].double().abs(), 1 - self.width / 2, 1 + self.width / 2)
+        return torch.where(inside, (x[:, 0] > 0).long(), -1)
+
+    @property
     def window(self) -> Box:
         return (-1.5, 1.5), (-5.2, 5.2)
 
@@ -191,6 +218,13 @@ class SplitGaussian(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         x1, x2 = x.double().unbind(-1)
         return log_normal(x1) + log_normal(x2 - self._slide(x1))
+
+    @property
+    def components(self) -> dict[str, float]:
+        return {"left": 0.5, "right": 0.5}
+
+    def component(self, x: Tensor) -> Tensor:
+        return (x[:, 0] > 0).long()
 
     @property
     def window(self) -> Box:

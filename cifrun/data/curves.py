@@ -44,6 +44,8 @@ class NoisyCurve(Target):
     interval: ClassVar[tuple[float, float]]
     #: m of the reflection x ↦ m − x that half of the points undergo.
     mirror: ClassVar[tuple[float, float] | None] = None
+    #: What to call the curve and its reflection.
+    names: ClassVar[tuple[str, ...]] = ()
     #: What curve and noise are divided by.
     scale: ClassVar[float] = 1.0
 
@@ -98,13 +100,27 @@ class NoisyCurve(Target):
         return torch.where(reflect, torch.tensor(self.mirror, dtype=torch.float64) - x, x)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        x = x.double()
+        each = self._log_each(x.double())
+        return each[0] if len(each) == 1 else torch.logaddexp(*each) - math.log(2)
+
+    def _log_each(self, x: Tensor) -> list[Tensor]:
+        """The log-density around the curve and, if there is one, around its reflection."""
         centres, log_weights = (a.to(x.device) for a in self._nodes())
-        value = self.log_blur(x, centres, log_weights)
-        if self.mirror is None:
-            return value
-        image = torch.tensor(self.mirror, dtype=torch.float64, device=x.device) - x
-        return torch.logaddexp(value, self.log_blur(image, centres, log_weights)) - math.log(2)
+        each = [self.log_blur(x, centres, log_weights)]
+        if self.mirror is not None:
+            image = torch.tensor(self.mirror, dtype=torch.float64, device=x.device) - x
+            each.append(self.log_blur(image, centres, log_weights))
+        return each
+
+    @property
+    def components(self) -> dict[str, float]:
+        return dict.fromkeys(self.names, 1 / max(1, len(self.names)))
+
+    def component(self, x: Tensor) -> Tensor:
+        """The curve of which each x is more probable: reflection swaps them, so each has half of the mass."""
+        if not self.names:
+            return super().component(x)
+        return torch.stack(self._log_each(x.double())).argmax(0)
 
     @property
     def window(self) -> Box:
@@ -127,6 +143,7 @@ class TwoMoons(NoisyCurve):
 
     interval: ClassVar[tuple[float, float]] = (0.0, math.pi)
     mirror: ClassVar[tuple[float, float] | None] = (1.0, 0.5)
+    names: ClassVar[tuple[str, ...]] = ("upper", "lower")
 
     def curve(self, t: Tensor) -> Tensor:
         return torch.stack([t.cos(), t.sin()], -1)
@@ -167,6 +184,7 @@ class TwoSpirals(NoisyCurve):
 
     interval: ClassVar[tuple[float, float]] = (0.0, 3 * math.pi)
     mirror: ClassVar[tuple[float, float] | None] = (0.0, 0.0)
+    names: ClassVar[tuple[str, ...]] = ("first arm", "second arm")
     breadth: ClassVar[float] = 1 / 6
 
     def curve(self, t: Tensor) -> Tensor:

@@ -70,6 +70,14 @@ class EightGaussians(Target):
         return log_mixture(x.double(), centres, centres.new_full((8,), -math.log(8)), self._std)
 
     @property
+    def components(self) -> dict[str, float]:
+        return {f"{45 * k}°": 1 / 8 for k in range(8)}
+
+    def component(self, x: Tensor) -> Tensor:
+        """That of the nearest centre: an eighth of the plane each, of equal mass."""
+        return torch.cdist(x.double(), self._centres.to(x.device)).argmin(1)
+
+    @property
     def window(self) -> Box:
         return square(4 / math.sqrt(2) + 5 * self._std)
 

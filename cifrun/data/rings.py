@@ -10,6 +10,7 @@ where I₀ is the modified Bessel function and i0e(a) = exp(−a) I₀(a), which
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -81,6 +82,25 @@ class BlurredCircles(Target):
         other = math.log(self.noise) + 0.5 * math.log(2 * math.pi)
         each = log_normal(r - radii, self.noise) - other + torch.special.i0e(r * radii / self.noise**2).log()
         return each.logsumexp(-1) - math.log(len(radii))
+
+    def _borders(self) -> Tensor:
+        """The radii halfway between one circle and the next."""
+        radii = torch.tensor(self.radii, dtype=torch.float64)
+        return (radii[1:] + radii[:-1]) / 2
+
+    @property
+    def components(self) -> dict[str, float]:
+        from scipy.stats import ncx2
+
+        # r² / σ² of a blurred circle is non-central χ² of two degrees of freedom, and R² / σ² its non-centrality.
+        edges = [0.0, *(self._borders() / self.noise).square().tolist(), math.inf]
+        below = [sum(float(ncx2.cdf(e, 2, (r / self.noise) ** 2)) for r in self.radii) for e in edges]
+        masses = [(b - a) / len(self.radii) for a, b in pairwise(below)]
+        return {f"r = {r:g}": mass for r, mass in zip(self.radii, masses, strict=True)}
+
+    def component(self, x: Tensor) -> Tensor:
+        """That of the nearest circle: the plane is cut halfway between one radius and the next."""
+        return torch.bucketize(torch.linalg.vector_norm(x.double(), dim=-1), self._borders().to(x.device))
 
     @property
     def window(self) -> Box:
