@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data.base import Data
+from ..data.base import Data, dequantize
 from ..errors import CifrunError
 from ..memory import chunk_size
 from ..model import Model
@@ -99,9 +99,10 @@ class Diagnostics:
         print(f"cifrun: diagnostics leave out {left_out[-1]}", file=sys.stderr)
 
     def _test(self, count: int, like: Tensor) -> Tensor:
-        """At most `count` test data, spread over the set: a file may be sorted."""
+        """At most `count` test data, spread over the set, as a file may be sorted; grey levels with fixed noise."""
         x = self.data.test
-        return x[:: -(-len(x) // count)].to(like)
+        noise = torch.Generator().manual_seed(self.config.eval.seed)
+        return dequantize(x[:: -(-len(x) // count)], noise).to(like)
 
     def _jacobian_points(self) -> int:
         points = self.settings.jacobian_points
