@@ -227,7 +227,7 @@ def show(results: Sequence[dict[str, Any]]) -> str:
 #: Curves: a title, the x axis, its values, and how a value changes a case.
 CURVES: list[tuple[str, str, Sequence[int], Callable[[Case, int], dict[str, Any]]]] = [
     ("depth", "steps L", (2, 5, 10, 20, 40), lambda c, v: {"overrides": (*c.overrides, f"flow.depth={v}")}),
-    ("dimension", "dimension D", (2, 8, 32, 128, 784), lambda c, v: {"dim": v}),
+    ("dimension", "dimension D", (2, 4, 8, 16, 32, 128, 784), lambda c, v: {"dim": v}),
     ("batch", "data a batch", (10, 100, 1000, 10_000), lambda c, v: {"batch": v}),
     ("m", "importance samples m", (1, 10, 100), lambda c, v: {"task": "eval", "importance_samples": v}),
 ]
