@@ -11,6 +11,7 @@ import textwrap
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .choices import groups
 from .errors import CifrunError, ConfigError, did_you_mean
@@ -71,6 +72,15 @@ VERBS = {
         ("run", "n", "output", "seed", "device"),
         ("cifrun sample run=outputs/DATE/TIME n=10000 output=samples.npy",),
     ),
+    "report": Verb(
+        "compare many runs: a table of means over seeds with their errors",
+        "Finds all runs in and below the directories. Runs that differ in nothing but the seed are one row; those that "
+        "are not complete are listed below the table. Writes report.md, report.csv, report.tex and report.html: "
+        "a page with all pictures in it, to output=DIR, by default the folder report in the first directory. --watch "
+        "prints the table again every few seconds until no run is under way.",
+        ("report.output",),
+        ("cifrun report multirun/DATE/TIME", "cifrun report outputs multirun output=comparison --watch"),
+    ),
     "show": Verb(
         "print the steps that a config builds, and train nothing",
         "Takes the same overrides as train.",
@@ -110,6 +120,7 @@ KEYS = {
     "eval.seed": ("eval.seed=0", "the evaluation's own random numbers"),
     "n": ("n=1000", "how many samples"),
     "output": ("output=FILE", ".npy, .png, or a table: .csv, .tsv, .parquet, .npz"),
+    "report.output": ("output=DIR", "where report writes its four files"),
     "data": ("data=FILE", "evaluate this table, or .npy of images, instead of the test set"),
     "per_point": ("per_point=FILE", "a table to write, a line for each datum"),
     "dataset.root": ("dataset.root=DIR", "where a fetched dataset's files are; by default ~/.cache/cifrun"),
@@ -173,7 +184,8 @@ def usage_of(name: str) -> str:
         parts += ["\nkeys (cifrun --help lists more)", _table(dict(KEYS[key] for key in verb.keys), 30)]
         shown = _choices() if name in ("train", "show") else ""
         parts += ["\ngroups (GROUP=NAME picks, GROUP.KEY=VALUE changes one key)", shown] if shown else []
-        parts += ["\noptions", _table(HYDRA, 14)]
+    options = {"--watch": "until no run is under way"} if name == "report" else HYDRA
+    parts += ["\noptions", _table(options, 14)]
     return "\n".join([*parts, "\nexamples", *(f"  {example}" for example in verb.examples)])
 
 
@@ -216,6 +228,25 @@ def _dataset_to_fetch(words: Sequence[str]) -> list[str]:
     return [f"dataset={name}", *filter(None, rest)]
 
 
+def _report(words: Sequence[str]) -> int:
+    """DIR … [output=DIR] [--watch]"""
+    from .report import report, watch
+
+    output = None
+    directories = []
+    for word in words:
+        if word.startswith("output="):
+            output = Path(word.removeprefix("output=")).expanduser()
+        elif word != "--watch" and not Path(word).is_dir() and (word.startswith("-") or "=" in word):
+            raise ConfigError(f"cifrun report takes directories, output=DIR and --watch, but got '{word}'")
+        elif word != "--watch":
+            directories.append(Path(word))
+    if not directories:
+        raise ConfigError("cifrun report needs a directory to look into: write cifrun report outputs")
+    (watch if "--watch" in words else report)(directories, output)
+    return 0
+
+
 def _main(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -239,6 +270,8 @@ def _main(words: Sequence[str]) -> int:
             raise ConfigError(f"cifrun list takes nothing more, but got '{rest[0]}'")
         print(catalogue())
         return 0
+    if verb == "report":
+        return _report(rest)
     if verb == "data":
         rest = _dataset_to_fetch(rest)
     from .compose import compose

@@ -302,7 +302,7 @@ def test_cfg_prints_the_composed_config(capsys: pytest.CaptureFixture[str]) -> N
 
 BAD = [
     # verbs and options
-    (["trian"], ["'trian'", "train, eval, sample, show, list", "did you mean 'train'?"]),
+    (["trian"], ["'trian'", "train, eval, sample, report, show, list", "did you mean 'train'?"]),
     (["dataset=rings"], ["no verb", "cifrun VERB dataset=rings"]),
     (["train", "--multirn"], ["--multirn"]),
     (["train", "--cfg", "jobs"], ["--cfg", "'jobs'", "job"]),
