@@ -92,15 +92,23 @@ def _new_dir(path: str) -> str:
         raise RunError(f"the run directory '{path}' can't be made: {error.strerror}") from error
 
 
-def _new_job(sweep: str, overrides: str) -> str:
-    """`${cifrun.new_job:SWEEP,OVERRIDES}`: a directory inside the sweep's own, named by what is special to this job."""
+def _sweep(name: str | None, path: str) -> str:
+    """`${cifrun.sweep:${sweep.name},PATH}`: the directory of the sweep of that name, or without one a new directory."""
+    return _new_dir(path) if name is None else str(Path("multirun", name))
+
+
+def _job(name: str | None, sweep: str, overrides: str) -> str:
+    """`${cifrun.job:${sweep.name},SWEEP,OVERRIDES}`: a directory in the sweep's own, named by what is special to it.
+
+    In a sweep that has a name it is the same each time; else it is new.
+    """
     slug = re.sub(r"(^|--)\+\+", r"\1", overrides)
     slug = re.sub(r"=(True|False)\b", lambda match: match[0].lower(), slug)  # as typed, not as Python prints it
     slug = re.sub(r"[^\w=.-]+", "-", re.sub(r"[][{}()'\"]", "", slug)).strip("-") or "job"
     room = max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)
     if len(slug) > room:
         slug = f"{slug[: room - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
-    return Path(_new_dir(str(Path(sweep, slug)))).name
+    return slug if name is not None else Path(_new_dir(str(Path(sweep, slug)))).name
 
 
 def _if(condition: Any, then: Any, otherwise: Any) -> Any:
@@ -121,7 +129,8 @@ def _node(value: Any) -> Any:
 
 
 OmegaConf.register_new_resolver("cifrun.new_dir", _new_dir, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("cifrun.new_job", _new_job, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("cifrun.sweep", _sweep, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("cifrun.job", _job, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cifrun.if", _if, replace=True)
 OmegaConf.register_new_resolver("cifrun.case", _case, replace=True)
 
@@ -293,6 +302,7 @@ def compose(verb: str, words: Sequence[str]) -> int:
             if sentence is None:
                 raise
             raise ConfigError(sentence) from error
+    job.finish()
     if job.failures and not job.multirun:
         raise job.failures[0]
     return 2 if job.failures else 0
@@ -358,6 +368,18 @@ class Job:
         self.multirun = False
         self.broke = False
         self.failures: list[CifrunError] = []
+        self.waiting: list[tuple[Config, Path]] = []  # jobs of a named sweep that another process was at
+
+    def finish(self) -> None:
+        """Wait for the jobs that other processes were at, and do what they left of them."""
+        from .sweep import take_part
+
+        for config, directory in self.waiting:
+            try:
+                take_part(config, directory, wait=True)
+            except CifrunError as failure:
+                print(f"cifrun: {directory.name}: {failure}", file=sys.stderr)
+                self.failures.append(failure)
 
     def __call__(self, composed: DictConfig) -> float | None:
         """The validation log-likelihood, for sweepers that look for the best configuration."""
@@ -394,6 +416,8 @@ class Job:
             raise ConfigError(f"train has no key 'data': dataset=file dataset.path={config.data} trains on a file")
         if self.verb == "train" and config.per_point is not None:
             raise ConfigError("train has no key 'per_point': cifrun eval run=DIR per_point=FILE writes one")
+        if self.verb == "train" and config.sweep.name is not None and config.resume is None:
+            return self._part(config, directory)
         if self.verb == "train" and config.resume is None:
             if (directory / "config.yaml").exists() and os.environ.get("LOCAL_RANK", "0") == "0":
                 raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
@@ -408,6 +432,18 @@ class Job:
         typed = OverridesParser.create().parse_overrides(list(overrides))
         config = Config.parse(_overlay(saved, data, typed, self.verb) | {name: str(directory)})
         return command(self.verb, config, directory)
+
+    def _part(self, config: Config, directory: Path) -> Any:
+        """A job of a sweep that has a name."""
+        from .sweep import take_part
+
+        if not self.multirun:
+            raise ConfigError(f"sweep.name={config.sweep.name} is of a multirun: add -m")
+        elsewhere = os.getpid() != self.pid  # where nobody will look at `waiting`
+        summary = take_part(config, directory, wait=elsewhere)
+        if summary is None:
+            self.waiting.append((config, directory))
+        return summary
 
 
 def _score(result: Any) -> float | None:

@@ -33,6 +33,7 @@ __all__ = [
     "IndexConfig",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "SweepConfig",
     "TrainerConfig",
     "check",
     "setting",
@@ -179,6 +180,15 @@ class DeviceConfig:
     deterministic: bool = setting(True, "only algorithms that give the same numbers every time")
 
 
+@dataclass(config=STRICT)
+class SweepConfig:
+    """A sweep that can be given again: it skips what is complete, continues what was interrupted."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = setting(
+        None, "with -m: jobs go to multirun/NAME, where the same command, or one with more values, finds them again"
+    )
+
+
 # --- the whole --------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +229,7 @@ class Config:
     eval: EvalConfig = Field(default_factory=EvalConfig)
     diagnostics: DiagnosticsConfig = Field(default_factory=DiagnosticsConfig)
     device: DeviceConfig = Field(default_factory=DeviceConfig)
+    sweep: SweepConfig = Field(default_factory=SweepConfig)
     seed: int = setting(0, "of the initial weights, the order of the data, and every draw in training", ge=0, lt=2**32)
     run: UserPath | None = setting(None, "a run directory to evaluate or to sample")
     resume: UserPath | None = setting(None, "a run directory to continue")

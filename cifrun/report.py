@@ -37,7 +37,7 @@ __all__ = ["METRIC_COLUMNS", "Cell", "Group", "Report", "Run", "find_runs", "rep
 
 #: Settings that say where, when and for how long something is shown, not what was trained; and the seeds.
 VOLATILE = (
-    *("seed", "dataset.seed", "dataset.root", "run", "resume", "output", "data", "per_point", "n"),
+    *("sweep.name", "seed", "dataset.seed", "dataset.root", "run", "resume", "output", "data", "per_point", "n"),
     *("trainer.progress", "trainer.log_every", "trainer.plot_every", "trainer.checkpoint_every"),
     *("device.accelerator", "device.count", "device.compile"),
 )

@@ -198,7 +198,7 @@ def test_multirun_twice_and_the_same_job_twice(calls: list[Call]) -> None:
 def test_names_of_jobs_are_short_and_differ(tmp_path: Path) -> None:
     long = ",".join(f"flow.key{k}=/some/value" for k in range(40))
     sweep = os.path.relpath(tmp_path / "sweep")
-    names = [compose._new_job(sweep, long + suffix) for suffix in ("=1", "=2", "=2")]
+    names = [compose._job(None, sweep, long + suffix) for suffix in ("=1", "=2", "=2")]
     assert len(set(names)) == 3
     assert all(len(str(tmp_path / "sweep" / name)) < 200 and "/" not in name for name in names)
     compose._release()

@@ -22,6 +22,7 @@ from cifrun.config import (
     IndexConfig,
     ObjectiveConfig,
     OptimizerConfig,
+    SweepConfig,
     TrainerConfig,
     to_dict,
 )
@@ -35,6 +36,7 @@ TYPED = {
     "trainer": TrainerConfig,
     "eval": EvalConfig,
     "diagnostics": DiagnosticsConfig,
+    "sweep": SweepConfig,
     "device": DeviceConfig,
 }
 CHOICES = [(group, name) for group, names in groups().items() for name in names]
