@@ -36,9 +36,9 @@ VERBS = {
         "Writes a new run directory, outputs/DATE/TIME or hydra.run.dir=DIR. With -m it runs a job for each "
         "combination of values that commas separate, each in a directory of its own under multirun/DATE/TIME; a job "
         "that fails is reported, the others go on, and the exit code is 2. With sweep.name=NAME they are in "
-        "multirun/NAME, and the same command given again does what is left of them. resume=DIR continues a run exactly where it "
-        "was stopped, or extends a finished one when trainer.max_steps is larger than before; trainer, eval and device "
-        "may change.",
+        "multirun/NAME, and the same command given again does what is left of them. resume=DIR continues a run "
+        "exactly where it was stopped, or extends a finished one when trainer.max_steps is larger than before; "
+        "trainer, eval and device may change.",
         (
             *("dataset", "dataset.path", "flow", "flow.depth", "cif", "index.dim", "index.depth"),
             *("objective", "optimizer.lr"),
