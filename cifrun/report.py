@@ -30,7 +30,7 @@ import yaml
 
 from .errors import ConfigError, RunError
 from .files import replacing, writing
-from .table import table, with_error
+from .table import MINUS, table, with_error
 from .tracking import METRICS, read_metrics
 
 __all__ = ["METRIC_COLUMNS", "Cell", "Group", "Report", "Run", "find_runs", "report", "watch"]
@@ -176,7 +176,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        return with_error(self.mean, self.se)
+        return f"{self.mean:.4g}".replace("-", MINUS) if self.se is None else with_error(self.mean, self.se)
 
 
 @dataclass
@@ -368,7 +368,7 @@ class Report:
         def cell(value: str | Cell) -> str:
             if isinstance(value, str):
                 return _tex(value)
-            number = value.text.replace("\N{MINUS SIGN}", "-").replace("±", r"\pm")
+            number = value.text.replace(MINUS, "-").replace("±", r"\pm")
             return rf"$\mathbf{{{number}}}$" if value.rank == "best" else f"${number}$"
 
         lines = [rf"\begin{{tabular}}{{{self.align}}}", r"\toprule", " & ".join(map(_tex, self.header())) + r" \\"]

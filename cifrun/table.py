@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from decimal import Decimal
 
-__all__ = ["table", "with_error"]
+__all__ = ["MINUS", "table", "with_error"]
 
 GAP = "  "
 MINUS = "\N{MINUS SIGN}"
