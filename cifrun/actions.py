@@ -26,6 +26,8 @@ __all__ = ["Action", "AffineAction", "PlanarAction"]
 class Action(ABC):
     """An invertible map of z (batch, D), given parameters h (batch, size) of each row's own."""
 
+    #: Whether each number of z has parameters of its own, which for an image are images too.
+    pointwise = False
     #: Largest residual that the last `inverse` left; None if it is in closed form.
     inverse_residual: float | None = None
 
@@ -49,6 +51,8 @@ class Action(ABC):
 @ACTIONS.register("affine")
 class AffineAction(Action):
     """Scale and shift: z' = e^s ⊙ (z + t)."""
+
+    pointwise = True
 
     def size(self, features: int) -> int:
         return 2 * features

@@ -137,7 +137,11 @@ def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
             raise ConfigError(f"index.depth = {left} is not allowed: {what}")
     steps = []
     for bijection in bijections:
-        index = Index(bijection.latent_shape, bijection.shape, config.index) if left and bijection.indexable else None
+        index = None
+        if left and bijection.indexable:
+            active = bijection.active_shape
+            seen = active if bijection.shape == bijection.latent_shape else bijection.shape
+            index = Index(active, seen, config.index)
         left -= index is not None
         steps.append(Step(bijection, index))
     return steps
@@ -150,7 +154,7 @@ def describe(config: Config) -> str:
     rows = []
     for k, step in enumerate(model.steps):
         f, index = _count(step.bijection), _count(step.index)
-        u = "" if step.index is None else f"u ∈ R^{step.index.dim}"
+        u = "" if step.index is None else f"u ∈ R^{'×'.join(map(str, step.index.u_shape))}"
         rows.append([str(k + 1), step.bijection.describe(), u, f"{f:,}", f"{index:,}" if index else ""])
     title = f"{config.dataset.name} {data.shape} ← {config.flow.family}, {'CIF' if model.indexed else 'plain flow'}"
     likelihood = "exact" if model.exact else f"IWAE_{config.eval.importance_samples}" if model.indexed else "unbiased"

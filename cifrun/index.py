@@ -15,6 +15,9 @@ depends on x, through μ and σ; without that, (s, t) would get no gradient that
 would start at a saddle point. Where p does not look at z (as in a variational autoencoder) nothing but a random start
 of both networks makes u depend on x, so there they start at random, and near the baseline only.
 
+For images u_l is an image of `index.dim` channels and all networks are convolutional. Where a step works on the leading
+part of an event (`bijections.multiscale`), so does its index.
+
 References: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
 normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833); for q relative to p: Vahdat, Kautz, "NVAE: a deep
 hierarchical variational autoencoder", NeurIPS 2020 (https://arxiv.org/abs/2007.03898).
@@ -31,6 +34,7 @@ from torch import Tensor, nn
 
 from .actions import Action
 from .config import IndexConfig
+from .nets.conv import ConvResNet
 from .nets.mlp import MLP
 from .registry import ACTIONS
 
@@ -40,7 +44,7 @@ LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class DiagonalGaussian(NamedTuple):
-    """N(mean, diag(exp(log_std))²), one a row: both (batch, dim)."""
+    """N(mean, diag(exp(log_std))²), one a row: both (batch, *dim)."""
 
     mean: Tensor
     log_std: Tensor
@@ -69,32 +73,37 @@ def repeat(x: Tensor, count: int) -> Tensor:
 
 
 class Constant(nn.Module):
-    """A network that does not look at its input: (batch, …) → (batch, size).
+    """A network that does not look at its input: (batch, …) → (batch, *shape).
 
     Arguments:
-        start: The output at first, if it is learned, (size,).
+        start: The output at first, if it is learned, of that shape.
         learned: Whether the constant is a parameter; else it is zero.
     """
 
     def __init__(self, start: Tensor, learned: bool) -> None:
         super().__init__()
         self.value: nn.Parameter | None = nn.Parameter(start.clone()) if learned else None
-        self.size = len(start)
+        self.shape = tuple(start.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.value is None:
-            return x.new_zeros(len(x), self.size)
-        return self.value.expand(len(x), self.size)
+            return x.new_zeros(len(x), *self.shape)
+        return self.value.expand(len(x), *self.shape)
 
 
-def network(spec: list[int] | str, in_features: int, start: Tensor, activation: str, random: bool = False) -> nn.Module:
-    """The network that a config names by hidden sizes, or as a constant: (batch, in) → (batch, len(start)).
+def network(
+    spec: list[int] | str, shape: Sequence[int], start: Tensor, activation: str, random: bool = False
+) -> nn.Module:
+    """The network that a config names by hidden sizes, or as a constant.
 
-    At first its output is `start`, whatever the input, or `start` and what random weights add if `random`.
+    It maps vectors (batch, in) to (batch, len(start)), and images (batch, C, H, W) to (batch, len(start), H, W). Its
+    output at first is `start` everywhere, whatever the input, or `start` and what random weights add if `random`.
     """
     if isinstance(spec, str):
-        return Constant(start, learned=spec == "learned_constant")
-    net = MLP(in_features, spec, len(start), activation, zero_init=not random)
+        whole = start.reshape(-1, *[1] * (len(shape) - 1)).expand(-1, *shape[1:])
+        return Constant(whole, learned=spec == "learned_constant")
+    kind = MLP if len(shape) == 1 else ConvResNet
+    net = kind(shape[0], spec, len(start), activation, zero_init=not random)
     *_, bias = net.parameters()
     with torch.no_grad():
         bias.add_(start)
@@ -105,31 +114,35 @@ class Index(nn.Module):
     """The index of one step.
 
     Arguments:
-        shape: Shape of one event where the index acts, which is the latent side of its step's bijection.
-        data_shape: Shape of one event on the data side of that bijection, which q looks at.
+        shape: Shape of the part of an event that the index acts on, on the latent side of its step's bijection.
+        data_shape: Shape of the part of an event that q looks at, on the data side of that bijection.
         config: Size of u, its action, and the networks of the action's parameters, p and q.
     """
 
     def __init__(self, shape: Sequence[int], data_shape: Sequence[int], config: IndexConfig) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        self.shape, self.data_shape = tuple(shape), tuple(data_shape)
         self.dim = config.dim
-        features, data_features = math.prod(shape), math.prod(data_shape)
         self.action: Action = ACTIONS[config.action]()
+        # An image of u steers an image of z, if each number of z has parameters of its own; else all are vectors.
+        self.spatial = len(shape) == 3 and self.action.pointwise
+        below, above = (tuple(s) if self.spatial else (math.prod(s),) for s in (shape, data_shape))
+        self.u_shape = (config.dim, *below[1:])
         blind = isinstance(config.p, str)  # p does not look at z
         zero = torch.zeros(2 * config.dim)
-        self.st = network(config.st, config.dim, self.action.initial(features), config.activation, random=blind)
-        self.p_net = network(config.p, features, zero, config.activation, random=True)
-        self.q_net = network(config.q, data_features, zero, config.activation, random=blind)
+        initial = self.action.initial(below[0])
+        self.st = network(config.st, self.u_shape, initial, config.activation, random=blind)
+        self.p_net = network(config.p, below, zero, config.activation, random=True)
+        self.q_net = network(config.q, above, zero, config.activation, random=blind)
         self.relative = not isinstance(config.q, str)
 
     def p(self, z: Tensor) -> DiagonalGaussian:
-        """p(u | z), a Gaussian a row of z (batch, *shape)."""
-        return DiagonalGaussian(*_read(self.p_net, z).chunk(2, dim=-1))
+        """p(u | z), a Gaussian a row of z (batch, *shape), over u (batch, *u_shape)."""
+        return DiagonalGaussian(*self._read(self.p_net, _part(z, self.shape)).chunk(2, dim=1))
 
     def q(self, x: Tensor, below: Tensor) -> DiagonalGaussian:
         """q(u | x), a Gaussian a row, from x (batch, *data_shape) and below = f⁻¹(x) (batch, *shape)."""
-        mean, log_std = _read(self.q_net, x).chunk(2, dim=-1)
+        mean, log_std = self._read(self.q_net, _part(x, self.data_shape)).chunk(2, dim=1)
         if not self.relative:
             return DiagonalGaussian(mean, log_std)
         prior = self.p(below)
@@ -137,19 +150,30 @@ class Index(nn.Module):
 
     def forward(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """f⁻¹(x) (batch, *shape) ↦ F⁻¹(x; u), and the log-determinant of this in nats, (batch,)."""
-        result, log_det = self.action.forward(z.flatten(1), _read(self.st, u))
-        return result.reshape(-1, *self.shape), log_det
+        part = _part(z, self.shape)
+        result, log_det = self.action.forward(part.flatten(1), self._read(self.st, u).flatten(1))
+        return self._whole(result, z), log_det
 
     def inverse(self, z: Tensor, u: Tensor) -> Tensor:
         """The z that `forward` takes to this one. Raises `ConvergenceError` if an iterative inverse fails."""
-        return self.action.inverse(z.flatten(1), _read(self.st, u)).reshape(-1, *self.shape)
+        part = _part(z, self.shape)
+        return self._whole(self.action.inverse(part.flatten(1), self._read(self.st, u).flatten(1)), z)
 
     @property
     def inverse_residual(self) -> float | None:
         """The largest residual that the last `inverse` left; None if it is in closed form."""
         return self.action.inverse_residual
 
+    def _read(self, net: nn.Module, x: Tensor) -> Tensor:
+        """The network's output for x, in x's precision: under mixed precision only the network is in less."""
+        return net(x if self.spatial else x.flatten(1)).to(x.dtype)
 
-def _read(net: nn.Module, x: Tensor) -> Tensor:
-    """The network's output for flattened x, in x's precision: under mixed precision only the network is in less."""
-    return net(x.flatten(1)).to(x.dtype)
+    def _whole(self, part: Tensor, z: Tensor) -> Tensor:
+        """The event z with its leading part replaced."""
+        part = part.reshape(-1, *self.shape)
+        return part if z.shape[1] == self.shape[0] else torch.cat([part, z[:, self.shape[0] :]], 1)
+
+
+def _part(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The leading part of events x, along their first dimension."""
+    return x if x.shape[1] == shape[0] else x[:, : shape[0]]

@@ -132,7 +132,9 @@ COMPARABLE = ["two_d_bnaf", "two_d_cnf", "two_d_maf", "two_d_nsf_ar", "two_d_res
 
 
 def parameters(*overrides: str) -> int:
-    return sum(p.numel() for p in build_model(parsed(*overrides), (2,)).parameters())
+    config = parsed(*overrides)
+    shape = (1, 28, 28) if config.flow.images else (2,)
+    return sum(p.numel() for p in build_model(config, shape).parameters())
 
 
 @pytest.mark.parametrize("name", COMPARABLE)

@@ -148,7 +148,7 @@ def test_learned_constants_of_p_and_q_are_two() -> None:
 def test_an_index_acts_on_events_of_any_shape(action: str) -> None:
     index = Index((3, 4, 4), (3, 4, 4), IndexConfig(action=action, dim=2)).double()
     randomise(index)
-    z, u = torch.randn(6, 3, 4, 4, dtype=torch.float64), torch.randn(6, 2, dtype=torch.float64)
+    z, u = torch.randn(6, 3, 4, 4, dtype=torch.float64), torch.randn(6, *index.u_shape, dtype=torch.float64)
     moved, log_det = index(z, u)
     assert moved.shape == z.shape and log_det.shape == (6,)
     torch.testing.assert_close(index.inverse(moved, u), z, rtol=0, atol=1e-8)

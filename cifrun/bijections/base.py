@@ -42,6 +42,8 @@ class Bijection(nn.Module, ABC):
         super().__init__()
         self.shape = tuple(shape)
         self.latent_shape = self.shape if latent_shape is None else tuple(latent_shape)
+        #: Shape of the leading part of an event, along its first dimension, that the map changes and an index sees.
+        self.active_shape = self.latent_shape
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x ↦ (z, log|det ∂z/∂x|)."""

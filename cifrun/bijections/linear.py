@@ -1,4 +1,4 @@
-"""A learned invertible matrix, kept as its triangular factors."""
+"""Learned invertible matrices, kept as their triangular factors: of a vector, and of the channels of each pixel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .base import Bijection
 
-__all__ = ["LULinear"]
+__all__ = ["InvertibleConv", "LULinear"]
 
 
 class LULinear(Bijection):
@@ -53,3 +53,54 @@ class LULinear(Bijection):
         lower, upper = self._factors()
         values = torch.linalg.svdvals((lower @ upper).detach())
         return max(values[0].item(), 1 / values[-1].item())
+
+
+class InvertibleConv(Bijection):
+    """An invertible 1×1 convolution: z = W x at each pixel, W = P L (U + diag(r ⊙ e^d)).
+
+        log|det ∂z/∂x| = H W Σ_i d_i
+
+    P is a permutation and r are signs, both fixed; L is unit lower and U strictly upper triangular. W starts as a
+    random rotation, so that channels are mixed from the beginning.
+
+    Arguments:
+        shape: (C, H, W).
+
+    Source: Kingma, Dhariwal, "Glow", NeurIPS 2018, section 3.2.
+    """
+
+    indexable = False
+    order: Tensor
+    sign: Tensor
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(shape)
+        channels, height, width = self.shape
+        self._area = height * width
+        rotation = nn.init.orthogonal_(torch.empty(channels, channels, dtype=torch.float64))
+        p, lower, upper = (m.to(torch.get_default_dtype()) for m in torch.linalg.lu(rotation))
+        self.lower = nn.Parameter(lower)
+        self.upper = nn.Parameter(upper)
+        self.log_diagonal = nn.Parameter(upper.diagonal().abs().log())
+        self.register_buffer("order", p.argmax(1))  # W x takes row i from row order[i] of L (…) x
+        self.register_buffer("sign", upper.diagonal().sign())
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(self.shape[0], dtype=self.lower.dtype, device=self.lower.device)
+        return self.lower.tril(-1) + identity, self.upper.triu(1) + (self.sign * self.log_diagonal.exp()).diag()
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = self._factors()
+        with torch.autocast(x.device.type, enabled=False):  # what is kept as triangles has to be solved for exactly
+            z = F.conv2d(x, (lower @ upper).index_select(0, self.order)[:, :, None, None])
+        return z, (self._area * self.log_diagonal.sum()).expand(len(x))
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        lower, upper = self._factors()
+        y = z.movedim(1, 0).flatten(1).index_select(0, self.order.argsort())
+        y = torch.linalg.solve_triangular(lower, y, upper=False, unitriangular=True)
+        y = torch.linalg.solve_triangular(upper, y, upper=True)
+        return y.unflatten(1, (len(z), *self.shape[1:])).movedim(0, 1)
+
+    def describe(self) -> str:
+        return f"InvertibleConv 1×1 of {self.shape[0]} channels"

@@ -14,13 +14,14 @@ Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConvergenceError
+from ..nets.lipschitz import LipschitzNet
 from .base import Bijection
 
 __all__ = ["ResidualBlock", "log_det_unbiased", "small_log_det"]
@@ -47,7 +48,7 @@ class ResidualBlock(Bijection):
     """
 
     def __init__(
-        self, shape: Sequence[int], net: nn.Module, log_det: Literal["auto", "exact", "unbiased"] = "auto"
+        self, shape: Sequence[int], net: LipschitzNet, log_det: Literal["auto", "exact", "unbiased"] = "auto"
     ) -> None:
         super().__init__(shape)
         self.net = net
@@ -149,11 +150,12 @@ def small_log_det(jacobian: Tensor) -> Tensor:
     return torch.linalg.slogdet(eye + jacobian)[1]
 
 
-def log_det_unbiased(net: nn.Module, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
+def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
     """g(x), and an unbiased estimate of log det(I + ∂g/∂x) with an unbiased gradient.
 
     The value is Σ_{k=1}^{N} (−1)^{k+1}/(k P(N ≥ k)) vᵀJ^k v. Its gradient in x and in the parameters is that of wᵀ J v
-    at w = Σ_{k=0}^{N} (−1)^k/P(N ≥ k) (Jᵀ)^k v held fixed, so that only one Jacobian product is kept for backward.
+    at w = Σ_{k=0}^{N} (−1)^k/P(N ≥ k) (Jᵀ)^k v held fixed. Only x, v and w are kept for backward, whatever N and the
+    width of g: what lies inside of g is computed once more there.
 
     Arguments:
         net: g, (batch, *event) → (batch, *event).
@@ -163,23 +165,52 @@ def log_det_unbiased(net: nn.Module, x: Tensor, exact_terms: int) -> tuple[Tenso
     Returns:
         g(x), (batch, *event), and the estimate, (batch,), in nats.
     """
-    needs_grad = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in net.parameters()))
+    if torch.is_inference_mode_enabled():  # the series needs derivatives even where the caller wants none
+        with torch.inference_mode(False), torch.no_grad():
+            return log_det_unbiased(net, x.clone(), exact_terms)
     terms = exact_terms + int(torch.empty((), dtype=torch.float64).geometric_(1 - CONTINUE).item()) - 1
-    # The series needs derivatives even where the caller wants none.
-    with torch.inference_mode(False), torch.enable_grad():
-        inputs = x if x.requires_grad else x.clone().requires_grad_()
-        g = net(inputs)
-        v = torch.randn_like(g)
-        power = v
-        value = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-        neumann = v.clone()
-        for k in range(1, terms + 1):
-            (power,) = torch.autograd.grad(g, inputs, power, retain_graph=True)
-            weight = (-1) ** k / CONTINUE ** max(0, k - exact_terms)
-            value = value - (weight / k) * (power * v).flatten(1).sum(1)
-            neumann = neumann + weight * power
-        if not needs_grad:
-            return g.detach(), value.detach()
-        (product,) = torch.autograd.grad(g, inputs, neumann, create_graph=True)
-        surrogate = (product * v).flatten(1).sum(1)
-    return g, value + surrogate - surrogate.detach()
+    weights = [(-1) ** k / CONTINUE ** max(0, k - exact_terms) for k in range(1, terms + 1)]
+    return _Unbiased.apply(net.apply_with, weights, x, *net.folded())
+
+
+class _Unbiased(torch.autograd.Function):
+    """g(x; θ) and the estimate of `log_det_unbiased`, for a function g of x and of tensors θ."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Callable[..., Tensor], weights: list[float], x: Tensor, *theta: Tensor) -> Any:
+        with torch.enable_grad():
+            inputs = x.detach().requires_grad_()
+            value = g(inputs, *(t.detach() for t in theta))
+            v = torch.randn_like(value)
+            power, w = v, v.clone()
+            log_det = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+            for k, weight in enumerate(weights, 1):
+                (power,) = torch.autograd.grad(value, inputs, power, retain_graph=k < len(weights))
+                log_det = log_det - (weight / k) * (power * v).flatten(1).sum(1)
+                w = w + weight * power
+        ctx.g, ctx.precision = g, (torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type))
+        ctx.save_for_backward(x, v, w, *theta)
+        ctx.set_materialize_grads(False)
+        return value.detach(), log_det.detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_value: Tensor | None, grad_log_det: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, v, w, *theta = ctx.saved_tensors
+        enabled, dtype = ctx.precision
+        with torch.enable_grad(), torch.autocast(x.device.type, dtype, enabled):
+            wanted = [
+                t.detach().requires_grad_(need) for t, need in zip((x, *theta), ctx.needs_input_grad[2:], strict=True)
+            ]
+            inputs = wanted[0].requires_grad_()
+            value = ctx.g(*wanted)
+            outputs = [(value, grad_value)]
+            if grad_log_det is not None:
+                (product,) = torch.autograd.grad(value, inputs, w, create_graph=True)
+                outputs.append(((product * v).flatten(1).sum(1), grad_log_det))
+            values, grads = zip(*((value, grad) for value, grad in outputs if grad is not None), strict=True)
+            leaves = [t for t in wanted if t.requires_grad]
+            found = dict(
+                zip(map(id, leaves), torch.autograd.grad(values, leaves, grads, allow_unused=True), strict=True)
+            )
+        return None, None, *(found.get(id(t)) for t in wanted)

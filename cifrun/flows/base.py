@@ -15,7 +15,7 @@ from ..bijections.permutation import Flip, Permutation
 from ..config import STRICT, setting
 from ..errors import ConfigError
 
-__all__ = ["Activation", "FlowConfig", "Norm", "flipped", "mixed", "with_norm"]
+__all__ = ["Activation", "FlowConfig", "Norm", "flipped", "mixed", "norms", "with_norm"]
 
 #: Activations of a network that a config may name.
 Activation = Literal["tanh", "relu", "silu", "elu"]
@@ -69,13 +69,18 @@ class FlowConfig(ABC):
         return (shape[0],)
 
 
+def norms(norm: Norm) -> list[Callable[[Sequence[int]], Bijection]]:
+    """What makes the normalisation of that name for a shape, in a list; an empty one for "none"."""
+    return [_NORMS[norm]] if norm in _NORMS else []
+
+
 def with_norm(steps: Sequence[Bijection], norm: Norm) -> list[Bijection]:
     """`steps` with a normalisation after each one that is indexable; `steps` themselves for "none"."""
     result: list[Bijection] = []
     for step in steps:
         result.append(step)
-        if norm in _NORMS and step.indexable:
-            result.append(_NORMS[norm](step.latent_shape))
+        if step.indexable:
+            result += [make(step.latent_shape) for make in norms(norm)]
     return result
 
 

@@ -5,7 +5,8 @@
 so that Lip g ≤ κ, because LipSwish φ has Lip φ ≤ 1. The spectral norm σ(W) = uᵀ W v comes from power iteration. In
 training the vectors u, v are kept from step to step, and a few iterations a step follow the weights; in evaluation the
 iteration runs to convergence, once for each state of the weights. All layers of one shape are iterated together, in
-batched matrix products.
+batched products. W is a matrix, or the operator of a convolution: its norm is that of the map of whole images, zeros
+around them included, which is neither the norm of the flattened kernel nor bounded by it.
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
 Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735).
@@ -14,18 +15,30 @@ Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from .folded import Folded
 from .tangents import value_and_tangents
 
-__all__ = ["LipSwish", "LipschitzLinear", "LipschitzMLP", "power_iteration"]
+__all__ = [
+    "LipSwish",
+    "LipschitzConv",
+    "LipschitzConvNet",
+    "LipschitzLayer",
+    "LipschitzLinear",
+    "LipschitzMLP",
+    "LipschitzNet",
+    "power_iteration",
+]
 
 #: sup |d/dh (h · sigmoid(h))| = 1.0998…, rounded up: dividing by it makes swish 1-Lipschitz, whatever its β.
 SWISH_LIPSCHITZ = 1.1
@@ -46,15 +59,17 @@ class LipSwish(nn.Module):
         return h * torch.sigmoid(self.beta * h) / SWISH_LIPSCHITZ
 
 
-class LipschitzLinear(nn.Module):
-    """x ↦ W̄ x + b with spectral norm σ(W̄) ≤ c: (batch, in_features) → (batch, out_features).
+class LipschitzLayer(nn.Module):
+    """x ↦ W̄ x + b with spectral norm σ(W̄) ≤ c, where W is a linear operator made of `weight`.
 
     Arguments:
-        in_features: Size of the input.
-        out_features: Size of the output.
+        weight, bias: Shapes of W's parameters and of b.
+        left, right: Shapes of u and of v, events of the output and of the input.
         bound: c, the largest spectral norm allowed.
-        train_iterations: Power iterations a training step.
+        train_iterations: Most power iterations a training step.
         eval_iterations: Most power iterations in evaluation (they stop when σ has converged).
+        tolerance: Stop the iteration of a training step when σ changes by less than this part of itself; None takes
+            all `train_iterations`.
     """
 
     left: Tensor
@@ -62,30 +77,48 @@ class LipschitzLinear(nn.Module):
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
+        weight: Sequence[int],
+        left: Sequence[int],
+        right: Sequence[int],
         bound: float,
-        train_iterations: int = 5,
-        eval_iterations: int = 200,
+        train_iterations: int,
+        eval_iterations: int,
+        tolerance: float | None,
     ) -> None:
         super().__init__()
         self.bound = bound
         self.train_iterations = train_iterations
         self.eval_iterations = eval_iterations
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.zeros(out_features))
-        self.register_buffer("left", F.normalize(torch.randn(out_features), dim=0))
-        self.register_buffer("right", F.normalize(torch.randn(in_features), dim=0))
+        self.tolerance = tolerance
+        self.weight = nn.Parameter(torch.empty(*weight))
+        self.bias = nn.Parameter(torch.zeros(weight[0]))
+        self.register_buffer("left", _normalise(torch.randn(1, *left))[0])
+        self.register_buffer("right", _normalise(torch.randn(1, *right))[0])
         # All singular values at the bound: a signal that is only let shrink should not shrink at the start already.
         nn.init.orthogonal_(self.weight)
-        nn.init.uniform_(self.bias, -1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
+        width = math.prod(weight[1:]) ** -0.5
+        nn.init.uniform_(self.bias, -width, width)
         self._converged: tuple[object, Tensor, Tensor] | None = None
         self.reset_vectors()
+
+    @staticmethod
+    @abstractmethod
+    def operator(weights: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """v ↦ W v and u ↦ Wᵀ u for stacked layers: (layers, *right) → (layers, *left), and back."""
+
+    @abstractmethod
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """W x + b with other parameters in place of this layer's own."""
+
+    @abstractmethod
+    def norm(self, left: Tensor, right: Tensor) -> Tensor:
+        """uᵀ W v, a scalar that is differentiable in W."""
 
     @torch.no_grad()
     def reset_vectors(self) -> None:
         """Bring u and v up to the present weights; for use after weights were set by hand."""
-        left, right = power_iteration(self.weight[None], self.right[None], self.eval_iterations)
+        product, adjoint = self.operator(self.weight[None])
+        left, right = power_iteration(product, adjoint, self.right[None], self.eval_iterations, self.tolerance)
         self.left.copy_(left[0])
         self.right.copy_(right[0])
 
@@ -96,19 +129,16 @@ class LipschitzLinear(nn.Module):
             self.prepare_all([self])  # nothing to do where a model has prepared all its layers together
             if self._converged is not None:
                 _, left, right = self._converged
-        # uᵀ W v as a sum, which mixed precision leaves alone. The outer product is this step's own: the next one moves
-        # the vectors in place while this graph may still be alive.
-        norm = (self.weight * torch.outer(left, right)).sum()
-        return self.bound / norm.clamp_min(self.bound)
+        return self.bound / self.norm(left, right).clamp_min(self.bound)
 
     def normalised_weight(self) -> Tensor:
-        """W̄ = W · min(1, c/σ(W)), (out_features, in_features)."""
+        """W̄ = W · min(1, c/σ(W)), shaped as `weight`."""
         return self.weight * self.scale()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.normalised_weight(), self.bias)
+        return self.apply_with(x, self.normalised_weight(), self.bias)
 
-    def train(self, mode: bool = True) -> LipschitzLinear:
+    def train(self, mode: bool = True) -> LipschitzLayer:
         """Training mode forgets the converged vectors: some optimisers change weights without raising their version."""
         self._converged = None if mode else self._converged
         return super().train(mode)
@@ -119,87 +149,181 @@ class LipschitzLinear(nn.Module):
     def _weight_key(self) -> object:
         return id(self.weight), self.weight._version, self.weight.dtype, self.weight.device
 
-    @staticmethod
+    @classmethod
     @torch.no_grad()
-    def prepare_all(layers: Sequence[LipschitzLinear]) -> None:
+    def prepare_all(cls, layers: Sequence[LipschitzLayer]) -> None:
         """Follow the weights with the power iteration of all `layers`, those of one shape in one batched product.
 
-        Training layers take `train_iterations` and keep the result as their state. Evaluation layers iterate to
+        Training layers take up to `train_iterations` and keep the result as their state. Evaluation layers iterate to
         convergence, and only if their weights have changed; their training state stays as it is.
         """
-        groups: dict[tuple[torch.Size, bool, int, torch.device], list[LipschitzLinear]] = defaultdict(list)
+        groups: dict[Hashable, list[LipschitzLayer]] = defaultdict(list)
         for layer in layers:
             if layer.training or layer._converged is None or layer._converged[0] != layer._weight_key():
-                iterations = layer.train_iterations if layer.training else layer.eval_iterations
-                groups[(layer.weight.shape, layer.training, iterations, layer.weight.device)].append(layer)
-        for (_, training, iterations, _), group in groups.items():
+                shapes = layer.weight.shape, layer.right.shape
+                rule = layer.training, layer.train_iterations, layer.eval_iterations, layer.tolerance
+                groups[(shapes, rule, layer.weight.device)].append(layer)
+        for group in groups.values():
+            first = group[0]
             weights = torch.stack([layer.weight for layer in group])
             vectors = torch.stack([layer.right for layer in group])
+            if first.training:
+                options: dict[str, Any] = {"iterations": first.train_iterations, "tolerance": first.tolerance}
+            else:
+                options = {"iterations": first.eval_iterations, "tolerance": 1e-6, "every": 10}
             # In full precision, whatever the step's is; and kept for calls outside of inference mode too.
             with torch.autocast(weights.device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
-                lefts, rights = power_iteration(weights, vectors, iterations, stop_early=not training)
+                lefts, rights = power_iteration(*cls.operator(weights), vectors, **options)
             for layer, left, right in zip(group, lefts, rights, strict=True):
-                if training:
+                if layer.training:
                     layer.left.copy_(left)
                     layer.right.copy_(right)
                 else:
                     layer._converged = (layer._weight_key(), left, right)
 
 
-def power_iteration(weights: Tensor, right: Tensor, iterations: int, stop_early: bool = False) -> tuple[Tensor, Tensor]:
-    """Leading singular vectors of a stack of matrices: u, v with uᵀ W v → σ(W).
+class LipschitzLinear(LipschitzLayer):
+    """x ↦ W̄ x + b with spectral norm σ(W̄) ≤ c: (batch, in_features) → (batch, out_features).
 
     Arguments:
-        weights: (layers, out, in).
-        right: Where to start, (layers, in).
-        iterations: How many products with Wᵀ W.
-        stop_early: Stop when every σ has changed by less than 1e-6 of itself over ten iterations.
-
-    Returns:
-        u (layers, out) and v (layers, in), each of length one.
-    """
-    v = right.unsqueeze(-1)
-    u = F.normalize(weights @ v, dim=1)
-    transposed = weights.mT.contiguous()
-    before = None
-    for k in range(iterations):
-        v = F.normalize(transposed @ u, dim=1)
-        u_raw = weights @ v
-        u = F.normalize(u_raw, dim=1)
-        if stop_early and k % 10 == 9:
-            norm = torch.linalg.vector_norm(u_raw, dim=1)
-            if before is not None and bool(((norm - before).abs() <= 1e-6 * norm).all()):
-                break
-            before = norm
-    return u.squeeze(-1), v.squeeze(-1)
-
-
-class LipschitzMLP(Folded):
-    """A multi-layer perceptron with LipSwish and Lip g ≤ κ: (batch, D) → (batch, D).
-
-    Arguments:
-        features: D.
-        hidden: Sizes of the hidden layers.
-        lipschitz: κ; each of the n linear layers gets the bound κ^{1/n}.
-        train_iterations, eval_iterations: Of the power iteration, see `LipschitzLinear`.
+        in_features: Size of the input.
+        out_features: Size of the output.
+        bound, train_iterations, eval_iterations, tolerance: See `LipschitzLayer`.
     """
 
     def __init__(
         self,
-        features: int,
-        hidden: Sequence[int],
-        lipschitz: float,
+        in_features: int,
+        out_features: int,
+        bound: float,
         train_iterations: int = 5,
         eval_iterations: int = 200,
+        tolerance: float | None = None,
     ) -> None:
+        shapes = (out_features, in_features), (out_features,), (in_features,)
+        super().__init__(*shapes, bound, train_iterations, eval_iterations, tolerance)
+
+    @staticmethod
+    def operator(weights: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        transposed = weights.mT.contiguous()
+        return lambda v: (weights @ v[..., None])[..., 0], lambda u: (transposed @ u[..., None])[..., 0]
+
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    def norm(self, left: Tensor, right: Tensor) -> Tensor:
+        # As a sum, which mixed precision leaves alone. The outer product is this step's own: the next one moves the
+        # vectors in place while this graph may still be alive.
+        return (self.weight * torch.outer(left, right)).sum()
+
+
+class LipschitzConv(LipschitzLayer):
+    """x ↦ W̄ * x + b with the operator norm σ(W̄) ≤ c: (batch, in, H, W) → (batch, out, H, W).
+
+    The convolution has zeros around the image and keeps its height and width. A 1×1 kernel is one matrix at each pixel,
+    and has that matrix's norm: there u and v have one pixel.
+
+    Arguments:
+        in_channels, out_channels: Channels of input and output.
+        kernel: Side of the kernel, odd.
+        area: (H, W).
+        bound, train_iterations, eval_iterations, tolerance: See `LipschitzLayer`.
+
+    Source: Gouk et al., "Regularisation of neural networks by enforcing Lipschitz continuity", Machine Learning 2021
+    (https://arxiv.org/abs/1804.04368).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        area: Sequence[int],
+        bound: float,
+        train_iterations: int = 5,
+        eval_iterations: int = 200,
+        tolerance: float | None = None,
+    ) -> None:
+        area = (1, 1) if kernel == 1 else tuple(area)
+        shapes = (out_channels, in_channels, kernel, kernel), (out_channels, *area), (in_channels, *area)
+        super().__init__(*shapes, bound, train_iterations, eval_iterations, tolerance)
+
+    @staticmethod
+    def operator(weights: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        layers, flat, padding = len(weights), weights.flatten(0, 1), weights.shape[-1] // 2
+
+        def product(v: Tensor) -> Tensor:
+            return F.conv2d(v.flatten(0, 1)[None], flat, padding=padding, groups=layers)[0].unflatten(0, (layers, -1))
+
+        def adjoint(u: Tensor) -> Tensor:
+            image = u.flatten(0, 1)[None]
+            return F.conv_transpose2d(image, flat, padding=padding, groups=layers)[0].unflatten(0, (layers, -1))
+
+        return product, adjoint
+
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+    def norm(self, left: Tensor, right: Tensor) -> Tensor:
+        # ⟨u, W * v⟩ = Σ W ⊙ G with G = its derivative by W, computed once; else as in `LipschitzLinear`.
+        with torch.no_grad(), torch.autocast(left.device.type, enabled=False):
+            padding = self.weight.shape[-1] // 2
+            outer = conv2d_weight(right[None], list(self.weight.shape), left[None], padding=padding)
+        return (self.weight * outer).sum()
+
+
+def power_iteration(
+    product: Callable[[Tensor], Tensor],
+    adjoint: Callable[[Tensor], Tensor],
+    right: Tensor,
+    iterations: int,
+    tolerance: float | None = None,
+    every: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Leading singular vectors of a stack of linear operators: u, v with uᵀ W v → σ(W).
+
+    Arguments:
+        product, adjoint: v ↦ W v and u ↦ Wᵀ u, with the layers in the first dimension.
+        right: Where to start, (layers, …).
+        iterations: How many products with Wᵀ W, at most.
+        tolerance: Stop when every σ has changed by less than this part of itself over `every` iterations; None never
+            stops early.
+
+    Returns:
+        u and v, (layers, …), each of length one.
+    """
+    v, u = right, _normalise(product(right))
+    before = None
+    for k in range(iterations):
+        v = _normalise(adjoint(u))
+        u_raw = product(v)
+        u = _normalise(u_raw)
+        if tolerance is not None and (k + 1) % every == 0:
+            norm = torch.linalg.vector_norm(u_raw.flatten(1), dim=1)
+            if before is not None and bool(((norm - before).abs() <= tolerance * norm).all()):
+                break
+            before = norm
+    return u, v
+
+
+def _normalise(vectors: Tensor) -> Tensor:
+    """Each of the stacked vectors at length one."""
+    return F.normalize(vectors.flatten(1), dim=1).view_as(vectors)
+
+
+class LipschitzNet(Folded):
+    """Layers with LipSwish between them, and Lip g ≤ κ.
+
+    Arguments:
+        layers: The linear operators; a bound κ^{1/n} of each of n gives κ.
+        lipschitz: κ.
+    """
+
+    def __init__(self, layers: Sequence[LipschitzLayer], lipschitz: float) -> None:
         super().__init__()
-        sizes = [features, *hidden, features]
-        bound = lipschitz ** (1 / (len(sizes) - 1))
         self.lipschitz = lipschitz
-        self.linears: Sequence[LipschitzLinear] = nn.ModuleList(  # type: ignore[assignment]
-            LipschitzLinear(a, b, bound, train_iterations, eval_iterations) for a, b in pairwise(sizes)
-        )
-        self.activations: Sequence[LipSwish] = nn.ModuleList(LipSwish() for _ in hidden)  # type: ignore[assignment]
+        self.linears: Sequence[LipschitzLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
+        self.activations: Sequence[LipSwish] = nn.ModuleList(LipSwish() for _ in layers[1:])  # type: ignore[assignment]
         with torch.no_grad():
             # The bends of the first layer are spread over standardised data, and g is small: near the identity.
             self.linears[0].bias.uniform_(-2, 2)
@@ -209,12 +333,13 @@ class LipschitzMLP(Folded):
     def _sources(self) -> list[nn.Parameter]:
         return list(self.parameters())
 
-    def folded(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights and biases with which g is a network of plain SiLU: as φ(h) = silu(βh) / (1.1 β), β goes into the
-        layer before, and 1 / (1.1 β) into the layer after. In training they change with the power iteration too."""
+    def folded(self) -> list[Tensor]:
+        """Weights, and after them biases, with which g is a network of plain SiLU: as φ(h) = silu(βh) / (1.1 β), β goes
+        into the layer before, and 1 / (1.1 β) into the layer after. In training they change with the power iteration
+        too."""
         return self._fold() if self.training else super().folded()
 
-    def _fold(self) -> tuple[list[Tensor], list[Tensor]]:
+    def _fold(self) -> list[Tensor]:
         betas = [activation.beta for activation in self.activations]
         scales = [linear.scale() for linear in self.linears]
         for k, beta in enumerate(betas):
@@ -222,20 +347,78 @@ class LipschitzMLP(Folded):
             scales[k + 1] = scales[k + 1] / (SWISH_LIPSCHITZ * beta)
         weights = [linear.weight * scale for linear, scale in zip(self.linears, scales, strict=True)]
         biases = [linear.bias * beta for linear, beta in zip(self.linears, betas, strict=False)]
-        return weights, [*biases, self.linears[-1].bias]
+        return [*weights, *biases, self.linears[-1].bias]
 
     def forward(self, x: Tensor) -> Tensor:
         """g(x)."""
-        weights, biases = self.folded()
-        h = F.linear(x, weights[0], biases[0])
-        for weight, bias in zip(weights[1:], biases[1:], strict=True):
-            h = F.linear(F.silu(h), weight, bias)
-        return h
+        return self.apply_with(x, *self.folded())
+
+    def apply_with(self, x: Tensor, *folded: Tensor) -> Tensor:
+        """g(x) for what `folded` gave."""
+        for k, layer in enumerate(self.linears):
+            x = layer.apply_with(x if k == 0 else F.silu(x), folded[k], folded[len(self.linears) + k])
+        return x
+
+
+class LipschitzMLP(LipschitzNet):
+    """A multi-layer perceptron with LipSwish and Lip g ≤ κ: (batch, D) → (batch, D).
+
+    Arguments:
+        features: D.
+        hidden: Sizes of the hidden layers.
+        lipschitz: κ; each of the n linear layers gets the bound κ^{1/n}.
+        train_iterations, eval_iterations, tolerance: Of the power iteration, see `LipschitzLayer`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden: Sequence[int],
+        lipschitz: float,
+        train_iterations: int = 5,
+        eval_iterations: int = 200,
+        tolerance: float | None = None,
+    ) -> None:
+        sizes = [features, *hidden, features]
+        rule = lipschitz ** (1 / (len(sizes) - 1)), train_iterations, eval_iterations, tolerance
+        super().__init__([LipschitzLinear(a, b, *rule) for a, b in pairwise(sizes)], lipschitz)
 
     def with_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """g(x) (batch, D) and ∂g_i/∂x_j (batch, D, D); costs 1 + D forward passes, and is differentiable once."""
-        weights, biases = self.folded()
+        folded = self.folded()
+        weights, biases = folded[: len(self.linears)], folded[len(self.linears) :]
         if len(weights) == 1:  # no hidden layer: the Jacobian is the weight
             return F.linear(x, weights[0], biases[0]), weights[0].expand(len(x), -1, -1)
         value, tangents = value_and_tangents(x, weights, biases)
         return value, tangents.permute(1, 2, 0)
+
+
+class LipschitzConvNet(LipschitzNet):
+    """Convolutions 3×3, 1×1 … 1×1, 3×3 with LipSwish between them, and Lip g ≤ κ: (batch, C, H, W) to the same.
+
+    Arguments:
+        shape: (C, H, W).
+        hidden: Channels between; the first and the last convolution, with 3×3 kernels, lead there and back.
+        lipschitz: κ; each of the n convolutions gets the bound κ^{1/n}.
+        train_iterations, eval_iterations, tolerance: Of the power iteration, see `LipschitzLayer`.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int],
+        lipschitz: float,
+        train_iterations: int = 5,
+        eval_iterations: int = 200,
+        tolerance: float | None = None,
+    ) -> None:
+        channels = [shape[0], *hidden, shape[0]]
+        kernels = [3, *[1] * (len(channels) - 3), 3] if hidden else [3]
+        rule = lipschitz ** (1 / len(kernels)), train_iterations, eval_iterations, tolerance
+        super().__init__(
+            [
+                LipschitzConv(a, b, kernel, shape[1:], *rule)
+                for (a, b), kernel in zip(pairwise(channels), kernels, strict=True)
+            ],
+            lipschitz,
+        )

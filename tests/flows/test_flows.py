@@ -1,7 +1,8 @@
 """What every registered flow promises, plain and indexed, in every dimension where it is defined.
 
 A flow is covered by being registered: its settings are made small by `SMALL`, and it is built for vectors of 1, 2, 5
-and 6 numbers. Where it refuses, it has to say so with a `ConfigError`, and is left out for that dimension.
+and 6 numbers, or for small images of 1 and 3 channels. Where it refuses, it has to say so with a `ConfigError`, and is
+left out for that shape.
 """
 
 from __future__ import annotations
@@ -31,11 +32,17 @@ SMALL = {
     "degree": 2,
     "tolerance": 1e-9,
     "eval_tolerance": 1e-9,
+    "scales": 2,
+    "dense": 1,
+    "dense_hidden": [8],
+    "norm": "none",
 }
 #: Spread of the parameters around their initial values; enough to leave every special point.
 SPREAD = 0.1
 
-DIMENSIONS = (1, 2, 5, 6)
+Shape = tuple[int, ...]
+VECTORS: list[Shape] = [(1,), (2,), (5,), (6,)]
+IMAGES: list[Shape] = [(1, 4, 4), (3, 4, 4)]
 
 
 def settings(name: str, **overrides: object) -> dict[str, object]:
@@ -48,7 +55,7 @@ def flow(name: str) -> FlowConfig:
     return FLOWS[name](**settings(name))
 
 
-def build(name: str, indexed: bool, dim: int, **overrides: object) -> Model:
+def build(name: str, indexed: bool, shape: Shape, **overrides: object) -> Model:
     """A small model with fresh parameters, in evaluation mode, in double precision."""
     if FLOWS[name].needs_index and not indexed:
         pytest.skip("it is made of its index")
@@ -61,7 +68,7 @@ def build(name: str, indexed: bool, dim: int, **overrides: object) -> Model:
         }
     )
     torch.manual_seed(3)
-    return Model(build_steps(config, (dim,))).double().eval()
+    return Model(build_steps(config, shape)).double().eval()
 
 
 def perturb(model: Model) -> Model:
@@ -86,23 +93,26 @@ def fit(model: Model, data: Tensor, steps: int) -> Model:
     return model.eval()
 
 
-def batch(dim: int, size: int = 5) -> Tensor:
-    return 1.2 * torch.randn(size, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+def batch(shape: Shape, size: int = 5) -> Tensor:
+    return 1.2 * torch.randn(size, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
-def defined(name: str, dim: int) -> bool:
+def defined(name: str, shape: Shape) -> bool:
     try:
-        flow(name).build((dim,))
+        flow(name).build(shape)
     except ConfigError:
         return False
     return True
 
 
-CASES = [(name, dim) for name in FLOWS for dim in DIMENSIONS if defined(name, dim)]
+CASES = [
+    (name, shape) for name in FLOWS for shape in (IMAGES if FLOWS[name].images else VECTORS) if defined(name, shape)
+]
+PLANE = [name for name, shape in CASES if shape == (2,)]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
-def case(request: pytest.FixtureRequest) -> tuple[str, int]:
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{'x'.join(map(str, case[1]))}")
+def case(request: pytest.FixtureRequest) -> tuple[str, Shape]:
     return request.param
 
 
@@ -112,12 +122,12 @@ def indexed(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def model(case: tuple[str, int], indexed: bool) -> Model:
+def model(case: tuple[str, Shape], indexed: bool) -> Model:
     return perturb(build(case[0], indexed, case[1]))
 
 
 @pytest.fixture
-def x(case: tuple[str, int]) -> Tensor:
+def x(case: tuple[str, Shape]) -> Tensor:
     return batch(case[1])
 
 
@@ -127,7 +137,7 @@ def x(case: tuple[str, int]) -> Tensor:
 def draw_u(model: Model, size: int) -> list[Tensor | None]:
     generator = torch.Generator().manual_seed(6)
     return [
-        None if step.index is None else torch.randn(size, step.index.dim, generator=generator).double()
+        None if step.index is None else torch.randn(size, *step.index.u_shape, generator=generator).double()
         for step in model.steps
     ]
 
@@ -208,7 +218,8 @@ def test_log_det_is_that_of_autograd(model: Model, x: Tensor) -> None:
     us = draw_u(model, len(x))
     x.requires_grad_()
     z, log_det = inward(model, x, us)
-    rows = [torch.autograd.grad(z[:, i].sum(), x, retain_graph=True)[0] for i in range(z.shape[1])]
+    z = z.flatten(1)
+    rows = [torch.autograd.grad(z[:, i].sum(), x, retain_graph=True)[0].flatten(1) for i in range(z.shape[1])]
     torch.testing.assert_close(log_det, torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet, rtol=0, atol=1e-6)
 
 
@@ -217,17 +228,17 @@ def test_round_trip(model: Model, x: Tensor) -> None:
     with torch.no_grad():
         model.prepare()
         torch.testing.assert_close(outward(model, inward(model, x, us)[0], us), x, rtol=0, atol=1e-5)
-        z = batch(x.shape[1])
+        z = batch(model.latent_shape)
         torch.testing.assert_close(inward(model, outward(model, z, us), us)[0], z, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name, dim in CASES if dim == 2])
+@pytest.mark.parametrize("name", PLANE)
 def test_the_density_integrates_to_one(name: str, indexed: bool) -> None:
     """∫ E[w] dx = 1 after some training, by a grid over v with x = sinh(v), which reaches far tails too.
 
     For an indexed flow each grid point takes 16 draws of u, and what noise they leave is about 1 %.
     """
-    model = fit(build(name, indexed, 2).float(), batch(2, 256).float(), 40)
+    model = fit(build(name, indexed, (2,)).float(), batch((2,), 256).float(), 40)
     side = torch.linspace(-6, 6, 181 if indexed else 321)
     mass = 0.0
     with torch.no_grad():
@@ -263,7 +274,7 @@ def test_single_precision_agrees_with_double(model: Model, x: Tensor) -> None:
     torch.testing.assert_close(log_det32.double(), log_det, rtol=1e-3, atol=1e-3)
 
 
-def test_copies_give_the_same(case: tuple[str, int], indexed: bool, model: Model, x: Tensor) -> None:
+def test_copies_give_the_same(case: tuple[str, Shape], indexed: bool, model: Model, x: Tensor) -> None:
     with torch.no_grad():
         expected = log_w(model, x)  # also fills whatever is kept between calls
         fresh = perturb(build(case[0], indexed, case[1]))  # another draw of what is random
@@ -284,12 +295,12 @@ def test_a_checkpoint_holds_the_weights_and_little_else(model: Model, x: Tensor)
 
 
 @pytest.mark.parametrize("norm", ["actnorm", "batchnorm"])
-@pytest.mark.parametrize("name", [name for name, dim in CASES if dim == 2])
-def test_normalised_flows_train_and_invert(name: str, norm: str) -> None:
-    model = build(name, True, 2, norm=norm)
-    plain = build(name, True, 2)
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name, shape in CASES if shape in [(2,), (3, 4, 4)]])
+def test_normalised_flows_train_and_invert(name: str, shape: Shape, norm: str) -> None:
+    model = build(name, True, shape, norm=norm)
+    plain = build(name, True, shape)
     assert len(model.steps) == len(plain.steps) + sum(step.bijection.indexable for step in plain.steps)
-    data = 20 * batch(2, 64) + 100
+    data = 20 * batch(shape, 64) + 100
     fit(model, data, 3)
     us = draw_u(model, len(data))
     with torch.no_grad():
