@@ -156,6 +156,8 @@ class Diagnostics:
             "samples": lambda: model.sample(count),
             "far": lambda: mean + FAR * (data - mean),
         }
+        if self.data.levels:  # there are no pixels beyond black and white
+            del places["far"]
         for place, points in places.items():
             for precision, of in (("float32", single), ("float64", double)):
                 try:
