@@ -52,6 +52,8 @@ OVERLAY = {
 
 #: Of a path in which a job's overrides are spelt out; TensorBoard and file systems add their own names to it.
 LONGEST_PATH = 200
+#: Of the name of a job in a sweep that has one, which must not depend on where the sweep lies.
+LONGEST_NAME = 120
 
 
 # --- resolvers: what conf/ can compute ------------------------------------------------------------------------------
@@ -100,12 +102,15 @@ def _sweep(name: str | None, path: str) -> str:
 def _job(name: str | None, sweep: str, overrides: str) -> str:
     """`${cifrun.job:${sweep.name},SWEEP,OVERRIDES}`: a directory in the sweep's own, named by what is special to it.
 
-    In a sweep that has a name it is the same each time; else it is new.
+    In a sweep that has a name it is the same each time, wherever the sweep lies and, unless that is what is swept, for
+    any `trainer.max_steps`, so that a job can be extended; else it is new.
     """
+    if name is not None and not any(re.match(r"trainer\.max_steps=.*[,(]", word) for word in sys.argv):
+        overrides = re.sub(r"(?:^|--)trainer\.max_steps=\w+(?=--|$)", "", overrides).removeprefix("--")
     slug = re.sub(r"(^|--)\+\+", r"\1", overrides)
     slug = re.sub(r"=(True|False)\b", lambda match: match[0].lower(), slug)  # as typed, not as Python prints it
     slug = re.sub(r"[^\w=.-]+", "-", re.sub(r"[][{}()'\"]", "", slug)).strip("-") or "job"
-    room = max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)
+    room = LONGEST_NAME if name is not None else max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)
     if len(slug) > room:
         slug = f"{slug[: room - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
     return slug if name is not None else Path(_new_dir(str(Path(sweep, slug)))).name

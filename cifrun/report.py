@@ -33,7 +33,7 @@ from .files import replacing, writing
 from .table import MINUS, table, with_error
 from .tracking import METRICS, read_metrics
 
-__all__ = ["METRIC_COLUMNS", "Cell", "Group", "Report", "Run", "find_runs", "report", "watch"]
+__all__ = ["DONE", "METRIC_COLUMNS", "Cell", "Group", "Report", "Run", "find_runs", "report", "watch"]
 
 #: Settings that say where, when and for how long something is shown, not what was trained; and the seeds.
 VOLATILE = (
@@ -41,6 +41,8 @@ VOLATILE = (
     *("trainer.progress", "trainer.log_every", "trainer.plot_every", "trainer.checkpoint_every"),
     *("device.accelerator", "device.count", "device.compile"),
 )
+#: States of a run that has a test result; `stopped_early` is one whose patience ran out.
+DONE = ("completed", "stopped_early")
 #: These three name a row, and so are always shown.
 NAMES = ("dataset.name", "flow.family", "cif")
 #: Figures of a group's first run that the page shows.
@@ -113,12 +115,12 @@ class Run:
 
     @property
     def completed(self) -> bool:
-        return self.status == "completed" and _number(self.test.get("log_likelihood")) is not None
+        return self.status in DONE and _number(self.test.get("log_likelihood")) is not None
 
     @property
     def settled(self) -> bool:
         """Whether nothing more will come of it: complete or failed."""
-        return self.status in ("completed", "failed")
+        return self.status in (*DONE, "failed")
 
     @property
     def estimate(self) -> str:

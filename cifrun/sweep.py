@@ -32,7 +32,8 @@ FREE = ("device", "run", "resume", "n", "output", "data", "per_point", "sweep")
 def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] | None:
     """Do a job, or what is left of it: its summary, or None while another process is at it.
 
-    A job that is complete is left alone; one that was interrupted is continued, one that has not begun is trained.
+    A job that is complete, or whose patience ran out, is left alone; one that was interrupted, or is now to be longer,
+    is continued; one that has not begun is trained.
 
     Arguments:
         config: What the job is.
@@ -72,7 +73,7 @@ def _do(config: Config, directory: Path) -> Mapping[str, Any]:
     status, steps = summary.get("status"), max(config.trainer.max_steps, saved.trainer.max_steps)
     if status == "failed":
         raise RunError(f"'{directory}' failed before, at step {summary.get('steps')}: remove it to try again")
-    if status == "completed" and steps == saved.trainer.max_steps:
+    if status == "stopped_early" or (status == "completed" and steps == saved.trainer.max_steps):
         print(f"cifrun: {directory.name} is complete", file=sys.stderr)
         return summary
     return train(replace(config, trainer=replace(config.trainer, max_steps=steps)), directory, resume=True)

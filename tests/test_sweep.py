@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from cifrun.cli import main
 from cifrun.config import Config
 from cifrun.errors import RunError
+from cifrun.report import Report, find_runs
 from cifrun.sweep import take_part
 
 #: Small enough that a job takes about a second, long enough that a kill finds one under way.
@@ -102,6 +104,28 @@ def test_a_job_is_extended_but_never_changed(tmp_path: Path, capsys: pytest.Capt
     assert more is not None and more["steps"] == 4
     with pytest.raises(RunError, match=r"holds a run of another optimizer\.lr"):
         take_part(config_of(lr=0.1), tmp_path, wait=False)
+
+
+def test_a_job_whose_patience_ran_out_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_of(steps=200, lr=1e-9)
+    config = replace(config, trainer=replace(config.trainer, valid_every=1, patience=2))
+    first = take_part(config, tmp_path, wait=False)
+    assert first is not None and first["status"] == "stopped_early" and first["steps"] < 200
+    capsys.readouterr()
+    assert take_part(config, tmp_path, wait=False) == first
+    assert "is complete" in capsys.readouterr().err
+    assert len(Report(*find_runs([tmp_path])).groups) == 1
+
+
+def test_a_longer_sweep_extends_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*JOB.replace("max_steps=150", "checkpoint_every=1").split(), "sweep.name=s", "seed=1,2"]
+    for steps in (2, 4):
+        assert main(["train", "-m", *words, f"trainer.max_steps={steps}"]) == 0
+        found = [json.loads(f.read_text())["steps"] for f in tmp_path.glob("multirun/s/*/summary.json")]
+        assert found == [steps, steps]
+    assert main(["train", "-m", *words[:-1], "seed=1", "trainer.max_steps=2,3"]) == 0
+    assert len(list(tmp_path.glob("multirun/s/*/summary.json"))) == 4  # what is swept is part of the name
 
 
 def test_a_job_that_failed_is_not_begun_again(tmp_path: Path) -> None:
