@@ -65,10 +65,10 @@ class Step(nn.Module):
 class _Start(NamedTuple):
     """How far x alone determines log w: the state just before the first u is drawn."""
 
-    depth: int  # the position of the first indexed step
+    depth: int  # the position of the first step that draws something
     z: Tensor  # f⁻¹(…) there, (batch, *shape)
     log_w: Tensor  # what has been added so far, (batch,)
-    u: tuple[Index, DiagonalGaussian] | None  # the first index and its q(u | z_l); None for a plain flow
+    u: tuple[Index, DiagonalGaussian] | None  # the first index and its q(u | z_l), if it is an index that draws
 
 
 class Model(nn.Module):
@@ -90,8 +90,8 @@ class Model(nn.Module):
 
     @property
     def indexed(self) -> bool:
-        """Whether any step has an index; then log-likelihoods are IWAE estimates, else log w is log p(x)."""
-        return any(step.index is not None for step in self.steps)
+        """Whether any step draws a u or a z; then log-likelihoods are IWAE estimates, else log w is log p(x)."""
+        return any(step.index is not None or step.bijection.stochastic for step in self.steps)
 
     @property
     def exact(self) -> bool:
@@ -130,6 +130,8 @@ class Model(nn.Module):
         """Run x inward until the first index: all that need not be repeated for each importance sample."""
         z, log_w = x, x.new_zeros(len(x))
         for depth, step in enumerate(self.steps):
+            if step.bijection.stochastic:
+                return _Start(depth, z, log_w, None)
             below, log_det = step.bijection(z)
             log_w = log_w + log_det
             if step.index is not None:
@@ -139,8 +141,10 @@ class Model(nn.Module):
 
     def _finish(self, start: _Start, m: int) -> Tensor:
         """Draw u for the first index and go on to z_0: (m, batch)."""
-        if start.u is None:
+        if start.depth == len(self.steps):
             return start.log_w.expand(m, -1)
+        if start.u is None:
+            return self._run(repeat(start.z, m), repeat(start.log_w, m), start.depth).unflatten(0, (m, -1))
         index, q = start.u
         z, term = _draw(index, start.z, q, m)
         return self._run(z, repeat(start.log_w, m) + term, start.depth + 1).unflatten(0, (m, -1))

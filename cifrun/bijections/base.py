@@ -37,6 +37,8 @@ class Bijection(nn.Module, ABC):
     exact_log_det: bool = True
     #: Whether `torch.compile` can make one graph of `forward`. False where a loop looks at its own numbers.
     compilable: bool = True
+    #: True for a step that draws what it returns, as a decoder with an inference model does; then it is no bijection.
+    stochastic: bool = False
 
     def __init__(self, shape: Sequence[int], latent_shape: Sequence[int] | None = None) -> None:
         super().__init__()

@@ -70,8 +70,11 @@ class Diagnostics:
         model.eval()
         result: dict[str, Any] = {}
         left_out: list[str] = []
+        parts = [self._masses, self._coverage, self._lipschitz, self._round_trips, self._trust]
+        if any(step.bijection.stochastic for step in model.steps):  # it has no inverse, and no constants
+            parts = [self._masses, self._coverage, self._trust]
         try:
-            for part in (self._masses, self._coverage, self._lipschitz, self._round_trips, self._trust):
+            for part in parts:
                 with forked(self.config.eval.seed):
                     self._attempt(part, model, result, left_out)
         finally:

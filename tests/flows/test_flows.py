@@ -105,8 +105,13 @@ def defined(name: str, shape: Shape) -> bool:
     return True
 
 
+#: Those of numbers; what models zeros and ones is no bijection.
+FLOWS_OF_NUMBERS = [name for name in FLOWS if not FLOWS[name].binary]
 CASES = [
-    (name, shape) for name in FLOWS for shape in (IMAGES if FLOWS[name].images else VECTORS) if defined(name, shape)
+    (name, shape)
+    for name in FLOWS_OF_NUMBERS
+    for shape in (IMAGES if FLOWS[name].images else VECTORS)
+    if defined(name, shape)
 ]
 PLANE = [name for name, shape in CASES if shape == (2,)]
 
@@ -176,7 +181,7 @@ def log_w(model: Model, x: Tensor, m: int = 1) -> Tensor:
 
 
 def test_every_flow_is_defined_somewhere() -> None:
-    assert {name for name, _ in CASES} == set(FLOWS)
+    assert {name for name, _ in CASES} == set(FLOWS_OF_NUMBERS)
 
 
 @pytest.mark.parametrize("name", list(FLOWS))
