@@ -146,3 +146,20 @@ def test_mistakes_get_a_sentence(
     monkeypatch.chdir(tmp_path)
     assert main(["train", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_search_goes_on_with_its_study(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    import optuna
+
+    search = (
+        "hydra/sweeper=optuna hydra.sweeper.direction=maximize hydra.sweeper.n_trials=2 hydra.sweeper.study_name=s "
+        "hydra.sweeper.storage=sqlite:///study.db optimizer.lr=tag(log,interval(0.0001,0.1))"
+    )
+    command = [sys.executable, "-m", "cifrun", "train", "-m", *JOB.replace("=150", "=50").split(), *search.split()]
+    for count in (2, 4):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
+        assert len(study.trials) == count
+    summaries = [json.loads(file.read_text()) for file in tmp_path.glob("multirun/*/*/*/summary.json")]
+    assert study.best_value == max(summary["best_valid_log_likelihood"] for summary in summaries)
