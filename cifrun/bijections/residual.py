@@ -64,6 +64,8 @@ class ResidualBlock(Bijection):
             g, jacobian = self.net.with_jacobian(x)  # type: ignore[operator]
             return x + g, small_log_det(jacobian)
         g, log_det = log_det_unbiased(self.net, x, EXACT_TERMS[0 if self.training else 1])
+        if torch.is_grad_enabled() and not self.training:  # whoever looks at a Jacobian may differentiate it in turn
+            g = self.net(x)
         return x + g, log_det
 
     @torch.no_grad()
@@ -155,7 +157,7 @@ def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Te
 
     The value is Σ_{k=1}^{N} (−1)^{k+1}/(k P(N ≥ k)) vᵀJ^k v. Its gradient in x and in the parameters is that of wᵀ J v
     at w = Σ_{k=0}^{N} (−1)^k/P(N ≥ k) (Jᵀ)^k v held fixed. Only x, v and w are kept for backward, whatever N and the
-    width of g: what lies inside of g is computed once more there.
+    width of g: what lies inside of g is computed once more there. Both results can be differentiated once.
 
     Arguments:
         net: g, (batch, *event) → (batch, *event).
