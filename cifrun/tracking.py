@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ METRICS = "metrics.jsonl"
 
 #: TensorBoard's page "Custom Scalars": charts in the order in which one reads them, and curves that belong together in
 #: one chart. (The other pages sort by name.)
-LAYOUT = {
+LAYOUT: dict[str, dict[str, list[Any]]] = {
     "log-likelihood [nats]": {
         "training and validation": ["Multiline", ["^train/elbo$", "^valid/log_likelihood$"]],
         "bound and estimate, validation": ["Multiline", ["^valid/elbo$", "^valid/log_likelihood$"]],
@@ -79,6 +79,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _layout(absent: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
+    """`LAYOUT` without the charts that would be empty where no scalar begins with one of `absent`."""
+    kept = {
+        section: {title: chart for title, chart in charts.items() if not chart[1][0].startswith(absent, 1)}
+        for section, charts in LAYOUT.items()
+    }
+    return {section: charts for section, charts in kept.items() if charts}
+
+
 def _mend(path: Path, last_step: int | None) -> None:
     """Drop what a killed process left half-written and, going on from `last_step`, all that came after it."""
     if not path.exists():
@@ -104,6 +113,7 @@ class Tracker:
     Arguments:
         directory: The run directory, made if missing. A tracker opened on one that has records adds to them.
         resume_from: The last step that counts: records of later steps are dropped here and hidden in TensorBoard.
+        absent: How the names of scalars begin that this run will not have, so that no chart of them stays empty.
 
     Raises `RunError` if the directory can't be written to.
 
@@ -112,7 +122,7 @@ class Tracker:
         ...     tracker.scalars(10, {"train/loss": 1.2})
     """
 
-    def __init__(self, directory: Path, *, resume_from: int | None = None) -> None:
+    def __init__(self, directory: Path, *, resume_from: int | None = None, absent: Sequence[str] = ()) -> None:
         path = directory / METRICS
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -123,7 +133,7 @@ class Tracker:
         self._step = resume_from or 0
         self._last: dict[str, float] = {}
         if fresh:
-            self._writer.add_custom_scalars(LAYOUT)
+            self._writer.add_custom_scalars(_layout(tuple(absent)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`, `{"step": …, "time": unix seconds, **values}`, and TensorBoard's scalars.

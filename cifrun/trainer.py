@@ -89,7 +89,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     run.write_summary(_summary(config, model, state, "running"))
 
     film = Film(run.figures)
-    tracker = Tracker(directory, resume_from=state.step if resume else None)
+    tracker = Tracker(directory, resume_from=state.step if resume else None, absent=diagnostics.absent())
     progress = Progress(options.max_steps, initial=state.step, enabled=options.progress)
     with tracker, progress, _stop_requests() as stop_requested:
         tracker.text("config", f"```yaml\n{yaml.safe_dump(to_dict(config), sort_keys=False)}```")

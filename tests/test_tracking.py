@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import pytest
 
 from cifrun.errors import RunError
 from cifrun.tracking import METRICS, Progress, Tracker, read_metrics
+from cifrun.trainer import train
+
+from .helpers import small_config
 
 
 def events(directory: Path) -> Any:
@@ -266,3 +270,28 @@ def test_an_animation_is_kept_as_it_is(tmp_path: Path) -> None:
     (event,) = events(tmp_path).Images("figures/film")
     assert event.step == 7 and (event.width, event.height) == (20, 10)
     assert event.encoded_image_string == buffer.getvalue()
+
+
+@pytest.mark.parametrize("cif", [False, True], ids=["plain", "cif"])
+@pytest.mark.parametrize(("dataset", "every"), [("two_uniforms", 0), ("two_uniforms", 2), ("iris", 2)])
+def test_no_chart_stays_empty(dataset: str, every: int, cif: bool, tmp_path: Path) -> None:
+    from tensorboard.plugins.custom_scalar import layout_pb2
+    from tensorboard.util import tensor_util
+
+    pytest.importorskip("sklearn")
+    few = {"samples": 50, "density_points": 20, "jacobian_points": 5, "weight_points": 3, "weights": 30}
+    config = small_config(
+        "realnvp",
+        cif,
+        dataset,
+        trainer={"max_steps": 4, "batch_size": 50, "valid_every": 2, "log_every": 1, "progress": False},
+        diagnostics={"every": every, **few},
+    )
+    train(config, tmp_path)
+    found = events(tmp_path)
+    (event,) = found.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(event.tensor_proto).item())
+    charts = [chart for category in layout.category for chart in category.chart]
+    assert len(charts) >= (6 if every == 0 else 8)
+    for chart in charts:
+        assert any(re.match(tag, name) for tag in chart.multiline.tag for name in found.Tags()["scalars"]), chart.title

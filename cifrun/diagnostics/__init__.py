@@ -61,6 +61,13 @@ class Diagnostics:
         """Whether to measure after this step of training."""
         return self.settings.enabled and self.settings.every > 0 and step % self.settings.every == 0
 
+    def absent(self) -> list[str]:
+        """How the names of those scalars begin that training will not have."""
+        if not (self.settings.enabled and self.settings.every > 0):
+            return ["diagnostics/"]
+        names = [] if self.config.cif else ["pareto_k", "bracket"]
+        return [f"diagnostics/{name}" for name in (names if self.data.target else [*names, "mass_off_support"])]
+
     def __call__(self, model: Model) -> dict[str, Any]:
         """All that can be measured: numbers, tables as lists of rows, and the list "left_out" if anything could not.
 
