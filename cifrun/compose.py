@@ -37,6 +37,7 @@ from .explain import explain
 from .files import mute
 from .plugins import conf_dirs, owner, plugins
 from .registry import DATASETS, FLOWS
+from .starter import started
 
 __all__ = ["PATHS", "Job", "command", "compose", "configure", "names_in"]
 
@@ -253,7 +254,7 @@ def _check(overrides: Sequence[Override]) -> None:
 
 @contextmanager
 def _process(argv: Sequence[str], full_error: str | None) -> Iterator[None]:
-    """Set what Hydra, and launchers that start this program again, read from the process: argv and HYDRA_FULL_ERROR."""
+    """Set what Hydra reads from the process: argv and HYDRA_FULL_ERROR."""
     saved_argv, saved_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
 
     def set_full_error(value: str | None) -> None:
@@ -279,6 +280,9 @@ def compose(verb: str, words: Sequence[str]) -> int:
     arguments, options, overrides = _Parser().split(words)
     if arguments.experimental_rerun is not None:
         raise ConfigError("--experimental-rerun is not supported, as it runs what a pickle holds: use resume=DIR")
+    outside = started()
+    if outside is not None and arguments.multirun:
+        raise ConfigError(f"-m is not for {outside.by}: device.count=N gives each job of a multirun its own processes")
     inspect = bool(arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion)
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     job = Job(verb, full_error)
@@ -294,6 +298,8 @@ def compose(verb: str, words: Sequence[str]) -> int:
                     # Nothing new is kept: the job runs where it was called, and a sweeper's notes are thrown away.
                     notes = stack.enter_context(tempfile.TemporaryDirectory(prefix="cifrun-"))
                     overrides = [f"hydra.sweep.dir='{notes}'", *overrides, "hydra.run.dir=."]
+                elif outside is not None and outside.rank > 0:
+                    overrides = [*overrides, "hydra.run.dir=."]  # the run directory is that of rank 0
             _store_defaults()
             warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\b")
             with _process(["cifrun", *overrides, *options], "1"):
@@ -391,7 +397,7 @@ class Job:
         settings = HydraConfig.get()
         self.multirun = settings.mode == RunMode.MULTIRUN
         try:
-            with _process(self.argv, self.full_error):  # as typed: training on many devices starts this program again
+            with _process(self.argv, self.full_error):  # as typed
                 return _score(self.run(composed, settings.overrides.task, Path(settings.runtime.output_dir)))
         except BrokenPipeError:  # Hydra would print words of its own
             mute()
@@ -412,7 +418,7 @@ class Job:
     def run(self, composed: DictConfig, overrides: Sequence[str], directory: Path) -> Any:
         """Type the config, read the run that it names, and do the verb."""
         data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        config = Config.parse(data)
+        config, outside = Config.parse(data), started()
         if self.verb in ("show", "data"):
             return command(self.verb, config, directory)
         if self.verb == "train" and config.run is not None:
@@ -424,7 +430,7 @@ class Job:
         if self.verb == "train" and config.sweep.name is not None and config.resume is None:
             return self._part(config, directory)
         if self.verb == "train" and config.resume is None:
-            if (directory / "config.yaml").exists() and os.environ.get("LOCAL_RANK", "0") == "0":
+            if (directory / "config.yaml").exists() and (outside is None or outside.rank == 0):
                 raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
             return command("train", config, directory)
         name = "resume" if self.verb == "train" else "run"

@@ -129,7 +129,10 @@ class TrainerConfig:
     """The training loop: how long, how large a batch, and how often what happens."""
 
     max_steps: int = setting(1000, "optimiser steps", unit="steps", ge=1)
-    batch_size: int = setting(1000, "data a step (at most the training set)", ge=1)
+    batch_size: int = setting(1000, "data a step, of all devices together (at most the training set)", ge=1)
+    micro_batches: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
+        1, "parts that a device takes its share of a batch in, for less memory; auto: as many as memory asks for"
+    )
     log_every: int = setting(10, "write training metrics", unit="steps", ge=1)
     valid_every: int = setting(100, "evaluate on the validation set, keep the best", unit="steps", ge=1)
     plot_every: int = setting(
@@ -174,7 +177,8 @@ class DeviceConfig:
     """Where and how numbers are computed; handed to Lightning Fabric."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = setting("auto", "auto takes a GPU where there is one")
-    count: int = setting(1, "devices (processes) to train on", ge=1)
+    count: int = setting(1, "devices on this machine, each with a process that has a share of each batch", ge=1)
+    nodes: int = setting(1, "machines, with `count` devices each; torchrun or srun starts the program on each", ge=1)
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = setting("fp32", "precision of the matrix products")
     compile: bool = setting(False, "compile the training step with torch.compile")
     deterministic: bool = setting(True, "only algorithms that give the same numbers every time")

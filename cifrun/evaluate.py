@@ -6,35 +6,40 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
+from . import processes
 from .build import build_data
 from .config import Config
 from .data.base import Target, dequantize
 from .data.image_files import read_array
 from .data.tables import File
-from .device import launch
+from .device import spread
 from .diagnostics import Diagnostics
 from .diagnostics import scalars as measured
 from .errors import ConfigError
 from .export import TABLES, check_ending, numbered, write_table
-from .importance import Estimate
+from .importance import Estimate, Sums
 from .memory import chunk_size
 from .model import Model
-from .rng import forked
+from .rng import derive, forked
 from .run import RunDirectory
 from .table import table, with_error
 from .tracking import Tracker
 
 __all__ = ["estimate_split", "evaluate", "evaluate_split", "report"]
 
-#: Makes of `eval.seed` the seed of dequantisation: two generators of one seed would draw the same numbers.
-NOISE = 0x5EED
+#: The place of dequantisation among what `eval.seed` seeds.
+NOISE = 2**31
+#: Data in a piece of the work.
+ROWS = 1000
 
 
 def evaluate(directory: Path, config: Config) -> dict[str, Any]:
@@ -49,14 +54,19 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
         What `evaluate_split` does, and for the test set the diagnostics too, if they are on. Of the test set, it is
         also written to `summary.json`, under "test", and shown in TensorBoard; of other data, it is only printed.
     """
-    run = RunDirectory(directory)
     if config.per_point is not None:
         check_ending("per_point", config.per_point, TABLES)
         if not config.per_point.parent.is_dir():
             raise ConfigError(f"per_point = '{config.per_point}' is not possible: there is no such folder")
         if config.data is not None and config.per_point.resolve() == config.data.resolve():
             raise ConfigError(f"per_point = '{config.per_point}' would overwrite the data: choose another file")
-    model = run.load_model().to(launch(config.device).device)
+    return spread(config.device, _evaluate, directory, config)
+
+
+def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]:
+    """`evaluate` in one of the processes."""
+    run = RunDirectory(directory)
+    model = run.load_model().to(fabric.device)
     if config.data is None:
         data = build_data(config)
         x, target = data.test, data.target
@@ -66,6 +76,8 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
     began = time.monotonic()
     estimate = estimate_split(model, x, config, config.eval.importance_samples)
     result = _summarise(estimate, model, x, target, began)
+    if not fabric.is_global_zero:
+        return result
     if config.data is None:
         if config.diagnostics.enabled:
             result |= diagnostics(model)
@@ -96,7 +108,7 @@ def read_other(path: Path, model: Model, config: Config) -> Tensor:
     columns = model.columns or tuple(numbered(math.prod(model.shape)))
     reader = config.dataset if isinstance(config.dataset, File) else File(name="file")
     values, others = reader.read(path, columns)
-    if others:
+    if others and processes.rank() == 0:
         print(f"cifrun: not looked at in {path}: {', '.join(others)}", file=sys.stderr)
     return values.unflatten(1, model.shape)
 
@@ -128,18 +140,34 @@ def evaluate_split(
 
 @torch.inference_mode()
 def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: int) -> Estimate:
-    """The estimates for each datum of x, (N, *shape), of which a piece at a time is brought to the model's device."""
+    """The estimates for each datum of x, (N, *shape), of which a piece at a time is brought to the model's device.
+
+    The work is cut into pieces of the data times chunks of importance samples, and shared by all processes. Each piece
+    and each chunk has random numbers of its own, so that the estimate is the same (to rounding) whoever does what,
+    whenever it happens, and never changes training.
+    """
     training, like = model.training, next(model.parameters())
     model.eval()
-    size = chunk_size(model, config)
-    # A generator of its own: evaluation gives the same number whenever it happens, and never changes training. And one
-    # for the noise of grey levels, which is thus the same whatever the model draws, and how many data at once.
-    noise = torch.Generator().manual_seed(config.eval.seed ^ NOISE)
+    model.prepare()
+    size = -processes.most(-chunk_size(model, config))  # what all processes have room for
+    rows, m = min(size, ROWS), importance_samples if model.indexed else 1
+    k = max(1, size // rows)
+    chunks = math.ceil(m / k)
+    work, count, rank = math.ceil(len(x) / rows) * chunks, processes.count(), processes.rank()
+    sums = Sums(len(x), like)
+    noise = torch.Generator()
     with forked(config.eval.seed):
-        pieces = (dequantize(piece, noise).to(like) for piece in x.split(size))
-        parts = [model.estimate(piece, importance_samples, size) for piece in pieces]
+        for piece, mine in groupby(range(work * rank // count, work * (rank + 1) // count), lambda i: i // chunks):
+            place = slice(piece * rows, (piece + 1) * rows)
+            # The noise of grey levels is thus the same whatever the model draws.
+            noise.manual_seed(derive(config.eval.seed, NOISE, piece))
+            torch.manual_seed(derive(config.eval.seed, piece))
+            start = model.start(dequantize(x[place], noise).to(like))  # once for all importance samples
+            for i in mine:
+                torch.manual_seed(derive(config.eval.seed, piece, i % chunks + 1))
+                sums.add(model.finish(start, min(k, m - i % chunks * k)), place)
     model.train(training)
-    return Estimate.concatenate(parts)
+    return sums.of_all_processes().estimate(m)
 
 
 def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | None, began: float) -> dict[str, Any]:

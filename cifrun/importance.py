@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Estimate", "accumulate"]
+from .processes import log_total, total
+
+__all__ = ["Estimate", "Sums", "accumulate"]
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,44 @@ class Estimate:
         )
 
 
+class Sums:
+    """Σ w, Σ w² and Σ log w of each datum, to which log-weights are added as they come.
+
+    Arguments:
+        count: Data.
+        like: Gives precision and device.
+    """
+
+    def __init__(self, count: int, like: Tensor) -> None:
+        self.log_sum = like.new_full((count,), -math.inf)
+        self.log_sum_squares = self.log_sum.clone()
+        self.total = like.new_zeros(count)
+
+    def add(self, log_w: Tensor, rows: slice = slice(None)) -> None:
+        """Log-weights (k, batch) of the data in `rows`."""
+        self.log_sum[rows] = torch.logaddexp(self.log_sum[rows], log_w.logsumexp(0))
+        self.log_sum_squares[rows] = torch.logaddexp(self.log_sum_squares[rows], (2 * log_w).logsumexp(0))
+        self.total[rows] += log_w.sum(0)
+
+    def of_all_processes(self) -> Sums:
+        """The sums of what was added in any process, in place; each must ask."""
+        self.log_sum, self.log_sum_squares = log_total(self.log_sum), log_total(self.log_sum_squares)
+        self.total = total(self.total)
+        return self
+
+    def estimate(self, m: int) -> Estimate:
+        """What m weights a datum say."""
+        ess = torch.exp(2 * self.log_sum - self.log_sum_squares)
+        return Estimate(self.log_sum - math.log(m), self.total / m, ess, m)
+
+
 def accumulate(chunks: Iterable[Tensor]) -> Estimate:
     """One `Estimate` from log-weights that arrive as (k, batch) chunks; each chunk may be dropped afterwards."""
-    log_sum = log_sum_squares = total = torch.tensor(0.0)
-    m = 0
+    sums, m = None, 0
     for log_w in chunks:
-        first, second = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
-        if m == 0:
-            log_sum, log_sum_squares, total = first, second, log_w.sum(0)
-        else:
-            log_sum = torch.logaddexp(log_sum, first)
-            log_sum_squares = torch.logaddexp(log_sum_squares, second)
-            total = total + log_w.sum(0)
+        sums = Sums(log_w.shape[1], log_w) if sums is None else sums
+        sums.add(log_w)
         m += len(log_w)
-    return Estimate(log_sum - math.log(m), total / m, torch.exp(2 * log_sum - log_sum_squares), m)
+    if sums is None:
+        raise ValueError("there are no weights to accumulate")
+    return sums.estimate(m)

@@ -37,6 +37,7 @@ from .config import IndexConfig
 from .nets.conv import ConvResNet
 from .nets.mlp import MLP
 from .registry import ACTIONS
+from .rng import normal
 
 __all__ = ["Constant", "DiagonalGaussian", "Index"]
 
@@ -61,7 +62,7 @@ class DiagonalGaussian(NamedTuple):
     def draw(self, count: int = 1) -> tuple[Tensor, Tensor]:
         """`count` reparametrised draws a row, (count · batch, dim): all rows once, then all rows again, …; and each
         draw's own log-density in nats, (count · batch,), which the noise that made it gives at once."""
-        noise = torch.randn((count, *self.mean.shape), dtype=self.mean.dtype, device=self.mean.device)
+        noise = normal((count, *self.mean.shape), self.mean, dim=1)
         u = self.mean + torch.exp(self.log_std) * noise
         log_prob = -0.5 * (noise * noise + 2 * LOG_SQRT_2PI).flatten(2).sum(2) - self.log_std.flatten(1).sum(1)
         return u.flatten(0, 1), log_prob.flatten()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from .config import Config
 from .model import Model
 from .rng import forked
 
-__all__ = ["chunk_size", "numbers_a_row"]
+__all__ = ["chunk_size", "is_short_of_memory", "micro_batches", "numbers_a_row"]
 
 #: The chunk where memory is no question. More makes nothing faster, and less would change the order of random draws.
 MOST = 10_000
 #: The share of free memory to fill, and how many tensors of the largest size are alive at one time.
 SHARE, ALIVE = 0.25, 8
+#: The share of free memory that training may fill.
+SHARE_OF_TRAINING = 0.6
 
 
 def chunk_size(model: Model, config: Config) -> int:
@@ -46,6 +49,44 @@ def numbers_a_row(model: Model) -> int:
         passes.append(seen.sizes)
     model.train(training)
     return max(1, *((large - small) // 8 for small, large in zip(*passes[1:], strict=False)))
+
+
+def micro_batches(model: Model, batch: Tensor, forward: Callable[[Tensor], Tensor]) -> int:
+    """In how many parts to take a batch, (B, …), so that what a backward pass needs fits into the memory that is free.
+
+    Arguments:
+        model: Set to eval mode for the time being, in which a pass changes nothing that is kept.
+        forward: From some rows of the batch to what is differentiated.
+    """
+    free = _free_bytes(next(model.parameters()).device)
+    if free is None or len(batch) < 2:
+        return 1
+    rows, training = min(8, len(batch) // 2), model.training
+    model.eval()
+    kept = [_kept_bytes(forward, batch[:size]) for size in (rows, rows, 2 * rows)]  # the first pass sets things up
+    model.train(training)
+    a_row = max(0, kept[2] - kept[1]) // rows
+    # Gradients of what is kept, and what lies between, come on top of it.
+    return min(len(batch), max(1, -(-2 * a_row * len(batch) // int(SHARE_OF_TRAINING * free))))
+
+
+def _kept_bytes(forward: Callable[[Tensor], Tensor], batch: Tensor) -> int:
+    """Bytes that a forward pass keeps for backward, each piece of memory once."""
+    seen: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with forked(0), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        result = forward(batch)  # alive until all is counted
+    del result
+    return sum(seen.values())
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether this is what a device says that has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 class _Sizes(TorchDispatchMode):

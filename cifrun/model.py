@@ -24,7 +24,7 @@ from .importance import Estimate, accumulate
 from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
 from .rng import forked
 
-__all__ = ["Model", "Step", "standard_normal"]
+__all__ = ["Model", "Start", "Step", "standard_normal"]
 
 #: How many kinds of steps of one model may be compiled; beyond, training stops with an error of the compiler.
 MOST_KINDS = 64
@@ -62,7 +62,7 @@ class Step(nn.Module):
             self._compiled = torch.compile(self.forward, fullgraph=True, dynamic=False, options=options)
 
 
-class _Start(NamedTuple):
+class Start(NamedTuple):
     """How far x alone determines log w: the state just before the first u is drawn."""
 
     depth: int  # the position of the first step that draws something
@@ -112,7 +112,7 @@ class Model(nn.Module):
         self.prepare()
         if importance_samples == 1:
             return self._run(x, x.new_zeros(len(x)), 0)[None]
-        return self._finish(self._start(x), importance_samples)
+        return self.finish(self.start(x), importance_samples)
 
     def compile_training(self) -> None:
         """Compile each step with `torch.compile`, for training; evaluation stays as it is."""
@@ -126,20 +126,20 @@ class Model(nn.Module):
             log_w = log_w + term
         return log_w + standard_normal(z)
 
-    def _start(self, x: Tensor) -> _Start:
+    def start(self, x: Tensor) -> Start:
         """Run x inward until the first index: all that need not be repeated for each importance sample."""
         z, log_w = x, x.new_zeros(len(x))
         for depth, step in enumerate(self.steps):
             if step.bijection.stochastic:
-                return _Start(depth, z, log_w, None)
+                return Start(depth, z, log_w, None)
             below, log_det = step.bijection(z)
             log_w = log_w + log_det
             if step.index is not None:
-                return _Start(depth, below, log_w, (step.index, step.index.q(z, below)))
+                return Start(depth, below, log_w, (step.index, step.index.q(z, below)))
             z = below
-        return _Start(len(self.steps), z, log_w + standard_normal(z), None)
+        return Start(len(self.steps), z, log_w + standard_normal(z), None)
 
-    def _finish(self, start: _Start, m: int) -> Tensor:
+    def finish(self, start: Start, m: int) -> Tensor:
         """Draw u for the first index and go on to z_0: (m, batch)."""
         if start.depth == len(self.steps):
             return start.log_w.expand(m, -1)
@@ -152,10 +152,10 @@ class Model(nn.Module):
     def log_w_chunks(self, x: Tensor, importance_samples: int, chunk_size: int) -> Iterator[Tensor]:
         """`log_w` in pieces (k, batch), k · batch at most about `chunk_size`; what x alone gives is computed once."""
         self.prepare()
-        start = self._start(x)
+        start = self.start(x)
         k = max(1, chunk_size // max(1, len(x)))
         for done in range(0, importance_samples, k):
-            yield self._finish(start, min(k, importance_samples - done))
+            yield self.finish(start, min(k, importance_samples - done))
 
     def estimate(self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000) -> Estimate:
         """Log-likelihood, ELBO and effective sample size of each datum, streamed over data and importance samples.

@@ -1,16 +1,24 @@
-"""The one place that seeds: everything random in a run comes from torch's generators, set and saved here."""
+"""The one place that seeds: everything random in a run comes from torch's generators, set and saved here.
+
+A batch may be shared by several processes, or be gone through in several parts. Each then draws the numbers of the
+whole batch and takes those of its own rows (`share`, `for_rows`): so no two draw the same u, all generators stay in
+step, and a run is the same whoever works on it.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["forked", "get_state", "seed_all", "set_state"]
+__all__ = ["derive", "for_rows", "forked", "get_state", "normal", "seed_all", "set_state", "share"]
+
+#: Of a batch that is shared: (rows here, rows in all, the first that is here).
+_share: tuple[int, int, int] | None = None
 
 
 def seed_all(seed: int) -> None:
@@ -23,23 +31,59 @@ def seed_all(seed: int) -> None:
 @contextmanager
 def forked(seed: int) -> Iterator[None]:
     """Inside, torch draws from `seed`; afterwards its generators go on as if nothing had been drawn."""
-    devices = list(range(torch.cuda.device_count()))
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
 
 def get_state() -> dict[str, Tensor]:
-    """States of torch's generators, as byte tensors by name."""
+    """States of torch's generators, that of the CPU and that of this process's GPU, as byte tensors by name."""
     states = {"cpu": torch.get_rng_state()}
-    for k in range(torch.cuda.device_count()):
-        states[f"cuda{k}"] = torch.cuda.get_rng_state(k)
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
 def set_state(states: dict[str, Tensor]) -> None:
-    """Undo what happened since `get_state`; generators of devices that are not here are left out."""
+    """Undo what happened since `get_state`; the generator of a device that is not here is left out."""
     torch.set_rng_state(states["cpu"])
-    for k in range(torch.cuda.device_count()):
-        if f"cuda{k}" in states:
-            torch.cuda.set_rng_state(states[f"cuda{k}"], k)
+    gpu = states.get("cuda", states.get("cuda0"))  # as runs of the first days called it
+    if gpu is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(gpu)
+
+
+def derive(seed: int, *path: int) -> int:
+    """A seed for what has its place at `path` below `seed`, unrelated to that of any other place.
+
+    Zeros at the end of a path are as if they were not there.
+    """
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0])
+
+
+@contextmanager
+def share(start: int, stop: int, whole: int) -> Iterator[None]:
+    """Inside, what has a row for each datum has those from `start` to `stop` of a batch of `whole`."""
+    global _share
+    before, _share = _share, (stop - start, whole, start) if stop - start < whole else None
+    try:
+        yield
+    finally:
+        _share = before
+
+
+def for_rows(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], dim: int = 0) -> Tensor:
+    """`draw(shape)`, random numbers of which dimension `dim` runs over the rows of a batch, perhaps several times.
+
+    Inside `share` they are drawn for the whole batch, and those of the rows that are here are returned.
+    """
+    if _share is None:
+        return draw(shape)
+    here, whole, start = _share
+    drawn = draw((*shape[:dim], shape[dim] // here, whole, *shape[dim + 1 :]))
+    return drawn.narrow(dim + 1, start, here).flatten(dim, dim + 1)
+
+
+def normal(shape: Sequence[int], like: Tensor, dim: int = 0) -> Tensor:
+    """Standard normal numbers `for_rows`, in the precision and on the device of `like`."""
+    return for_rows(lambda size: torch.randn(size, dtype=like.dtype, device=like.device), shape, dim)

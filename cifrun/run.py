@@ -61,17 +61,21 @@ class RunDirectory:
 
     Arguments:
         path: The directory; `create` makes it.
+        writes: False for a process that leaves all writing to another; its `create`, `write_…` and `save_…` do nothing.
 
     Errors:
         RunError: a file is missing, damaged, or can't be written; the message names it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writes: bool = True) -> None:
         self.path = Path(path)
+        self.writes = writes
         self.figures = self.path / "figures"
 
     def create(self, config: Config) -> None:
         """Make the directory and write `config.yaml`."""
+        if not self.writes:
+            return
         with writing(self.path):
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             self.figures.mkdir(exist_ok=True)
@@ -79,6 +83,8 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """`config.yaml`, with what belongs to one command only (run, output, data, …) left empty."""
+        if not self.writes:
+            return
         data = {**to_dict(config), "run": None, "resume": None, "output": None, "data": None, "per_point": None}
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
         with replacing(self.path / "config.yaml") as file:
@@ -110,6 +116,8 @@ class RunDirectory:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """`summary.json`; numbers that are not finite become null."""
+        if not self.writes:
+            return
         text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         with replacing(self.path / "summary.json") as file:
             file.write_text(text, encoding="utf-8")
@@ -119,6 +127,8 @@ class RunDirectory:
 
     def save_checkpoint(self, tag: str, checkpoint: Checkpoint) -> None:
         """Write `checkpoints/TAG.safetensors`; what was there stays until the new one is whole and on disk."""
+        if not self.writes:
+            return
         # safetensors refuses tensors that share memory; a copy on the CPU shares none.
         tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in checkpoint.tensors.items()}
         metadata = {"format": "cifrun-1", "state": json.dumps(checkpoint.state)}

@@ -34,7 +34,10 @@ def sample(directory: Path, config: Config) -> Path:
     """
     output = config.output or directory / "samples.npy"
     write = WRITERS[check_ending("output", output, WRITERS)]
-    model = RunDirectory(directory).load_model().to(launch(config.device).device)
+    fabric = launch(config.device)
+    model = RunDirectory(directory).load_model().to(fabric.device)
+    if not fabric.is_global_zero:  # one process draws
+        return output
     samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config)).cpu()
     if model.levels is not None:
         samples = quantize(samples, model.levels)

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard.writer import SummaryWriter
 
-__all__ = ["METRICS", "Progress", "Tracker", "read_metrics"]
+__all__ = ["METRICS", "Progress", "Silent", "Tracker", "read_metrics"]
 
 #: The name of the metrics file in a run directory.
 METRICS = "metrics.jsonl"
@@ -235,6 +235,19 @@ class Tracker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Silent:
+    """Stands in for a `Tracker` in a process that leaves the records to another: every method does nothing."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def _summary_writer(directory: Path, purge_step: int | None) -> SummaryWriter:

@@ -22,12 +22,14 @@ from typing import Any
 
 import torch
 import yaml
+from lightning_fabric import Fabric
+from torch import Tensor
 
-from . import __version__, plots, rng
+from . import __version__, plots, processes, rng
 from .build import build_data, build_model, build_standardize, kind_of
 from .config import Config, to_dict
 from .data.base import Data, dequantize
-from .device import launch
+from .device import spread
 from .diagnostics import Diagnostics
 from .diagnostics import scalars as measured
 from .errors import TrainingError
@@ -37,7 +39,7 @@ from .model import Model
 from .optim import learning_rate
 from .run import RunDirectory
 from .state import Batches, TrainingState
-from .tracking import METRICS, Progress, Tracker, read_metrics
+from .tracking import METRICS, Progress, Silent, Tracker, read_metrics
 from .update import Update
 
 __all__ = ["train"]
@@ -59,18 +61,28 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         TrainingError: too many losses in a row were not finite; the last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved, and a sentence says how to go on.
     """
+    return spread(config.device, _train, config, directory, resume)
+
+
+def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dict[str, Any]:
+    """`train` in one of the processes; all of them go the same way, and the one of rank 0 keeps the records."""
     # Set up: everything from the config, then, for a continued run, everything from its checkpoint.
-    options, run = config.trainer, RunDirectory(directory)
-    fabric = launch(config.device)
+    directory = fabric.broadcast(directory)
+    options, leads = config.trainer, fabric.is_global_zero
+    run = RunDirectory(directory, writes=leads)
     rng.seed_all(config.seed)
     data = build_data(config)
     standardize = build_standardize(config, data)
     model = build_model(config, data.shape, standardize)
-    update = Update(model, config, fabric)
-    diagnostics = Diagnostics(config, data)
-    batches = Batches(len(data.train), options.batch_size, config.seed)
     # What is larger stays where it is, perhaps on disk, and only batches travel.
     train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
+    batches = Batches(len(data.train), options.batch_size, config.seed)
+
+    def events(rows: Tensor) -> Tensor:
+        return dequantize(train_x[rows.to(train_x.device)].to(fabric.device))
+
+    update = Update(model, config, fabric, events)
+    diagnostics = Diagnostics(config, data)
     if resume:
         state = TrainingState.restore(
             run.load_checkpoint("latest"), model, update.optimizer, str(run.checkpoint_path("latest"))
@@ -89,24 +101,24 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     run.write_summary(_summary(config, model, state, "running"))
 
     film = Film(run.figures)
-    tracker = Tracker(directory, resume_from=state.step if resume else None, absent=diagnostics.absent())
-    progress = Progress(options.max_steps, initial=state.step, enabled=options.progress)
+    absent = diagnostics.absent()
+    tracker = Tracker(directory, resume_from=state.step if resume else None, absent=absent) if leads else Silent()
+    progress = Progress(options.max_steps, initial=state.step, enabled=options.progress and leads)
     with tracker, progress, _stop_requests() as stop_requested:
         tracker.text("config", f"```yaml\n{yaml.safe_dump(to_dict(config), sort_keys=False)}```")
         tracker.hparams(_hparams(config), {})
         clock = _Clock(state.wall_seconds)
         while not state.finished(options):
             # One update: a batch, its log-weights, the objective and its gradient.
-            x = dequantize(train_x[batches.indices(state.step).to(train_x.device)].to(fabric.device))
             lr = learning_rate(config.optimizer, state.step, options.max_steps)
-            outcome = update(x, lr)
+            outcome = update(batches.indices(state.step), lr)
             state.step += 1
             clock.tick()
 
             # What is due after this step, each at its own pace; until something is, nobody waits for the device.
             progress.update(state.step)
-            last = state.finished(options)
-            if last or state.step % options.log_every == 0:
+            logs = state.finished(options) or state.step % options.log_every == 0
+            if logs:
                 update.count(state)
                 loss, elbo, norm = torch.stack(outcome).tolist()
                 progress.update(state.step, loss)
@@ -129,15 +141,17 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
                     progress.update(state.step, valid=valid["log_likelihood"])
                     if state.improves(valid["log_likelihood"]):
                         run.save_checkpoint("best", state.checkpoint(model))
-                if options.plot_every and state.step % options.plot_every == 0:
+                if leads and options.plot_every and state.step % options.plot_every == 0:
                     for name, figure in draw(model, data, config, state.step):
                         tracker.figure(state.step, f"figures/{name}", figure)
                         if name == "density":
                             film.add(state.step, figure)
-                if diagnostics.due(state.step):
+                if leads and diagnostics.due(state.step):
                     tracker.scalars(state.step, measured(diagnostics(model), "diagnostics"))
             state.wall_seconds = clock.total()
-            stopping, last = stop_requested(), state.finished(options)
+            # Processes must agree to stop, and have time for that when they log.
+            stopping = (logs or processes.count() == 1) and processes.agree(stop_requested())
+            last = state.finished(options)
             if stopping or last or state.step % options.checkpoint_every == 0:
                 update.count(state)
                 if state.bad_steps == 0:
@@ -145,8 +159,10 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
             if stopping and not last:
                 run.write_summary(_summary(config, model, state, "interrupted"))
                 progress.close()
-                print(f"stopped at step {state.step} of {options.max_steps}; all is saved", file=sys.stderr)
-                print(f"go on with: cifrun train resume={directory}", file=sys.stderr)
+                if leads:
+                    print(f"stopped at step {state.step} of {options.max_steps}; all is saved", file=sys.stderr)
+                    print(f"go on with: cifrun train resume={directory}", file=sys.stderr)
+                processes.barrier()
                 raise KeyboardInterrupt
         progress.close()
     return _finish(run, config, data, model, state, diagnostics)
@@ -156,9 +172,12 @@ def _finish(
     run: RunDirectory, config: Config, data: Data, model: Model, state: TrainingState, diagnostics: Diagnostics
 ) -> dict[str, Any]:
     """Test the best weights, draw them, and write down how the run ended."""
+    processes.barrier()  # the checkpoints are written
     tag = "best" if run.checkpoint_path("best").is_file() else "latest"
     run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
     test = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
+    if not run.writes:
+        return {}
     if config.diagnostics.enabled:
         test |= diagnostics(model)
     with Tracker(run.path) as tracker:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..nets.mlp import MLP
+from ..rng import normal
 from .base import Bijection
 
 __all__ = ["BernoulliDecoder"]
@@ -48,7 +49,7 @@ class BernoulliDecoder(Bijection):
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         pixels = x.flatten(1)
         mean, log_std = self.encoder(pixels).to(x.dtype).chunk(2, dim=1)
-        noise = torch.randn_like(mean)
+        noise = normal(mean.shape, mean)
         z = mean + torch.exp(log_std) * noise
         log_q = (-0.5 * (noise * noise + math.log(2 * math.pi)) - log_std).sum(1)
         logits = self.decoder(z).to(x.dtype)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConvergenceError
+from ..rng import for_rows
 from .base import Bijection
 
 __all__ = ["CNF", "Velocity", "solve_ode"]
@@ -97,7 +98,7 @@ class CNF(Bijection):
         if self.exact_log_det:
             v = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None]
         else:
-            v = torch.empty_like(x).bernoulli_()[None] * 2 - 1
+            v = for_rows(lambda size: x.new_empty(size).bernoulli_(), x.shape)[None] * 2 - 1
 
         def f(t: float, state: State) -> State:
             dz, jv = self.velocity(t, state[0], v)

@@ -2,6 +2,7 @@
 
 Both bring each coordinate (each channel of an image) to mean 0 and variance 1 and then let it go elsewhere by learned
 numbers. Activation norm looks at the data once; batch norm at every training batch, and uses running averages after.
+Where a batch is gone through in several micro-batches, each of these is a batch here.
 
 Sources: Kingma, Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", NeurIPS 2018; Dinh,
 Sohl-Dickstein, Bengio, "Density estimation using Real NVP", ICLR 2017, appendix E.
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..processes import total
 from .elementwise import ElementwiseAffine
 
 __all__ = ["ActNorm", "BatchNorm"]
@@ -52,9 +54,6 @@ class ActNorm(ElementwiseAffine):
         self.log_scale.copy_(torch.where(varies, -std.log(), torch.zeros_like(std)))
         self.shift.copy_(-mean * self.log_scale.exp())
         self.initialised.fill_(True)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():  # one device's batch for all
-            for value in (self.log_scale, self.shift):
-                torch.distributed.broadcast(value, src=0)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -105,8 +104,12 @@ class BatchNorm(ElementwiseAffine):
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Mean over the batch and over all but the first event dimension, shaped like the parameters."""
-    return x.mean([0, *range(2, x.ndim)], keepdim=True)[0]
+    """Mean over the batch and over all but the first event dimension, shaped like the parameters.
+
+    Of a batch that several processes share, over the rows of them all.
+    """
+    sums = x.sum([0, *range(2, x.ndim)], keepdim=True)[0]
+    return total(sums) / total(torch.full_like(sums, x[:, 0].numel()))
 
 
 def _variance(x: Tensor) -> Tensor:

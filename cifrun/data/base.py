@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..config import STRICT, setting
 from ..errors import ConfigError
+from ..rng import for_rows
 
 __all__ = [
     "AnyDataset",
@@ -140,7 +141,8 @@ def dequantize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """
     if x.dtype != torch.uint8:
         return x if x.is_floating_point() else x.float()
-    noise = torch.rand(x.shape, generator=generator, device=x.device if generator is None else "cpu")
+    device = x.device if generator is None else "cpu"
+    noise = for_rows(lambda size: torch.rand(size, generator=generator, device=device), x.shape)
     # Ends 2⁻¹⁶ before 1, or rounding to float32 would make n + 1 of some n + ε.
     return x + noise.mul_(1 - 2**-16).to(x.device)
 
