@@ -53,8 +53,8 @@ PATIENCE = timedelta(hours=6)
 def spread(config: DeviceConfig, work: Callable[..., T], *args: Any) -> T:
     """Do `work(fabric, *args)` in each process that the config asks for; the result of rank 0.
 
-    Where processes are started here, `work` and `args` must be picklable, and a signal that asks this process to stop is
-    passed on to them.
+    Where processes are started here, `work` and `args` must be picklable, the result small and without tensors, and a
+    signal that asks this one to stop is passed on to them.
 
     Errors:
         ConfigError: this machine lacks the devices.

@@ -133,7 +133,7 @@ class Update:
     def _accumulate(self, batch: Tensor, parts: list[range], before: dict[str, Tensor]) -> Tensor:
         """Gradients of all parts, and the sums over their data of the loss and of the ELBO, (2,)."""
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, device=self._fabric.device)
+        sums = []
         for part in parts:
             if part is not parts[0]:
                 rng.set_state(before)
@@ -145,8 +145,8 @@ class Update:
                 loss = -self._objective(log_w).sum()
                 # Of several processes, gradients are averaged.
                 self._fabric.backward(loss * (processes.count() / len(batch)))
-            sums = sums + torch.stack([loss.detach(), log_w.detach().mean(0).sum()])
-        return sums
+            sums.append(torch.stack([loss.detach(), log_w.detach().mean(0).sum()]))
+        return torch.stack(sums).sum(0)
 
     def _step(self, bad: Tensor) -> None:
         """Step the optimiser unless `bad`, and count."""
