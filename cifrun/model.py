@@ -100,16 +100,18 @@ class Model(nn.Module):
 
     # --- log-weights --------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, importance_samples: int = 1) -> Tensor:
+    def forward(self, x: Tensor, importance_samples: int = 1, prepare: bool = True) -> Tensor:
         """`log_w`, under the name by which wrappers for precision and parallelism call a module."""
-        return self.log_w(x, importance_samples)
+        return self.log_w(x, importance_samples, prepare)
 
-    def log_w(self, x: Tensor, importance_samples: int = 1) -> Tensor:
+    def log_w(self, x: Tensor, importance_samples: int = 1, prepare: bool = True) -> Tensor:
         """log w(x, u) for `importance_samples` draws of u ~ q a datum: (importance_samples, batch).
 
-        A plain flow needs no u: all its rows are the same log p(x).
+        A plain flow needs no u: all its rows are the same log p(x). With `prepare=False` what is derived from the
+        weights is taken as the last call left it.
         """
-        self.prepare()
+        if prepare:
+            self.prepare()
         if importance_samples == 1:
             return self._run(x, x.new_zeros(len(x)), 0)[None]
         return self.finish(self.start(x), importance_samples)

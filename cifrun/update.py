@@ -90,7 +90,7 @@ class Update:
             parts = self._parts(batch)
             try:
                 sums = self._accumulate(batch, parts, before)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_short_of_memory(error):
                     raise
                 rows = len(parts[0])
@@ -115,7 +115,7 @@ class Update:
             share = -(-len(batch) // count)
             found = self._wanted
             if found == "auto":
-                found = micro_batches(self.model, batch[:share], lambda rows: self._log_w(self.model, rows))
+                found = micro_batches(self.model, batch[:share], self._log_w)
             self._micro_batches = processes.most(found)
         parts = count * self._micro_batches
         if parts > len(batch):
@@ -127,8 +127,8 @@ class Update:
         mine = range(rank * self._micro_batches, (rank + 1) * self._micro_batches)
         return [range(ends[k], ends[k + 1]) for k in mine]
 
-    def _log_w(self, module: nn.Module, rows: Tensor) -> Tensor:
-        return module(self._events(rows), self._importance_samples)
+    def _log_w(self, rows: Tensor) -> Tensor:
+        return self.model.log_w(self._events(rows), self._importance_samples)
 
     def _accumulate(self, batch: Tensor, parts: list[range], before: dict[str, Tensor]) -> Tensor:
         """Gradients of all parts, and the sums over their data of the loss and of the ELBO, (2,)."""
@@ -141,7 +141,8 @@ class Update:
                 rng.share(part.start, part.stop, len(batch)),
                 self._fabric.no_backward_sync(self.module, enabled=part is not parts[-1]),
             ):
-                log_w = self._log_w(self.module, batch[part.start : part.stop])
+                x = self._events(batch[part.start : part.stop])
+                log_w = self.module(x, self._importance_samples, prepare=part is parts[0])
                 loss = -self._objective(log_w).sum()
                 # Of several processes, gradients are averaged.
                 self._fabric.backward(loss * (processes.count() / len(batch)))
