@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 # Here, so that it holds in each process before Fabric has anything to say.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # that it ends the others
 warnings.filterwarnings("ignore", module="lightning_fabric")
 
 #: Our names for a precision, and Fabric's. tf32 is fp32 with faster matrix products.
@@ -71,12 +72,12 @@ def spread(config: DeviceConfig, work: Callable[..., T], *args: Any) -> T:
         try:
             result = fabric.launch(in_process, config, failures, work, args)
         except torch.multiprocessing.ProcessExitedException as error:
+            how = "was killed" if error.signal_name else f"ended with exit code {error.exit_code}"
             if failures.empty():
-                how = "was killed" if error.signal_name else f"ended with exit code {error.exit_code}"
-                raise TrainingError(
-                    f"process {error.error_index} of {config.count} {how}; the others stopped"
-                ) from None
-        except torch.multiprocessing.ProcessRaisedException:
+                raise TrainingError(f"one of {config.count} processes {how}, so the others stopped") from None
+        except torch.multiprocessing.ProcessRaisedException as error:
+            if failures.empty() and "closed by peer" in str(error):  # what the others say of one that is gone
+                raise TrainingError(f"one of {config.count} processes was killed, so the others stopped") from None
             if failures.empty():
                 raise
     if not failures.empty():
@@ -116,6 +117,7 @@ def _fabric(config: DeviceConfig, outside: Started | None) -> Fabric:
         raise ConfigError(f"device.count = {here} is not possible here: {gpus} CUDA devices are visible")
     environment: ClusterEnvironment = LightningEnvironment()
     if outside is not None:
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(here))  # Fabric insists; srun sets it if it was given so
         environment = TorchElasticEnvironment() if outside.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
     strategy: DDPStrategy | str = "auto"
     if here * nodes > 1:

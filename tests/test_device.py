@@ -47,11 +47,6 @@ def test_a_gpu_that_is_not_here():
         launch(DeviceConfig(accelerator="gpu"))
 
 
-def test_more_devices_than_one():
-    with pytest.raises(ConfigError, match=r"device\.count = 3"):
-        launch(DeviceConfig(accelerator="cpu", count=3))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("cif", [False, True])
 @pytest.mark.parametrize("flow", ["resflow", "maf", "realnvp", "bnaf", "planar", "nsf_ar"])

@@ -1,6 +1,9 @@
 """One update: it is the optimiser's step on minus the objective, and a bad one changes nothing."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 from cifrun.build import build_model
 from cifrun.compose import configure
 from cifrun.device import launch
+from cifrun.memory import SHARE_OF_TRAINING
 from cifrun.registry import OBJECTIVES, OPTIMIZERS
 from cifrun.state import TrainingState
 from cifrun.update import Update
@@ -112,3 +116,50 @@ def test_every_objective_of_the_registry_is_maximised():
             last = step(x, 0.01).loss
         assert last < first
         assert isinstance(model, nn.Module)
+
+
+def test_micro_batches_are_as_many_as_memory_asks_for(monkeypatch):
+    """What a pass keeps for backward, measured on a few rows, tells what it keeps of many."""
+    config = configure([*TINY, "cif=true", "trainer.micro_batches=auto"])
+    model = build_model(config, (2,))
+    kept = {}
+    for rows in (100, 400):
+        pack = lambda x, k=rows: kept.setdefault(k, {}).setdefault(x.untyped_storage().data_ptr(), x)  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            model.log_w(torch.randn(rows, 2)).sum()
+    sizes = {k: sum(x.untyped_storage().nbytes() for x in tensors.values()) for k, tensors in kept.items()}
+    a_row = (sizes[400] - sizes[100]) / 300
+    # Room for what 100 rows keep and its gradient, of which training may fill its share.
+    monkeypatch.setattr("cifrun.memory._free_bytes", lambda device: int(2 * 100 * a_row / SHARE_OF_TRAINING))
+    step = Update(model, config, launch(config.device))
+    step(torch.randn(400, 2), 0.01)
+    assert 4 <= step._micro_batches <= 5
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+import torch, matplotlib.pyplot, torch.utils.tensorboard
+from cifrun.cli import main
+size = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:"))
+resource.setrlimit(resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_a_batch_too_large_for_memory(tmp_path):
+    """A real shortage: a sentence, or, where it may be, smaller parts until they fit."""
+    words = ["train", "dataset=rings", "cif=false", "flow=maf", "flow.depth=4", "flow.hidden=[512]", "device=cpu"]
+    words += ["dataset.num_train=100000", "trainer.batch_size=100000", "trainer.max_steps=2", "trainer.log_every=1"]
+    words += ["trainer.plot_every=0", "diagnostics.enabled=false", "eval.chunk_size=2000", "trainer.progress=false"]
+
+    def run(name, *more):
+        script = [sys.executable, "-c", OUT_OF_MEMORY, *words, f"hydra.run.dir={tmp_path / name}", *more]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+        return subprocess.run(script, capture_output=True, text=True, env=env, timeout=240)
+
+    whole = run("whole")
+    assert whole.returncode == 2, whole.stderr
+    assert whole.stderr.startswith("cifrun: the memory of cpu is too small for 100000 data at once"), whole.stderr
+    parts = run("parts", "trainer.micro_batches=auto")
+    assert parts.returncode == 0, parts.stderr
