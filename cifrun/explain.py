@@ -48,6 +48,8 @@ def explain(error: BaseException, inside: bool = False) -> str | None:
         return _flat(str(error))
     if isinstance(error, OSError) and error.filename and (not inside or not isinstance(error, FileNotFoundError)):
         return f"'{error.filename}' can't be used: {error.strerror}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        return "memory is too small: lower trainer.batch_size, raise trainer.micro_batches, or lower eval.chunk_size"
     if not inside and isinstance(error, ValueError):  # Hydra's word on options that exclude each other
         return _flat(str(error))
     return None

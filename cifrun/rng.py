@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["derive", "for_rows", "forked", "get_state", "normal", "seed_all", "set_state", "share"]
+__all__ = ["derive", "for_rows", "forked", "get_state", "normal", "normal_blocks", "seed_all", "set_state", "share"]
 
+#: Random numbers in a block, and how many blocks are few.
+BLOCK, FEW = 2**18, 4
 #: Of a batch that is shared: (rows here, rows in all, the first that is here).
 _share: tuple[int, int, int] | None = None
 
@@ -87,3 +89,22 @@ def for_rows(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], dim:
 def normal(shape: Sequence[int], like: Tensor, dim: int = 0) -> Tensor:
     """Standard normal numbers `for_rows`, in the precision and on the device of `like`."""
     return for_rows(lambda size: torch.randn(size, dtype=like.dtype, device=like.device), shape, dim)
+
+
+def normal_blocks(like: Tensor) -> Tensor:
+    """Standard normal numbers for rows, like `like`; of a batch of very many numbers, only what this process needs.
+
+    There each block of rows has a generator of its own. A few blocks are drawn as `normal` draws them.
+    """
+    here, whole, start = _share or (len(like), len(like), 0)
+    rows = max(1, BLOCK * len(like) // max(1, like.numel()))
+    if whole <= FEW * rows or len(like) != here:
+        return normal(like.shape, like)
+    seed, generator = int(torch.randint(2**62, ())), torch.Generator(like.device)
+    first, last = start // rows, (start + here - 1) // rows
+    blocks = []
+    for block in range(first, last + 1):
+        size = (min(rows, whole - block * rows), *like.shape[1:])
+        generator.manual_seed(derive(seed, block))
+        blocks.append(torch.randn(size, generator=generator, dtype=like.dtype, device=like.device))
+    return torch.cat(blocks).narrow(0, start - first * rows, here)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import ConvergenceError
 from ..nets.lipschitz import LipschitzNet
-from ..rng import normal
+from ..rng import normal_blocks
 from .base import Bijection
 
 __all__ = ["ResidualBlock", "log_det_unbiased", "small_log_det"]
@@ -184,7 +184,7 @@ class _Unbiased(torch.autograd.Function):
         with torch.enable_grad():
             inputs = x.detach().requires_grad_()
             value = g(inputs, *(t.detach() for t in theta))
-            v = normal(value.shape, value)
+            v = normal_blocks(value)
             power, w = v, v.clone()
             log_det = torch.zeros(len(x), dtype=x.dtype, device=x.device)
             for k, weight in enumerate(weights, 1):
