@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def drawn_by(parts, draw):
 def test_parts_draw_what_the_whole_draws(sizes, times):
     """Also where the rows of the batch come several times over, as importance samples do."""
     ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-    parts = list(zip(ends, ends[1:], strict=False))
+    parts = list(pairwise(ends))
     like = torch.zeros(1)
     pieces, after = drawn_by(parts, lambda n: rng.normal((2, times * n, 3), like, dim=1).unflatten(1, (times, n)))
     torch.manual_seed(5)
