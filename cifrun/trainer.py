@@ -25,6 +25,7 @@ import yaml
 
 from . import __version__, plots, rng
 from .build import build_data, build_model, build_standardize, kind_of
+from .cluster import hand_on
 from .config import Config, to_dict
 from .data.base import Data, dequantize
 from .device import launch
@@ -44,6 +45,8 @@ __all__ = ["train"]
 
 #: Bytes of training data that are put on the device as a whole.
 RESIDENT = 2 * 2**30
+#: What stops a run: Ctrl-C, the system, and SLURM before the time is up (submitit prefers the last one).
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     Errors:
         ConfigError, RunError: something named in the config, or a file of the run, can't be used.
         TrainingError: too many losses in a row were not finite; the last good checkpoint is kept.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved, and a sentence says how to go on.
+        KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2; the state was saved, and a sentence says how to go on.
     """
     # Set up: everything from the config, then, for a continued run, everything from its checkpoint.
     options, run = config.trainer, RunDirectory(directory)
@@ -217,15 +220,18 @@ class _Clock:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Inside, a first Ctrl-C or SIGTERM only asks for a stop after the present step; a second Ctrl-C stops at once."""
-    requested = False
+    """Inside, a first signal only asks for a stop after the present step; a second Ctrl-C stops at once.
+
+    What handled the signal before, as the queue of a cluster does, is told of it when all is saved.
+    """
+    requested: int | None = None
 
     def ask(number: int, _: object) -> None:
         nonlocal requested
-        requested = True
+        requested = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPS}
     try:
         for number in before:
             signal.signal(number, ask)
@@ -233,10 +239,12 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     try:
-        yield lambda: requested
+        yield lambda: requested is not None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if requested is not None:
+            hand_on(requested, before[requested])
 
 
 def _summary(config: Config, model: Model, state: TrainingState, status: str) -> dict[str, Any]:
