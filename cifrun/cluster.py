@@ -2,8 +2,8 @@
 
 SLURM sends SIGUSR1 as long before the limit as `sbatch --signal=USR1@SECONDS` says. The training loop then saves, and
 hands the signal on to whatever handled it before: here `scontrol requeue`, in a job of submitit what submitit does. The
-job that starts again is the same command, so it must lead to the same run directory. SIGTERM, which is sent for `scancel`
-and by a preemption after which SLURM itself queues the job again, only saves.
+job that starts again is the same command, so it must lead to the same run directory. SIGTERM, which is sent for
+`scancel` and by a preemption after which SLURM itself queues the job again, only saves.
 """
 
 from __future__ import annotations

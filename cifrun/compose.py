@@ -54,6 +54,8 @@ OVERLAY = {
 
 #: Overrides with which the same command goes on with what it did before.
 AGAIN = ("resume", "hydra.run.dir", "sweep.name")
+#: The group of the engines that may run a multirun.
+LAUNCHER = "hydra/launcher"
 #: Hydra's list of overrides that are not in the name of a job.
 UNNAMED = "hydra.job.config.override_dirname.exclude_keys"
 
@@ -188,7 +190,13 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 
 def _store_defaults() -> None:
-    """Give what other packages register without a YAML file a config of its defaults."""
+    """Give what other packages register without a YAML file a config of its defaults.
+
+    Where a file of ours has the name of one that a launcher of Hydra registers, ours is meant.
+    """
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    for name in groups()[LAUNCHER]:
+        launchers.pop(f"{name}.yaml", None)
     for group, (registry, key) in OPEN_GROUPS.items():
         for name, point in plugins(group).items():
             if any((conf / group / f"{name}.yaml").is_file() for conf in (conf_dir(), *conf_dirs())):
@@ -430,7 +438,8 @@ class Job:
             return None
 
     def report(self, overrides: Sequence[str], failure: CifrunError) -> None:
-        """Say that a job of a multirun failed, and remember it."""
+        """Say that a job of a multirun failed, here or elsewhere, and remember it."""
+        self.multirun = True
         print(f"cifrun: {' '.join(overrides)}: {failure}", file=sys.stderr)
         self.failures.append(failure)
 

@@ -224,11 +224,11 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 
     What handled the signal before, as the queue of a cluster does, is told of it when all is saved.
     """
-    requested: int | None = None
+    requested: signal.Signals | None = None
 
     def ask(number: int, _: object) -> None:
         nonlocal requested
-        requested = number
+        requested = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {number: signal.getsignal(number) for number in STOPS}

@@ -42,6 +42,13 @@ def _settle(job: JobReturn, task: Any) -> JobReturn:
     return job
 
 
+def _announce(engine: str, job_overrides: Sequence[Sequence[str]], first: int) -> None:
+    """A line for each job, as Hydra has it for those that run here."""
+    log.info(f"Launching {len(job_overrides)} jobs through {engine}")
+    for number, overrides in enumerate(job_overrides, first):
+        log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
+
+
 class _Borrowed(Launcher):
     """A launcher of Hydra's own, behind which failures are settled."""
 
@@ -57,6 +64,7 @@ class _Borrowed(Launcher):
         self.inner.setup(**context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        _announce(self.extra, job_overrides, initial_job_idx)
         return [_settle(job, self.task) for job in self.inner.launch(job_overrides, initial_job_idx)]
 
 
@@ -136,7 +144,7 @@ class Ray(Launcher):
         config, task = self.context["config"], self.context["task_function"]
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         os.makedirs(str(config.hydra.sweep.dir), exist_ok=True)
-        log.info(f"Launching {len(job_overrides)} jobs on Ray")
+        _announce("ray", job_overrides, initial_job_idx)
         mine = not self.ray.is_initialized()
         if mine:
             self.ray.init(**self.settings["init"])
@@ -144,7 +152,6 @@ class Ray(Launcher):
             remote = self.ray.remote(**self.settings["remote"])(_run)
             jobs = {}
             for number, overrides in enumerate(job_overrides, initial_job_idx):
-                log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
                 jobs[remote.remote(os.getcwd(), number, overrides, self.context, Singleton.get_state())] = overrides
             done: dict[Any, JobReturn] = {}
             while len(done) < len(jobs):
