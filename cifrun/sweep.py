@@ -68,7 +68,7 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
     if (key := _difference(to_dict(config), to_dict(saved))) is not None:
         raise RunError(
             f"'{directory}' holds a run of another {key}, which a preset or a default must have changed since: "
-            f"choose another sweep.name"
+            f"choose another sweep.name or hydra.run.dir"
         )
     summary = run.summary()
     status, steps = summary.get("status"), max(config.trainer.max_steps, saved.trainer.max_steps)

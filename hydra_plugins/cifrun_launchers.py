@@ -49,12 +49,20 @@ def _announce(engine: str, job_overrides: Sequence[Sequence[str]], first: int) -
         log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
 
 
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class _Borrowed(Launcher):
-    """A launcher of Hydra's own, behind which failures are settled."""
+    """A launcher of Hydra's own, behind which failures are settled.
+
+    Its class is `name` of `module`, which `extra` installs, and `lost` says what is so when a job leaves no result.
+    """
 
     module: ClassVar[str]
     name: ClassVar[str]
     extra: ClassVar[str]
+    lost: ClassVar[str]
 
     def __init__(self, **options: Any) -> None:
         self.inner: Launcher = getattr(_need(self.module, self.extra), self.name)(**options)
@@ -65,24 +73,23 @@ class _Borrowed(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         _announce(self.extra, job_overrides, initial_job_idx)
-        return [_settle(job, self.task) for job in self.inner.launch(job_overrides, initial_job_idx)]
+        try:
+            jobs = self.inner.launch(job_overrides, initial_job_idx)
+        except RuntimeError as error:  # theirs are of this class: no SLURM, a submission refused, a process killed
+            raise RunError(f"{self.lost}: {_first_line(error)}") from error
+        return [_settle(job, self.task) for job in jobs]
 
 
 class Joblib(_Borrowed):
     """Processes on this machine, `n_jobs` at a time; joblib shares the cores among them."""
 
     module, name, extra = "hydra_plugins.hydra_joblib_launcher.joblib_launcher", "JoblibLauncher", "joblib"
+    lost = "a process of the sweep was killed, and the others with it"
 
 
 class _Submitit(_Borrowed):
     module, extra = "hydra_plugins.hydra_submitit_launcher.submitit_launcher", "submitit"
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        try:
-            return super().launch(job_overrides, initial_job_idx)
-        except RuntimeError as error:  # all that submitit raises: no SLURM, a submission refused, a job that was killed
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise RunError(f"the sweep has no result of one of its jobs, the others go on: {reason}") from error
+    lost = "a job of the sweep left no result, the others go on"
 
 
 class Slurm(_Submitit):
@@ -166,7 +173,6 @@ class Ray(Launcher):
         try:
             return self.ray.get(job)
         except self.ray.exceptions.RayError as error:  # its worker is gone, and each that was tried in its place
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             job = JobReturn(overrides=list(overrides), status=JobStatus.FAILED)
-            job.return_value = RunError(f"Ray has no result of it: {reason}")
+            job.return_value = RunError(f"Ray has no result of it: {_first_line(error)}")
             return job

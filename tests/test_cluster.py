@@ -12,88 +12,113 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from cifrun.cli import main
 from cifrun.cluster import hand_on, requeued
 from cifrun.errors import RunError
+from cifrun.tracking import Tracker
 from tests.helpers import JOB, assert_same_run
 
-LONG = [*JOB.split(), "trainer.max_steps=500", "trainer.checkpoint_every=1000"]
+RUN = [*JOB.split(), "trainer.max_steps=300", "trainer.checkpoint_every=1000"]
 
 
 @pytest.fixture
-def scontrol(tmp_path: Path) -> Path:
-    """What a stand-in for scontrol was asked; it is the first on the path of the environment that `slurm` makes."""
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a stand-in for scontrol was asked, in an environment as that of SLURM job 17."""
     program = tmp_path / "bin/scontrol"
     program.parent.mkdir()
     asked = tmp_path / "asked"
     program.write_text(f'#!/bin/sh\necho "$@" >> "{asked}"\n')
     program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.chdir(tmp_path)
     return asked
-
-
-def slurm(asked: Path, **more: str) -> dict[str, str]:
-    """The environment of a process in SLURM job 17."""
-    path = f"{asked.parent / 'bin'}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "SLURM_JOB_ID": "17", "SLURM_PROCID": "0", **more}
-
-
-def train(home: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cifrun", "train", *LONG, *words]
-    return subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def rows(home: Path) -> int:
-    return sum(len(file.read_text().splitlines()) for file in home.glob("**/metrics.jsonl"))
 
 
 @pytest.fixture(scope="module")
 def never(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped."""
-    home = tmp_path_factory.mktemp("never")
-    assert train(home, {**os.environ, "OMP_NUM_THREADS": "1"}, "hydra.run.dir=run").wait(timeout=200) == 0
-    return home / "run"
+    """A run that is never stopped."""
+    run = tmp_path_factory.mktemp("never") / "run"
+    assert main(["train", *RUN, f"hydra.run.dir={run}"]) == 0
+    return run
 
 
-@pytest.mark.parametrize("words", [["hydra.run.dir=run"], ["-m", "sweep.name=s", "seed=0,1"]])
-def test_a_job_whose_time_is_up_is_queued_again_and_ends_as_one_that_never_stopped(
-    words: list[str], never: Path, tmp_path: Path, scontrol: Path
+def signalled_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """SLURM's signal comes as that step is logged."""
+    scalars = Tracker.scalars
+
+    def and_signal(self: Tracker, at: int, values: Mapping[str, float]) -> None:
+        scalars(self, at, values)
+        if at == step:
+            signal.raise_signal(signal.SIGUSR1)
+
+    patch.setattr(Tracker, "scalars", and_signal)
+
+
+def test_a_process_whose_time_is_up_is_queued_again_and_ends_as_one_that_never_stopped(
+    never: Path, tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = train(tmp_path, slurm(scontrol), *words)
-    wait_for(lambda: rows(tmp_path) > 5, process)
+    command = [sys.executable, "-m", "cifrun", "train", *RUN, "hydra.run.dir=run"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.jsonl").exists() or (tmp_path / "run/metrics.jsonl").stat().st_size < 1000:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
     process.send_signal(signal.SIGUSR1)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 130 and "Traceback" not in err
     assert "all is saved" in err and "SLURM job 17 is queued again" in err
     assert scontrol.read_text() == "requeue 17\n"
-    (file,) = tmp_path.glob("**/summary.json")
-    stopped = json.loads(file.read_text())
-    assert stopped["status"] == "interrupted" and 0 < stopped["steps"] < 500
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["status"] == "interrupted" and 0 < summary["steps"] < 300
 
-    process = train(tmp_path, slurm(scontrol, SLURM_RESTART_COUNT="1"), *words)
-    assert process.wait(timeout=200) == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert main(["train", *RUN, "hydra.run.dir=run"]) == 0
+    assert_same_run(tmp_path / "run", never)
+
+
+def test_of_a_sweep_the_job_that_was_stopped_goes_on_and_the_others_follow(
+    never: Path, tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "-m", *RUN, "sweep.name=s", "seed=0,1"]
+    with monkeypatch.context() as patch:
+        signalled_at(120, patch)
+        assert main(words) == 130
+    assert scontrol.read_text() == "requeue 17\n"
+    (file,) = tmp_path.glob("multirun/**/summary.json")
+    assert json.loads(file.read_text())["steps"] == 120
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert main(words) == 0
+    ends = [json.loads(file.read_text())["status"] for file in tmp_path.glob("multirun/**/summary.json")]
+    assert ends == ["completed", "completed"]
     assert_same_run(file.parent, never)
-    ends = [json.loads(file.read_text())["status"] for file in tmp_path.glob("**/summary.json")]
-    assert ends == ["completed"] * (2 if "-m" in words else 1)
 
 
-def test_a_job_that_would_begin_anew_is_not_queued_again(tmp_path: Path, scontrol: Path) -> None:
-    process = train(tmp_path, slurm(scontrol))
-    wait_for(lambda: rows(tmp_path) > 2, process)
-    process.send_signal(signal.SIGUSR1)
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 130 and "all is saved" in err
-    assert "is not queued again" in err and "hydra.run.dir=DIR" in err
+def test_a_signal_at_the_last_step_is_not_forgotten(
+    never: Path, tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        signalled_at(300, patch)
+        assert main(["train", *RUN, "hydra.run.dir=run"]) == 130
+    assert scontrol.read_text() == "requeue 17\n"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert main(["train", *RUN, "hydra.run.dir=run"]) == 0
+    assert_same_run(tmp_path / "run", never)
+
+
+def test_a_run_that_would_begin_anew_is_not_queued_again(
+    scontrol: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signalled_at(10, monkeypatch)
+    assert main(["train", *RUN]) == 130
+    err = capsys.readouterr().err
+    assert "all is saved" in err and "is not queued again" in err and "hydra.run.dir=DIR" in err
     assert not scontrol.exists()
 
 
@@ -101,8 +126,6 @@ def test_a_job_that_would_begin_anew_is_not_queued_again(tmp_path: Path, scontro
 def test_outside_the_loop_a_job_is_queued_again_at_once_and_once(
     rank: str, asked: str | None, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PATH", "SLURM_JOB_ID"):
-        monkeypatch.setenv(name, slurm(scontrol)[name])
     monkeypatch.setenv("SLURM_PROCID", rank)
     with pytest.raises(KeyboardInterrupt), requeued(again=True):
         signal.raise_signal(signal.SIGUSR1)
@@ -110,12 +133,8 @@ def test_outside_the_loop_a_job_is_queued_again_at_once_and_once(
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
-def test_a_refusal_of_the_queue_is_told(
-    scontrol: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refusal_of_the_queue_is_told(scontrol: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (scontrol.parent / "bin/scontrol").write_text("#!/bin/sh\nexit 1\n")
-    for name in ("PATH", "SLURM_JOB_ID"):
-        monkeypatch.setenv(name, slurm(scontrol)[name])
     with pytest.raises(KeyboardInterrupt), requeued(again=True):
         signal.raise_signal(signal.SIGUSR1)
     assert "SLURM job 17 could not be queued again" in capsys.readouterr().err
