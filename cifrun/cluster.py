@@ -50,6 +50,9 @@ def requeued(again: bool) -> Iterator[None]:
             says why.
     """
     job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        yield
+        return
 
     def requeue(number: int, _: object) -> None:
         if not again:
@@ -60,7 +63,7 @@ def requeued(again: bool) -> Iterator[None]:
             )
         elif os.environ.get("SLURM_PROCID", "0") == "0":
             try:
-                subprocess.run(["scontrol", "requeue", str(job)], check=True, timeout=60)
+                subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
                 print(f"SLURM job {job} is queued again", file=sys.stderr)
             except (OSError, subprocess.SubprocessError) as error:
                 print(f"SLURM job {job} could not be queued again: {error}", file=sys.stderr)
@@ -68,7 +71,7 @@ def requeued(again: bool) -> Iterator[None]:
 
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        if job is not None and before == signal.SIG_DFL:
+        if before == signal.SIG_DFL:
             signal.signal(signal.SIGUSR1, requeue)
     except ValueError:  # not the main thread: whoever owns the process handles its signals
         pass

@@ -46,7 +46,7 @@ __all__ = ["train"]
 #: Bytes of training data that are put on the device as a whole.
 RESIDENT = 2 * 2**30
 #: What stops a run: Ctrl-C, the system, and SLURM before the time is up (submitit prefers the last one).
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+STOPS = [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")]
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:

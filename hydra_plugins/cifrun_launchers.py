@@ -29,9 +29,7 @@ def _need(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ConfigError(
-            f"hydra/launcher={extra} needs a package that is not installed: pip install 'cifrun[{extra}]'"
-        ) from error
+        raise ConfigError(f"this hydra/launcher is not installed: pip install 'cifrun[{extra}]'") from error
 
 
 def _settle(job: JobReturn, task: Any) -> JobReturn:
@@ -56,13 +54,12 @@ def _first_line(error: Exception) -> str:
 class _Borrowed(Launcher):
     """A launcher of Hydra's own, behind which failures are settled.
 
-    Its class is `name` of `module`, which `extra` installs, and `lost` says what is so when a job leaves no result.
+    Its class is `name` of `module`, which `extra` installs.
     """
 
     module: ClassVar[str]
     name: ClassVar[str]
     extra: ClassVar[str]
-    lost: ClassVar[str]
 
     def __init__(self, **options: Any) -> None:
         self.inner: Launcher = getattr(_need(self.module, self.extra), self.name)(**options)
@@ -76,7 +73,7 @@ class _Borrowed(Launcher):
         try:
             jobs = self.inner.launch(job_overrides, initial_job_idx)
         except RuntimeError as error:  # theirs are of this class: no SLURM, a submission refused, a process killed
-            raise RunError(f"{self.lost}: {_first_line(error)}") from error
+            raise RunError(f"{self.extra} gave up the sweep: {_first_line(error)}") from error
         return [_settle(job, self.task) for job in jobs]
 
 
@@ -84,12 +81,10 @@ class Joblib(_Borrowed):
     """Processes on this machine, `n_jobs` at a time; joblib shares the cores among them."""
 
     module, name, extra = "hydra_plugins.hydra_joblib_launcher.joblib_launcher", "JoblibLauncher", "joblib"
-    lost = "a process of the sweep was killed, and the others with it"
 
 
 class _Submitit(_Borrowed):
     module, extra = "hydra_plugins.hydra_submitit_launcher.submitit_launcher", "submitit"
-    lost = "a job of the sweep left no result, the others go on"
 
 
 class Slurm(_Submitit):
