@@ -21,6 +21,9 @@ from cifrun.errors import CifrunError, ConfigError, RunError
 
 __all__ = ["Joblib", "Ray", "Slurm", "SubmititLocal"]
 
+#: Seconds that jobs are given to save when the sweep is stopped.
+PATIENCE = 30
+
 log = logging.getLogger(f"hydra.{__name__}")  # where a multirun says what it does
 
 
@@ -150,9 +153,9 @@ class Ray(Launcher):
         mine = not self.ray.is_initialized()
         if mine:
             self.ray.init(**self.settings["init"])
+        jobs: dict[Any, Sequence[str]] = {}
         try:
             remote = self.ray.remote(**self.settings["remote"])(_run)
-            jobs = {}
             for number, overrides in enumerate(job_overrides, initial_job_idx):
                 jobs[remote.remote(os.getcwd(), number, overrides, self.context, Singleton.get_state())] = overrides
             done: dict[Any, JobReturn] = {}
@@ -160,6 +163,11 @@ class Ray(Launcher):
                 (first,), _ = self.ray.wait([job for job in jobs if job not in done], num_returns=1)
                 done[first] = _settle(self._result(first, jobs[first]), task)
             return [done[job] for job in jobs]
+        except KeyboardInterrupt:  # let those that are under way save
+            for job in jobs:
+                self.ray.cancel(job)
+            self.ray.wait(list(jobs), num_returns=len(jobs), timeout=PATIENCE)
+            raise
         finally:
             if mine:
                 self.ray.shutdown()
