@@ -39,6 +39,13 @@ def hand_on(number: int, handler: Any) -> None:
         raise RunError(str(refusal)) from refusal
 
 
+def _job() -> str | None:
+    """The SLURM job of this process, if there is one."""
+    if "SLURM_ARRAY_TASK_ID" in os.environ:  # SLURM_JOB_ID of one of the array's elements means all of them
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
 @contextmanager
 def requeued(again: bool) -> Iterator[None]:
     """Inside, SIGUSR1 in a SLURM job queues the job again and ends this process.
@@ -49,7 +56,7 @@ def requeued(again: bool) -> Iterator[None]:
         again: Whether the same command goes on with what it did before; if not, nothing is queued, and a sentence
             says why.
     """
-    job = os.environ.get("SLURM_JOB_ID")
+    job = _job()
     if job is None:
         yield
         return

@@ -122,11 +122,19 @@ def test_a_run_that_would_begin_anew_is_not_queued_again(
     assert not scontrol.exists()
 
 
-@pytest.mark.parametrize(("rank", "asked"), [("0", "requeue 17\n"), ("1", None)])
+@pytest.mark.parametrize(
+    ("variables", "asked"),
+    [
+        ({}, "requeue 17\n"),
+        ({"SLURM_PROCID": "1"}, None),  # the first process of the job does it
+        ({"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "3"}, "requeue 17_3\n"),  # and 17 would be all elements
+    ],
+)
 def test_outside_the_loop_a_job_is_queued_again_at_once_and_once(
-    rank: str, asked: str | None, scontrol: Path, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], asked: str | None, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLURM_PROCID", rank)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(KeyboardInterrupt), requeued(again=True):
         signal.raise_signal(signal.SIGUSR1)
     assert (scontrol.read_text() if scontrol.exists() else None) == asked
