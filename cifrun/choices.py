@@ -18,11 +18,11 @@ def conf_dir() -> Path:
 
 def groups() -> dict[str, list[str]]:
     """The config groups, and the names of their choices: files here, and what other installed packages add."""
-    folders = sorted(folder for folder in conf_dir().iterdir() if folder.is_dir())
+    here = conf_dir()
+    folders = {file.parent.relative_to(here).as_posix() for file in here.glob("*/**/*.yaml")}
     return {
-        folder.name: sorted(
-            {file.stem for conf in (folder.parent, *conf_dirs()) for file in (conf / folder.name).glob("*.yaml")}
-            | set(plugins(folder.name))
+        group: sorted(
+            {file.stem for conf in (here, *conf_dirs()) for file in (conf / group).glob("*.yaml")} | set(plugins(group))
         )
-        for folder in folders
+        for group in sorted(folders)
     }

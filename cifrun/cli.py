@@ -151,7 +151,7 @@ def _table(rows: dict[str, str], width: int) -> str:
 
 
 def _choices() -> str:
-    return _table({name: ", ".join(options) for name, options in groups().items()}, 14)
+    return _table({name: ", ".join(options) for name, options in groups().items()}, 16)
 
 
 def usage() -> str:

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from .choices import conf_dir, groups
+from .cluster import requeued, restarted
 from .config import Config, to_dict
 from .errors import CifrunError, ConfigError, RunError, did_you_mean
 from .explain import explain
@@ -51,6 +53,13 @@ OVERLAY = {
     "train": ("resume", "trainer", "eval", "device"),
 }
 
+#: Overrides with which the same command goes on with what it did before.
+AGAIN = ("resume", "hydra.run.dir", "sweep.name")
+#: The group of the engines that may run a multirun.
+LAUNCHER = "hydra/launcher"
+#: Hydra's list of overrides that are not in the name of a job.
+UNNAMED = "hydra.job.config.override_dirname.exclude_keys"
+
 #: Of a path in which a job's overrides are spelt out; TensorBoard and file systems add their own names to it.
 LONGEST_PATH = 200
 #: Of the name of a job in a sweep that has one, which must not depend on where the sweep lies.
@@ -61,6 +70,12 @@ LONGEST_NAME = 120
 
 _reserved: list[list[Path]] = []  # directories that this process made, with parents, to take away if nothing comes
 _dry = False  # printing a config or completing a word makes no directory
+_commander = 0  # the process that was given the command; 0 in one that an engine started for a job
+
+
+def _elsewhere() -> bool:
+    """Whether this is not the process that was given the command, but one that an engine started, and may again."""
+    return os.getpid() != _commander
 
 
 def _reserve(directory: Path) -> Path:
@@ -103,18 +118,16 @@ def _sweep(name: str | None, path: str) -> str:
 def _job(name: str | None, sweep: str, overrides: str) -> str:
     """`${cifrun.job:${sweep.name},SWEEP,OVERRIDES}`: a directory in the sweep's own, named by what is special to it.
 
-    In a sweep that has a name it is the same each time, wherever the sweep lies and, unless that is what is swept, for
-    any `trainer.max_steps`, so that a job can be extended; else it is new.
+    In a sweep that has a name it is the same each time, wherever the sweep lies; without one it is new, unless an
+    engine, which may start the job again on another machine, must find it again.
     """
-    if name is not None and not any(re.match(r"trainer\.max_steps=.*[,(]", word) for word in sys.argv):
-        overrides = re.sub(r"(?:^|--)trainer\.max_steps=\w+(?=--|$)", "", overrides).removeprefix("--")
     slug = re.sub(r"(^|--)\+\+", r"\1", overrides)
     slug = re.sub(r"=(True|False)\b", lambda match: match[0].lower(), slug)  # as typed, not as Python prints it
     slug = re.sub(r"[^\w=.-]+", "-", re.sub(r"[][{}()'\"]", "", slug)).strip("-") or "job"
     room = LONGEST_NAME if name is not None else max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)
     if len(slug) > room:
         slug = f"{slug[: room - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
-    return slug if name is not None else Path(_new_dir(str(Path(sweep, slug)))).name
+    return slug if name is not None or _elsewhere() else Path(_new_dir(str(Path(sweep, slug)))).name
 
 
 def _if(condition: Any, then: Any, otherwise: Any) -> Any:
@@ -178,7 +191,13 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 
 def _store_defaults() -> None:
-    """Give what other packages register without a YAML file a config of its defaults."""
+    """Give what other packages register without a YAML file a config of its defaults.
+
+    Where a file of ours has the name of one that a launcher of Hydra registers, ours is meant.
+    """
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    for name in groups()[LAUNCHER]:
+        launchers.pop(f"{name}.yaml", None)
     for group, (registry, key) in OPEN_GROUPS.items():
         for name, point in plugins(group).items():
             if any((conf / group / f"{name}.yaml").is_file() for conf in (conf_dir(), *conf_dirs())):
@@ -276,7 +295,7 @@ def compose(verb: str, words: Sequence[str]) -> int:
 
     Raises `CifrunError` with the sentence for the user. Other exceptions are mistakes of this program.
     """
-    global _dry
+    global _commander, _dry
     arguments, options, overrides = _Parser().split(words)
     if arguments.experimental_rerun is not None:
         raise ConfigError("--experimental-rerun is not supported, as it runs what a pickle holds: use resume=DIR")
@@ -287,7 +306,7 @@ def compose(verb: str, words: Sequence[str]) -> int:
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     job = Job(verb, full_error)
     with ExitStack() as stack:
-        _dry = inspect
+        _commander, _dry = os.getpid(), inspect
         stack.callback(_release)
         try:
             if not arguments.shell_completion:
@@ -298,8 +317,13 @@ def compose(verb: str, words: Sequence[str]) -> int:
                     # Nothing new is kept: the job runs where it was called, and a sweeper's notes are thrown away.
                     notes = stack.enter_context(tempfile.TemporaryDirectory(prefix="cifrun-"))
                     overrides = [f"hydra.sweep.dir='{notes}'", *overrides, "hydra.run.dir=."]
-                elif outside is not None and outside.rank > 0:
+                typed = {override.key_or_group: override.is_sweep_override() for override in parsed}
+                if outside is not None and outside.rank > 0 and "hydra.run.dir" not in typed:
                     overrides = [*overrides, "hydra.run.dir=."]  # the run directory is that of rank 0
+                if verb == "train" and not inspect:
+                    if "sweep.name" in typed and not typed.get("trainer.max_steps"):  # a job can be extended
+                        overrides.append(f"{UNNAMED}=[sweep.name,trainer.max_steps]")
+                    stack.enter_context(requeued(again=not typed.keys().isdisjoint(AGAIN)))
             _store_defaults()
             warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\b")
             with _process(["cifrun", *overrides, *options], "1"):
@@ -375,7 +399,6 @@ class Job:
         self.verb = verb
         self.full_error = full_error
         self.argv = list(sys.argv)
-        self.pid = os.getpid()
         self.multirun = False
         self.broke = False
         self.failures: list[CifrunError] = []
@@ -404,16 +427,27 @@ class Job:
             return None
         except Exception as error:
             sentence = explain(error, inside=True)
+            if _elsewhere():  # where nobody will look at `failures`, and not every exception can be sent from
+                with suppress(OSError):
+                    os.rmdir(settings.runtime.output_dir)  # nothing was written
+                if sentence is None:
+                    raise RuntimeError("".join(traceback.format_exception(error))) from None
+                raise error if isinstance(error, CifrunError) else ConfigError(sentence) from error
             if sentence is None or self.full_error == "1":
                 self.broke = sentence is None
                 raise
             failure = error if isinstance(error, CifrunError) else ConfigError(sentence)
             if self.multirun:
-                print(f"cifrun: {' '.join(settings.overrides.task)}: {sentence}", file=sys.stderr)
-            if os.getpid() != self.pid:  # in another process, where nobody will look at `failures`
-                raise failure from error
-            self.failures.append(failure)
+                self.report(settings.overrides.task, failure)
+            else:
+                self.failures.append(failure)
             return None
+
+    def report(self, overrides: Sequence[str], failure: CifrunError) -> None:
+        """Say that a job of a multirun failed, here or elsewhere, and remember it."""
+        self.multirun = True
+        print(f"cifrun: {' '.join(overrides)}: {failure}", file=sys.stderr)
+        self.failures.append(failure)
 
     def run(self, composed: DictConfig, overrides: Sequence[str], directory: Path) -> Any:
         """Type the config, read the run that it names, and do the verb."""
@@ -427,9 +461,13 @@ class Job:
             raise ConfigError(f"train has no key 'data': dataset=file dataset.path={config.data} trains on a file")
         if self.verb == "train" and config.per_point is not None:
             raise ConfigError("train has no key 'per_point': cifrun eval run=DIR per_point=FILE writes one")
-        if self.verb == "train" and config.sweep.name is not None and config.resume is None:
+        if self.verb == "train" and config.resume is None and (config.sweep.name is not None or _elsewhere()):
             return self._part(config, directory)
         if self.verb == "train" and config.resume is None:
+            if restarted():
+                from .sweep import go_on
+
+                return go_on(config, directory)
             if (directory / "config.yaml").exists() and (outside is None or outside.rank == 0):
                 raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
             return command("train", config, directory)
@@ -445,13 +483,12 @@ class Job:
         return command(self.verb, config, directory)
 
     def _part(self, config: Config, directory: Path) -> Any:
-        """A job of a sweep that has a name."""
+        """A job that may have been begun before: of a sweep that has a name, or given to an engine."""
         from .sweep import take_part
 
         if not self.multirun:
             raise ConfigError(f"sweep.name={config.sweep.name} is of a multirun: add -m")
-        elsewhere = os.getpid() != self.pid  # where nobody will look at `waiting`
-        summary = take_part(config, directory, wait=elsewhere)
+        summary = take_part(config, directory, wait=_elsewhere())  # there, nobody will look at `waiting`
         if summary is None:
             self.waiting.append((config, directory))
         return summary

@@ -31,6 +31,7 @@ from lightning_fabric.plugins.environments import (
 )
 from lightning_fabric.strategies import DDPStrategy
 
+from .cluster import hand_on
 from .config import DeviceConfig
 from .errors import CifrunError, ConfigError, TrainingError
 from .starter import Started, started
@@ -167,9 +168,12 @@ def _in_process(fabric: Fabric, config: DeviceConfig, failures: Any, work: Calla
 
 @contextmanager
 def _passing_signals_on() -> Iterator[None]:
-    """Inside, a signal that asks for a stop goes to the processes that this one started."""
+    """Inside, a signal that asks for a stop goes to the processes that this one started; afterwards, when they have
+    saved, to whatever handled it before."""
+    passed: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
+        passed.append(number)
         for process in multiprocessing.active_children():
             if process.pid is not None:
                 with suppress(ProcessLookupError):
@@ -184,6 +188,8 @@ def _passing_signals_on() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for number in dict.fromkeys(passed):
+            hand_on(number, before[number])
 
 
 @contextmanager

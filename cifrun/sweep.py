@@ -21,7 +21,7 @@ from .errors import RunError
 from .files import writing
 from .run import RunDirectory
 
-__all__ = ["LOCK", "take_part"]
+__all__ = ["LOCK", "go_on", "take_part"]
 
 #: The lock in the directory of a job.
 LOCK = ".lock"
@@ -52,12 +52,13 @@ def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] 
         except Timeout:  # an OSError too
             return None
     try:
-        return _do(config, directory)
+        return go_on(config, directory)
     finally:
         lock.release()
 
 
-def _do(config: Config, directory: Path) -> Mapping[str, Any]:
+def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
+    """As `take_part`, for whoever is alone at the directory."""
     from .trainer import train
 
     run = RunDirectory(directory)
@@ -67,7 +68,7 @@ def _do(config: Config, directory: Path) -> Mapping[str, Any]:
     if (key := _difference(to_dict(config), to_dict(saved))) is not None:
         raise RunError(
             f"'{directory}' holds a run of another {key}, which a preset or a default must have changed since: "
-            f"choose another sweep.name"
+            f"choose another sweep.name or hydra.run.dir"
         )
     summary = run.summary()
     status, steps = summary.get("status"), max(config.trainer.max_steps, saved.trainer.max_steps)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from . import __version__, plots, processes, rng
 from .build import build_data, build_model, build_standardize, kind_of
+from .cluster import hand_on
 from .config import Config, to_dict
 from .data.base import Data, dequantize
 from .device import spread
@@ -46,6 +47,8 @@ __all__ = ["train"]
 
 #: Bytes of training data that are put on the device as a whole.
 RESIDENT = 2 * 2**30
+#: What stops a run: Ctrl-C, the system, and SLURM before the time is up (submitit prefers the last one).
+STOPS = [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")]
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     Errors:
         ConfigError, RunError: something named in the config, or a file of the run, can't be used.
         TrainingError: too many losses in a row were not finite; the last good checkpoint is kept.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved, and a sentence says how to go on.
+        KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2; the state was saved, and a sentence says how to go on.
     """
     return spread(config.device, _train, config, directory, resume)
 
@@ -236,15 +239,18 @@ class _Clock:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Inside, a first Ctrl-C or SIGTERM only asks for a stop after the present step; a second Ctrl-C stops at once."""
-    requested = False
+    """Inside, a first signal only asks for a stop after the present step; a second Ctrl-C stops at once.
+
+    What handled the signal before, as the queue of a cluster does, is told of it when all is saved.
+    """
+    requested: signal.Signals | None = None
 
     def ask(number: int, _: object) -> None:
         nonlocal requested
-        requested = True
+        requested = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPS}
     try:
         for number in before:
             signal.signal(number, ask)
@@ -252,10 +258,12 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     try:
-        yield lambda: requested
+        yield lambda: requested is not None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if requested is not None:
+            hand_on(requested, before[requested])
 
 
 def _summary(config: Config, model: Model, state: TrainingState, status: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,15 @@ from cifrun.build import build_model
 from cifrun.config import Config
 from cifrun.model import Model
 from cifrun.registry import FLOWS
+from cifrun.run import RunDirectory
+from cifrun.tracking import METRICS, read_metrics
+
+#: Small enough that a job takes about a second, long enough that a kill finds one under way.
+JOB = (
+    "dataset=two_uniforms dataset.num_train=200 dataset.num_valid=50 dataset.num_test=50 flow=affine flow.depth=1 "
+    "trainer.batch_size=100 trainer.max_steps=150 trainer.checkpoint_every=10 trainer.valid_every=50 "
+    "trainer.plot_every=0 trainer.progress=false diagnostics.enabled=false device=cpu"
+)
 
 #: Settings under which any flow is small; a flow takes those that it has.
 SMALL: dict[str, Any] = {"depth": 2, "hidden": [16, 16]}
@@ -66,3 +76,19 @@ def autograd_log_det(bijection: Bijection, x: torch.Tensor) -> torch.Tensor:
     """log|det ∂z/∂x| from autograd's Jacobians, one datum at a time."""
     rows = [torch.autograd.functional.jacobian(lambda v: bijection(v[None])[0][0], row) for row in x]
     return torch.linalg.slogdet(torch.stack(rows).flatten(2).reshape(len(x), x[0].numel(), -1))[1]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Two complete runs ended bit for bit the same: all of their last checkpoint, and every row of their records."""
+    first, second = (RunDirectory(path).load_checkpoint("latest") for path in (one, other))
+    assert first.tensors.keys() == second.tensors.keys()
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name]), name
+    ours, theirs = ([_timeless(row) for row in read_metrics(path / METRICS)] for path in (one, other))
+    assert ours == theirs
+    ours, theirs = (_timeless(RunDirectory(path).summary()["test"]) for path in (one, other))
+    assert ours == theirs
+
+
+def _timeless(row: Any) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("time", "seconds", "train/step_seconds")}

@@ -19,13 +19,7 @@ from cifrun.config import Config
 from cifrun.errors import RunError
 from cifrun.report import Report, find_runs
 from cifrun.sweep import take_part
-
-#: Small enough that a job takes about a second, long enough that a kill finds one under way.
-JOB = (
-    "dataset=two_uniforms dataset.num_train=200 dataset.num_valid=50 dataset.num_test=50 flow=affine flow.depth=1 "
-    "trainer.batch_size=100 trainer.max_steps=150 trainer.checkpoint_every=10 trainer.valid_every=50 "
-    "trainer.plot_every=0 trainer.progress=false diagnostics.enabled=false device=cpu"
-)
+from tests.helpers import JOB
 
 
 def start(home: Path, *words: str) -> subprocess.Popen[str]:
