@@ -130,6 +130,9 @@ class TrainerConfig:
 
     max_steps: int = setting(1000, "optimiser steps", unit="steps", ge=1)
     batch_size: int = setting(1000, "data a step (at most the training set)", ge=1)
+    shuffle: Literal["auto", "rows", "blocks"] = setting(
+        "auto", "what an epoch shuffles: rows, or blocks of them, for data larger than memory; auto: blocks from 8 GiB"
+    )
     log_every: int = setting(10, "write training metrics", unit="steps", ge=1)
     valid_every: int = setting(100, "evaluate on the validation set, keep the best", unit="steps", ge=1)
     plot_every: int = setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,9 +13,15 @@ from torch import Tensor, nn
 from . import rng
 from .config import TrainerConfig
 from .errors import RunError
+from .permutation import derived, permutation
 from .run import Checkpoint
 
 __all__ = ["Batches", "TrainingState"]
+
+#: Bytes of training data up to which `trainer.shuffle=auto` shuffles all rows at once.
+IN_MEMORY = 2**33
+#: Bytes that are read together, and how many blocks of them are shuffled together: 256 MiB.
+BLOCK, WINDOW = 2**16, 2**12
 
 
 @dataclass
@@ -96,23 +103,39 @@ class TrainingState:
 
 
 class Batches:
-    """The order of the data, as a function of the seed and the step alone.
+    """The order of the data, as a function of the seed and the step alone: to go on, nothing has to be replayed.
 
     The data are shuffled anew each epoch, and the epochs laid end to end and cut into batches of one size; so every
-    datum comes up once an epoch, and no batch is short.
+    datum comes up once an epoch, and no batch is short. Up to `permutation.LARGE` data, the order of an epoch is drawn
+    as a whole; beyond, it is a keyed permutation, which takes no memory.
+
+    With `block`, an epoch reads the data in passages: it draws `window` blocks of neighbours from all over them,
+    shuffles what these hold, and goes on with the next; the blocks begin elsewhere in each epoch. What memory has to
+    hold is a window. In exchange, neighbours meet more often than by chance, which matters where they are alike, as in
+    a sorted file: the mean over a batch of m has at most 1 + (m − 1) / window times the variance that m independent
+    draws give it, and all batches of a window see the same blocks.
 
     Arguments:
         count: Size of the training set.
         batch_size: Data a batch; at most `count` are taken.
         seed: Of the shuffles.
+        block: Neighbours that are read together; None to shuffle all data at once.
+        window: Blocks that are shuffled together.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int, block: int | None = None, window: int = WINDOW) -> None:
         self.count = count
         self.size = min(batch_size, count)
         self.seed = seed
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.long)
+        self.block = None if block is None else min(block, count)
+        self.window = window
+        self._order, self._block_order = (lru_cache(maxsize=1)(permutation) for _ in range(2))
+
+    @classmethod
+    def of(cls, x: Tensor, trainer: TrainerConfig, seed: int) -> Batches:
+        """The batches of the training data x, (N, *shape), as `trainer` wants them."""
+        blocks = x.nbytes > IN_MEMORY if trainer.shuffle == "auto" else trainer.shuffle == "blocks"
+        return cls(len(x), trainer.batch_size, seed, max(1, BLOCK * len(x) // x.nbytes) if blocks else None)
 
     def indices(self, step: int) -> Tensor:
         """Which data the `step`-th batch (from 0) holds, (size,)."""
@@ -120,13 +143,25 @@ class Batches:
         parts: list[Tensor] = []
         while position < end:
             epoch, offset = divmod(position, self.count)
-            parts.append(self._permutation(epoch)[offset : offset + end - position])
-            position += len(parts[-1])
+            # Odd multiplier: distinct (seed, epoch) pairs get distinct streams.
+            key = (self.seed * 0x9E3779B1 + epoch) % 2**63
+            places = torch.arange(offset, min(offset + end - position, self.count))
+            parts.append(
+                self._order(self.count, key)(places) if self.block is None else self._in_blocks(places, key, self.block)
+            )
+            position += len(places)
         return torch.cat(parts)
 
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            # Odd multiplier: distinct (seed, epoch) pairs get distinct streams.
-            generator = torch.Generator().manual_seed((self.seed * 0x9E3779B1 + epoch) % 2**63)
-            self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
-        return self._order
+    def _in_blocks(self, places: Tensor, key: int, size: int) -> Tensor:
+        """What is at these neighbouring places of an epoch, in blocks of `size`."""
+        window = size * self.window
+        first, end = int(places[0]), int(places[-1]) + 1
+        shuffled = []
+        for start in range(first // window * window, end, window):
+            part = places[max(0, start - first) : start + window - first]
+            shuffled.append(start + self._order(min(window, self.count - start), derived(key, start))(part - start))
+        places = torch.cat(shuffled)
+        slots, rows = places // size, places % size
+        whole = self.count // size  # whole blocks; what is left over stays last, and is other data in each epoch
+        blocks = self._block_order(whole, derived(key))(slots.clamp(max=whole - 1)).where(slots < whole, slots)
+        return (blocks * size + rows + derived(key) % self.count) % self.count

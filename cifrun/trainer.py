@@ -68,7 +68,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     model = build_model(config, data.shape, standardize)
     update = Update(model, config, fabric)
     diagnostics = Diagnostics(config, data)
-    batches = Batches(len(data.train), options.batch_size, config.seed)
+    batches = Batches.of(data.train, options, config.seed)
     # What is larger stays where it is, perhaps on disk, and only batches travel.
     train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
     if resume:
