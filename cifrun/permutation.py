@@ -51,9 +51,16 @@ class Drawn:
 
     def __init__(self, count: int, key: int) -> None:
         self._order = torch.randperm(count, generator=torch.Generator().manual_seed(key))
+        self._places: Tensor | None = None
 
     def __call__(self, places: Tensor) -> Tensor:
         return self._order[places]
+
+    def places(self, data: Tensor) -> Tensor:
+        """Where these are, (batch,): the inverse permutation."""
+        if self._places is None:
+            self._places = torch.empty_like(self._order).scatter_(0, self._order, torch.arange(len(self._order)))
+        return self._places[data]
 
 
 class Keyed:
