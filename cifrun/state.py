@@ -34,6 +34,7 @@ class TrainingState:
             saved with the weights.
         columns: Names of an event's coordinates; empty where they have none.
         levels: Of images, the number of values of a pixel.
+        fingerprint: Of the user's file that the data come from.
         step: Steps done.
         skipped: Steps whose loss or gradient was not finite, and which changed nothing.
         bad_steps: How many of the last steps in a row were skipped.
@@ -46,6 +47,7 @@ class TrainingState:
     standardized: bool | str = False
     columns: list[str] = field(default_factory=list)
     levels: int | None = None
+    fingerprint: str | None = None
     step: int = 0
     skipped: int = 0
     bad_steps: int = 0
@@ -96,7 +98,8 @@ class TrainingState:
                 packed.setdefault(int(index), {})[name] = value
             optimizer.load_state_dict({"state": packed, "param_groups": checkpoint.state["param_groups"]})
             rng.set_state(checkpoint.part("rng"))
-            state = {"columns": [], "levels": None, **checkpoint.state}  # runs of the first days had none
+            unknown: dict[str, Any] = {"columns": [], "levels": None, "fingerprint": None}  # to earlier versions
+            state = {**unknown, **checkpoint.state}
             return cls(**{f.name: state[f.name] for f in fields(cls)})
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"{origin} does not hold a training state that fits this run") from error
@@ -120,10 +123,10 @@ class Batches:
         batch_size: Data a batch; at most `count` are taken.
         seed: Of the shuffles.
         block: Neighbours that are read together; None to shuffle all data at once.
-        window: Blocks that are shuffled together.
+        window: Blocks that are shuffled together, if there are any.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, block: int | None = None, window: int = WINDOW) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int, block: int | None = None, window: int = 1) -> None:
         self.count = count
         self.size = min(batch_size, count)
         self.seed = seed
@@ -135,7 +138,8 @@ class Batches:
     def of(cls, x: Tensor, trainer: TrainerConfig, seed: int) -> Batches:
         """The batches of the training data x, (N, *shape), as `trainer` wants them."""
         blocks = x.nbytes > IN_MEMORY if trainer.shuffle == "auto" else trainer.shuffle == "blocks"
-        return cls(len(x), trainer.batch_size, seed, max(1, BLOCK * len(x) // x.nbytes) if blocks else None)
+        block = max(1, BLOCK * len(x) // x.nbytes) if blocks else None
+        return cls(len(x), trainer.batch_size, seed, block, WINDOW)
 
     def indices(self, step: int) -> Tensor:
         """Which data the `step`-th batch (from 0) holds, (size,)."""

@@ -72,6 +72,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     # What is larger stays where it is, perhaps on disk, and only batches travel.
     train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
     if resume:
+        run.check_data(data.fingerprint)
         state = TrainingState.restore(
             run.load_checkpoint("latest"), model, update.optimizer, str(run.checkpoint_path("latest"))
         )
@@ -83,6 +84,7 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
             standardized=kind_of(standardize),
             columns=list(data.columns),
             levels=data.levels,
+            fingerprint=data.fingerprint,
         )
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
@@ -243,6 +245,7 @@ def _summary(config: Config, model: Model, state: TrainingState, status: str) ->
     return {
         "status": status,
         "dataset": config.dataset.name,
+        "data_fingerprint": state.fingerprint,
         "flow": config.flow.family,
         "cif": config.cif,
         "seed": config.seed,

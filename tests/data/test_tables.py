@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from cifrun.data.formats import open_source
 from cifrun.data.reading import read
 from cifrun.data.tables import File
 from cifrun.errors import ConfigError
-from cifrun.export import write_table
 from cifrun.model import Model, Step
 from cifrun.run import RunDirectory
 from cifrun.state import TrainingState
@@ -247,31 +244,3 @@ def test_data_without_names_are_taken_in_order(csv: Path, tmp_path: Path) -> Non
     assert values.tolist() == [[0, 1], [2, 3], [4, 5]] and others == []
     values, _ = file.read(tmp_path / "two.npy", ["x2", "x1"])  # of a run on such a file, with columns=[2,1]
     assert values.tolist() == [[1, 0], [3, 2], [5, 4]]
-
-
-LOAD = """
-import sys
-from cifrun.config import check
-from cifrun.data.tables import File
-import cifrun.trainer
-data = check(File, {"name": "file", "path": sys.argv[1]}).load().check("file")
-data.covariance()
-(peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(int(peak) // 1024)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory where Linux tells it")
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_memory_hardly_grows_with_the_table(ending: str, tmp_path: Path) -> None:
-    """Ten times the rows, 4.5 million × 4 more: some 70 MB of the mapped file, and 10 bytes a row for the split."""
-    peaks = []
-    for count in (500_000, 5_000_000):
-        x = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
-        write_table(tmp_path / f"x.{ending}", dict(zip("abcd", x.T, strict=True)))
-        del x
-        command = [sys.executable, "-c", LOAD, str(tmp_path / f"x.{ending}")]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-        peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 160, peaks
