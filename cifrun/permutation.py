@@ -1,6 +1,6 @@
 """Random orders of {0, …, n − 1} that are looked up place by place, for any n.
 
-    Drawn        all of it drawn at once, uniform over the n! orders: 8 bytes of memory for each of the n
+    Drawn        all of it drawn at once, uniform over the n! orders: 4 bytes of memory for each of the n
     Keyed        a pseudo-random one, evaluated where it is asked for: no memory, whatever n is
     permutation  the first up to `LARGE`, the second beyond
 
@@ -32,7 +32,7 @@ __all__ = ["LARGE", "Drawn", "Keyed", "Permutation", "derived", "permutation"]
 #: From places, (batch,), int64, to what is there, (batch,), int64.
 Permutation: TypeAlias = Callable[[Tensor], Tensor]
 
-#: Largest n whose order is drawn as a whole: 128 MiB, and a second or so.
+#: Largest n whose order is drawn as a whole: 64 MiB, three times that for a moment, and a second or so.
 LARGE = 2**24
 
 
@@ -47,20 +47,18 @@ def derived(*parts: int) -> int:
 
 
 class Drawn:
-    """A uniformly random permutation of {0, …, count − 1}, drawn with the seed `key`."""
+    """A uniformly random permutation of {0, …, count − 1}, drawn with the seed `key`; or, `inverted`, its inverse."""
 
-    def __init__(self, count: int, key: int) -> None:
-        self._order = torch.randperm(count, generator=torch.Generator().manual_seed(key))
-        self._places: Tensor | None = None
+    def __init__(self, count: int, key: int, inverted: bool = False) -> None:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(key))
+        small = torch.int32 if count <= LARGE else torch.int64
+        if inverted:
+            self._order = torch.empty(count, dtype=small).scatter_(0, order, torch.arange(count, dtype=small))
+        else:
+            self._order = order.to(small)
 
     def __call__(self, places: Tensor) -> Tensor:
-        return self._order[places]
-
-    def places(self, data: Tensor) -> Tensor:
-        """Where these are, (batch,): the inverse permutation."""
-        if self._places is None:
-            self._places = torch.empty_like(self._order).scatter_(0, self._order, torch.arange(len(self._order)))
-        return self._places[data]
+        return self._order[places].long()
 
 
 class Keyed:

@@ -69,7 +69,7 @@ def read(
     count = 0
     with scratch(str(source.path), folder) as file, scratch(str(source.path), folder) as codes:
         for numbers, labels in source.batches(columns, label):
-            file.write(_single(source, columns, numbers, count).tobytes())
+            file.write(_single(source, columns, numbers, count).data)
             if labels is not None and label is not None:
                 codes.write(_codes(source, label, labels, words or {}, count).tobytes())
             count += len(numbers[0])
@@ -102,7 +102,7 @@ def mapped(file: IO[bytes], shape: tuple[int, ...], dtype: type[np.generic] = np
 def _single(source: Source, columns: Sequence[str], numbers: Sequence[np.ndarray], done: int) -> np.ndarray:
     """Single precision, (rows, columns). Raises `ConfigError` for the first number that is not finite in it."""
     with np.errstate(over="ignore"):
-        single = np.stack(numbers, 1).astype(np.float32)
+        single = np.stack(numbers, 1, dtype=np.float32, casting="same_kind")
     if not np.isfinite(single).all():
         row, k = np.argwhere(~np.isfinite(single))[0]
         value = numbers[k][row]

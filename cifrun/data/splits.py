@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import RunError
 from ..permutation import LARGE, Drawn, Keyed
-from .formats import ROWS
+from .formats import ROWS, at_once
 from .reading import Table, mapped, scratch
 
 __all__ = ["LEFT_OUT", "Assignment", "kept", "split"]
@@ -64,7 +64,7 @@ class Assignment:
         if given is not None:
             begins, ends = [0, 0, 0], [count, count, count]
         if given is None or any(limit is not None for limit in most):
-            self._order = Keyed(count, seed) if count > LARGE else Drawn(count, seed).places
+            self._order = Keyed(count, seed) if count > LARGE else Drawn(count, seed, inverted=True)
         for code, limit in enumerate(most):
             if limit is not None:
                 ends[code] = min(ends[code], begins[code] + limit if given is None else self._end(code, limit))
@@ -181,8 +181,9 @@ def _remove_others(folder: Path, content: str) -> None:
 def _distribute(table: Table, codes: Assignment, files: Sequence[IO[bytes]]) -> list[int]:
     """Write each row to the file of its split; return how many there are of each."""
     counts = [0] * len(files)
-    for start in range(0, len(table.values), ROWS):
-        rows = table.values[start : start + ROWS]
+    size = at_once(table.values.shape[1])
+    for start in range(0, len(table.values), size):
+        rows = table.values[start : start + size]
         piece = codes(start, start + len(rows))
         for code, file in enumerate(files):
             file.write(rows[piece == code].tobytes())
