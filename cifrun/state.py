@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from . import rng
 from .config import TrainerConfig
+from .data.paging import at_random, soon
 from .errors import RunError
 from .permutation import derived, permutation
 from .run import Checkpoint
@@ -113,10 +115,10 @@ class Batches:
     as a whole; beyond, it is a keyed permutation, which takes no memory.
 
     With `block`, an epoch reads the data in passages: it draws `window` blocks of neighbours from all over them,
-    shuffles what these hold, and goes on with the next; the blocks begin elsewhere in each epoch. What memory has to
-    hold is a window. In exchange, neighbours meet more often than by chance, which matters where they are alike, as in
-    a sorted file: the mean over a batch of m has at most 1 + (m − 1) / window times the variance that m independent
-    draws give it, and all batches of a window see the same blocks.
+    shuffles what these hold, and goes on with the next. What memory has to hold is a window. In exchange, neighbours
+    meet more often than by chance, which matters where they are alike, as in a sorted file: the mean over a batch of m
+    has at most 1 + (m − 1) / window times the variance that m independent draws give it, and all batches of a window
+    see the same blocks.
 
     Arguments:
         count: Size of the training set.
@@ -124,22 +126,38 @@ class Batches:
         seed: Of the shuffles.
         block: Neighbours that are read together; None to shuffle all data at once.
         window: Blocks that are shuffled together, if there are any.
+        prefetch: Told where the blocks of a window begin, (blocks,), before it is asked for.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, block: int | None = None, window: int = 1) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        block: int | None = None,
+        window: int = 1,
+        prefetch: Callable[[Tensor], None] | None = None,
+    ) -> None:
         self.count = count
         self.size = min(batch_size, count)
         self.seed = seed
         self.block = None if block is None else min(block, count)
         self.window = window
+        self._prefetch = prefetch
+        self._prefetched = -1
         self._order, self._block_order = (lru_cache(maxsize=1)(permutation) for _ in range(2))
 
     @classmethod
     def of(cls, x: Tensor, trainer: TrainerConfig, seed: int) -> Batches:
         """The batches of the training data x, (N, *shape), as `trainer` wants them."""
-        blocks = x.nbytes > IN_MEMORY if trainer.shuffle == "auto" else trainer.shuffle == "blocks"
-        block = max(1, BLOCK * len(x) // x.nbytes) if blocks else None
-        return cls(len(x), trainer.batch_size, seed, block, WINDOW)
+        large = x.nbytes > IN_MEMORY
+        if trainer.shuffle == "rows" or (trainer.shuffle == "auto" and not large):
+            if large:
+                at_random(x)
+            return cls(len(x), trainer.batch_size, seed)
+        block = max(1, BLOCK * len(x) // x.nbytes)
+        at_random(x)
+        return cls(len(x), trainer.batch_size, seed, block, WINDOW, partial(soon, x, rows=block))
 
     def indices(self, step: int) -> Tensor:
         """Which data the `step`-th batch (from 0) holds, (size,)."""
@@ -157,15 +175,20 @@ class Batches:
         return torch.cat(parts)
 
     def _in_blocks(self, places: Tensor, key: int, size: int) -> Tensor:
-        """What is at these neighbouring places of an epoch, in blocks of `size`."""
-        window = size * self.window
+        """What is at these neighbouring places of an epoch, in blocks of `size`; a remainder stays last."""
+        window, whole = size * self.window, self.count // size
         first, end = int(places[0]), int(places[-1]) + 1
+
+        def blocks(slots: Tensor) -> Tensor:
+            return self._block_order(whole, derived(key))(slots.clamp(max=whole - 1)).where(slots < whole, slots)
+
         shuffled = []
         for start in range(first // window * window, end, window):
+            inside, number = min(window, self.count - start), derived(key, start)
+            if self._prefetch is not None and number != self._prefetched:
+                self._prefetched = number
+                self._prefetch(size * blocks(torch.arange(start // size, -(-(start + inside) // size))))
             part = places[max(0, start - first) : start + window - first]
-            shuffled.append(start + self._order(min(window, self.count - start), derived(key, start))(part - start))
+            shuffled.append(start + self._order(inside, number)(part - start))
         places = torch.cat(shuffled)
-        slots, rows = places // size, places % size
-        whole = self.count // size  # whole blocks; what is left over stays last, and is other data in each epoch
-        blocks = self._block_order(whole, derived(key))(slots.clamp(max=whole - 1)).where(slots < whole, slots)
-        return (blocks * size + rows + derived(key) % self.count) % self.count
+        return size * blocks(places // size) + places % size

@@ -67,6 +67,20 @@ def test_a_window_holds_few_blocks_and_the_epoch_all_of_them():
     assert len(set(map(tuple, ordered.tolist())) & set(map(tuple, second.sort(1).values.tolist()))) == 0
 
 
+def test_a_window_is_announced_before_it_is_read():
+    announced: list[torch.Tensor] = []
+    batches = Batches(1003, 17, 0, block=10, window=4, prefetch=announced.append)
+    known = 0
+    for step in range(150):
+        rows = batches.indices(step)
+        recent = torch.cat(announced[-2:])
+        assert torch.isin(rows // 10 * 10, recent).all()
+        assert len(announced) - known <= 2
+        known = len(announced)
+    assert known == 26 + 26 + 14, "two epochs of 1003 data, and 544 of the third, in windows of 40"
+    assert all(len(starts) <= 4 for starts in announced)
+
+
 def test_large_data_are_shuffled_in_blocks(monkeypatch):
     x = torch.zeros(4000, 4)
     monkeypatch.setattr("cifrun.state.BLOCK", 160)
