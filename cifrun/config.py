@@ -133,6 +133,9 @@ class TrainerConfig:
     micro_batches: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
         1, "parts that a device takes its share of a batch in, for less memory; auto: as many as memory asks for"
     )
+    shuffle: Literal["auto", "rows", "blocks"] = setting(
+        "auto", "what an epoch shuffles: rows, or blocks of them, for data larger than memory; auto: blocks from 8 GiB"
+    )
     log_every: int = setting(10, "write training metrics", unit="steps", ge=1)
     valid_every: int = setting(100, "evaluate on the validation set, keep the best", unit="steps", ge=1)
     plot_every: int = setting(

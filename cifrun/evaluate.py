@@ -50,6 +50,10 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
         config: The run's config, with the `eval` and `device` settings to use; `data` names a file to evaluate instead
             of the test set, and `per_point` one to write with a line for each datum.
 
+    Errors:
+        ConfigError, RunError: something named in the config, or a file of the run, can't be used; or the file that the
+            run was trained on has changed, and so its test set.
+
     Returns:
         What `evaluate_split` does, and for the test set the diagnostics too, if they are on. Of the test set, it is
         also written to `summary.json`, under "test", and shown in TensorBoard; of other data, it is only printed.
@@ -69,6 +73,7 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
     model = run.load_model().to(fabric.device)
     if config.data is None:
         data = build_data(config)
+        run.check_data(data.fingerprint)
         x, target = data.test, data.target
         diagnostics = Diagnostics(config, data)
     else:

@@ -1,7 +1,10 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, and renamed over it."""
+"""Files that are whole or not there, written beside their place, flushed to disk, and renamed over it; where those go
+that stay, and which file is the same as before.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -10,7 +13,35 @@ from pathlib import Path
 
 from .errors import RunError
 
-__all__ = ["mute", "replacing", "writing"]
+__all__ = ["cache", "fingerprint", "mute", "replacing", "writing"]
+
+#: Of a larger file than `WHOLE` bytes, `fingerprint` looks at `SAMPLES` pieces of `BLOCK` bytes.
+WHOLE, SAMPLES, BLOCK = 2**28, 64, 2**20
+
+
+def cache() -> Path:
+    """Where downloads and large tables are kept: $CIFRUN_DATA, else ~/.cache/cifrun."""
+    return Path(os.environ.get("CIFRUN_DATA") or Path.home() / ".cache" / "cifrun")
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a file from what it was before: SHA-256 of its size and content, in hexadecimal, wherever it is.
+
+    Up to 256 MiB, all of its content. Beyond, 64 MiB in pieces at equal distances, with both ends, so that it takes no
+    longer than that whatever the size: rows that come or go change the size, or, where a format pads or compresses, its
+    end. Other values in a few rows of the same length in between may go unseen.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as stream:
+        starts = [0] if size <= WHOLE else [k * (size - BLOCK) // (SAMPLES - 1) for k in range(SAMPLES)]
+        for start in starts:
+            stream.seek(start)
+            left = WHOLE if size <= WHOLE else BLOCK
+            while left > 0 and (part := stream.read(min(left, BLOCK))):
+                digest.update(part)
+                left -= len(part)
+    return digest.hexdigest()
 
 
 @contextmanager

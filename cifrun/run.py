@@ -122,6 +122,15 @@ class RunDirectory:
         with replacing(self.path / "summary.json") as file:
             file.write_text(text, encoding="utf-8")
 
+    def check_data(self, fingerprint: str | None) -> None:
+        """Raise `RunError` if the run was trained on a file that has another fingerprint than this, of its data now."""
+        known = self.summary().get("data_fingerprint")
+        if known is not None and known != fingerprint:
+            raise RunError(
+                f"the file that {self.path} was trained on has changed since, and with it which rows are for training "
+                f"and which for the test: bring back what it was, or train anew"
+            )
+
     def checkpoint_path(self, tag: str) -> Path:
         return self.path / "checkpoints" / f"{tag}.safetensors"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -11,10 +13,17 @@ from torch import Tensor, nn
 
 from . import rng
 from .config import TrainerConfig
+from .data.paging import at_random, soon
 from .errors import RunError
+from .permutation import derived, permutation
 from .run import Checkpoint
 
 __all__ = ["Batches", "TrainingState"]
+
+#: Bytes of training data up to which `trainer.shuffle=auto` shuffles all rows at once.
+IN_MEMORY = 2**33
+#: Bytes that are read together, and how many blocks of them are shuffled together: 256 MiB.
+BLOCK, WINDOW = 2**16, 2**12
 
 
 @dataclass
@@ -27,6 +36,7 @@ class TrainingState:
             saved with the weights.
         columns: Names of an event's coordinates; empty where they have none.
         levels: Of images, the number of values of a pixel.
+        fingerprint: Of the user's file that the data come from.
         step: Steps done.
         skipped: Steps whose loss or gradient was not finite, and which changed nothing.
         bad_steps: How many of the last steps in a row were skipped.
@@ -39,6 +49,7 @@ class TrainingState:
     standardized: bool | str = False
     columns: list[str] = field(default_factory=list)
     levels: int | None = None
+    fingerprint: str | None = None
     step: int = 0
     skipped: int = 0
     bad_steps: int = 0
@@ -89,30 +100,64 @@ class TrainingState:
                 packed.setdefault(int(index), {})[name] = value
             optimizer.load_state_dict({"state": packed, "param_groups": checkpoint.state["param_groups"]})
             rng.set_state(checkpoint.part("rng"))
-            state = {"columns": [], "levels": None, **checkpoint.state}  # runs of the first days had none
+            unknown: dict[str, Any] = {"columns": [], "levels": None, "fingerprint": None}  # to earlier versions
+            state = {**unknown, **checkpoint.state}
             return cls(**{f.name: state[f.name] for f in fields(cls)})
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"{origin} does not hold a training state that fits this run") from error
 
 
 class Batches:
-    """The order of the data, as a function of the seed and the step alone.
+    """The order of the data, as a function of the seed and the step alone: to go on, nothing has to be replayed.
 
     The data are shuffled anew each epoch, and the epochs laid end to end and cut into batches of one size; so every
-    datum comes up once an epoch, and no batch is short.
+    datum comes up once an epoch, and no batch is short. Up to `permutation.LARGE` data, the order of an epoch is drawn
+    as a whole; beyond, it is a keyed permutation, which takes no memory.
+
+    With `block`, an epoch reads the data in passages: it draws `window` blocks of neighbours from all over them,
+    shuffles what these hold, and goes on with the next. What memory has to hold is a window. In exchange, neighbours
+    meet more often than by chance, which matters where they are alike, as in a sorted file: the mean over a batch of m
+    has at most 1 + (m − 1) / window times the variance that m independent draws give it, and all batches of a window
+    see the same blocks.
 
     Arguments:
         count: Size of the training set.
         batch_size: Data a batch; at most `count` are taken.
         seed: Of the shuffles.
+        block: Neighbours that are read together; None to shuffle all data at once.
+        window: Blocks that are shuffled together, if there are any.
+        prefetch: Told where the blocks of a window begin, (blocks,), before it is asked for.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        block: int | None = None,
+        window: int = 1,
+        prefetch: Callable[[Tensor], None] | None = None,
+    ) -> None:
         self.count = count
         self.size = min(batch_size, count)
         self.seed = seed
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.long)
+        self.block = None if block is None else min(block, count)
+        self.window = window
+        self._prefetch = prefetch
+        self._prefetched = -1
+        self._order, self._block_order = (lru_cache(maxsize=1)(permutation) for _ in range(2))
+
+    @classmethod
+    def of(cls, x: Tensor, trainer: TrainerConfig, seed: int) -> Batches:
+        """The batches of the training data x, (N, *shape), as `trainer` wants them."""
+        large = x.nbytes > IN_MEMORY
+        if trainer.shuffle == "rows" or (trainer.shuffle == "auto" and not large):
+            if large:
+                at_random(x)
+            return cls(len(x), trainer.batch_size, seed)
+        block = max(1, BLOCK * len(x) // x.nbytes)
+        at_random(x)
+        return cls(len(x), trainer.batch_size, seed, block, WINDOW, partial(soon, x, rows=block))
 
     def indices(self, step: int) -> Tensor:
         """Which data the `step`-th batch (from 0) holds, (size,)."""
@@ -120,13 +165,30 @@ class Batches:
         parts: list[Tensor] = []
         while position < end:
             epoch, offset = divmod(position, self.count)
-            parts.append(self._permutation(epoch)[offset : offset + end - position])
-            position += len(parts[-1])
+            # Odd multiplier: distinct (seed, epoch) pairs get distinct streams.
+            key = (self.seed * 0x9E3779B1 + epoch) % 2**63
+            places = torch.arange(offset, min(offset + end - position, self.count))
+            parts.append(
+                self._order(self.count, key)(places) if self.block is None else self._in_blocks(places, key, self.block)
+            )
+            position += len(places)
         return torch.cat(parts)
 
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            # Odd multiplier: distinct (seed, epoch) pairs get distinct streams.
-            generator = torch.Generator().manual_seed((self.seed * 0x9E3779B1 + epoch) % 2**63)
-            self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
-        return self._order
+    def _in_blocks(self, places: Tensor, key: int, size: int) -> Tensor:
+        """What is at these neighbouring places of an epoch, in blocks of `size`; a remainder stays last."""
+        window, whole = size * self.window, self.count // size
+        first, end = int(places[0]), int(places[-1]) + 1
+
+        def blocks(slots: Tensor) -> Tensor:
+            return self._block_order(whole, derived(key))(slots.clamp(max=whole - 1)).where(slots < whole, slots)
+
+        shuffled = []
+        for start in range(first // window * window, end, window):
+            inside, number = min(window, self.count - start), derived(key, start)
+            if self._prefetch is not None and number != self._prefetched:
+                self._prefetched = number
+                self._prefetch(size * blocks(torch.arange(start // size, -(-(start + inside) // size))))
+            part = places[max(0, start - first) : start + window - first]
+            shuffled.append(start + self._order(inside, number)(part - start))
+        places = torch.cat(shuffled)
+        return size * blocks(places // size) + places % size

@@ -79,7 +79,7 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
     model = build_model(config, data.shape, standardize)
     # What is larger stays where it is, perhaps on disk, and only batches travel.
     train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
-    batches = Batches(len(data.train), options.batch_size, config.seed)
+    batches = Batches.of(data.train, options, config.seed)
 
     def events(rows: Tensor) -> Tensor:
         return dequantize(train_x[rows.to(train_x.device)].to(fabric.device))
@@ -87,6 +87,7 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
     update = Update(model, config, fabric, events)
     diagnostics = Diagnostics(config, data)
     if resume:
+        run.check_data(data.fingerprint)
         state = TrainingState.restore(
             run.load_checkpoint("latest"), model, update.optimizer, str(run.checkpoint_path("latest"))
         )
@@ -98,6 +99,7 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
             standardized=kind_of(standardize),
             columns=list(data.columns),
             levels=data.levels,
+            fingerprint=data.fingerprint,
         )
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
@@ -270,6 +272,7 @@ def _summary(config: Config, model: Model, state: TrainingState, status: str) ->
     return {
         "status": status,
         "dataset": config.dataset.name,
+        "data_fingerprint": state.fingerprint,
         "flow": config.flow.family,
         "cif": config.cif,
         "seed": config.seed,

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
@@ -54,6 +55,7 @@ class Data:
     target: Target | None = None
     columns: tuple[str, ...] = ()  # the names of the coordinates, where they have any
     levels: int | None = None  # of images: a pixel is one of 0 … levels − 1
+    fingerprint: str | None = None  # of the user's file that they come from (`files.fingerprint`)
 
     @property
     def binary(self) -> bool:
@@ -67,6 +69,10 @@ class Data:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each coordinate (each channel of an image) of the training data, float64."""
+        return self._moments
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
         count = self.train[:, 0].numel()
         mean = _total(x.sum(1) for x in _coordinates(self.train)) / count
         squares = _total((x - mean[:, None]).square().sum(1) for x in _coordinates(self.train))
@@ -95,7 +101,7 @@ class Data:
                 )
             if not x.is_floating_point():
                 continue
-            bad = _total((~part.isfinite()).transpose(0, 1).flatten(1).sum(1) for part in _pieces(x))
+            bad = _total((~values.isfinite()).sum(1) for values in _values(x))
             if bool(bad.any()):
                 k = int(bad.nonzero()[0])
                 raise ConfigError(
@@ -104,10 +110,11 @@ class Data:
                 )
         precision = torch.finfo(torch.float32)
         means, stds = (m.tolist() for m in self.moments())
+        first = self.train[:1].transpose(0, 1).flatten(1)[:, :1]
+        differ = _total((x != first).sum(1) for x in _values(self.train))
         for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
             column = f"dataset '{name}': {self.column(k)}"
-            values = self.train[:, k]
-            if bool((values == values.flatten()[0]).all()):
+            if differ[k] == 0:
                 raise ConfigError(f"{column} is constant in the training data, and so has no density: leave it out")
             if std < 8 * precision.eps * abs(mean):
                 raise ConfigError(
@@ -117,7 +124,8 @@ class Data:
             if not precision.tiny < std < precision.max**0.5:
                 raise ConfigError(f"{column} has a standard deviation of {std:.1e}: change its unit")
             for j in range(k):
-                if math.isclose(std, stds[j], rel_tol=1e-6) and torch.equal(values, self.train[:, j]):
+                alike = math.isclose(std, stds[j], rel_tol=1e-6)
+                if alike and all(torch.equal(piece[:, k], piece[:, j]) for piece in _pieces(self.train)):
                     raise ConfigError(f"{column} is equal to {self.column(j)}, so no density holds both: leave one out")
         return self
 
@@ -164,9 +172,14 @@ def _total(parts: Iterable[Tensor]) -> Tensor:
     return total
 
 
+def _values(x: Tensor) -> Iterator[Tensor]:
+    """Pieces of x, each (coordinates or channels, values)."""
+    return (piece.transpose(0, 1).flatten(1) for piece in _pieces(x))
+
+
 def _coordinates(x: Tensor) -> Iterator[Tensor]:
-    """Pieces of x, each (coordinates or channels, values), float64."""
-    return (piece.transpose(0, 1).flatten(1).double() for piece in _pieces(x))
+    """The same in float64."""
+    return (values.double() for values in _values(x))
 
 
 @dataclass(config=STRICT)

@@ -12,7 +12,8 @@ from ..registry import DATASETS
 from .base import Data
 from .formats import library
 from .reading import Table
-from .tables import SplitTable, split
+from .splits import split
+from .tables import SplitTable
 
 __all__ = ["BreastCancer", "Bundled", "Diabetes", "Iris", "Wine"]
 

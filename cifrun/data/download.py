@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from ..config import STRICT, setting
 from ..errors import ConfigError, RunError
-from ..files import replacing, writing
+from ..files import cache, replacing, writing
 from .base import AnyDataset
 from .tables import AbsolutePath
 
@@ -46,11 +46,6 @@ BLOCK = 2**20
 TIMEOUT = 30
 #: Seconds before each further try.
 WAITS = (1, 5)
-
-
-def cache() -> Path:
-    """Where downloads go: $CIFRUN_DATA, else ~/.cache/cifrun."""
-    return Path(os.environ.get("CIFRUN_DATA") or Path.home() / ".cache" / "cifrun")
 
 
 @dataclass(config=STRICT)

@@ -23,13 +23,18 @@ import numpy as np
 
 from ..errors import ConfigError, did_you_mean
 
-__all__ = ["ENDINGS", "ROWS", "Arrays", "Batch", "Parquet", "Source", "Text", "library", "listed", "open_source"]
+__all__ = ["ENDINGS", "Arrays", "Batch", "Parquet", "Source", "Text", "at_once", "library", "listed", "open_source"]
 
-#: Rows that are in memory at once; of text, about as many as fit into Arrow's blocks of a megabyte.
-ROWS = 65_536
+#: Rows that are in memory at once, or fewer, to hold at most so many numbers; of text, Arrow's blocks of a megabyte.
+ROWS, NUMBERS = 65_536, 2**22
 
 #: Texts that stand for a number that is not there.
 NULLS = ["", "NA", "N/A", "#N/A", "n/a", "NULL", "null", "None", "-", "?"]
+
+
+def at_once(width: int) -> int:
+    """How many rows of `width` columns are in memory at once."""
+    return min(ROWS, max(1, NUMBERS // max(1, width)))
 
 
 class Batch(NamedTuple):
@@ -195,8 +200,8 @@ class Parquet(Source):
     def _open(self) -> None:
         self.arrow, parquet = (library(name, f"reading {self.path.name}") for name in ("pyarrow", "pyarrow.parquet"))
         with self._sentences():
-            # pre_buffer would keep all that was read.
-            self.file = parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False)
+            # Each column has a buffer, and pages of a megabyte or so; pre_buffer would keep all that was read.
+            self.file = parquet.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False)
         self.names = list(self.file.schema_arrow.names)
 
     def batches(self, columns: Sequence[str], label: str | None) -> Iterator[Batch]:
@@ -207,7 +212,7 @@ class Parquet(Source):
                 raise self.no_numbers(name, kind)
         done = 0
         with self._sentences():
-            for part in self.file.iter_batches(ROWS, columns=[*columns, *([label] if label else [])]):
+            for part in self.file.iter_batches(at_once(len(columns)), columns=[*columns, *([label] if label else [])]):
                 yield self._arrow_batch(part, columns, label, done)
                 done += len(part)
 
@@ -257,8 +262,9 @@ class Arrays(Source):
         for name in columns:
             if self.columns[name].dtype.kind not in "iuf":
                 raise self.no_numbers(name, self.columns[name].dtype)
-        for start in range(0, len(self.columns[columns[0]]), ROWS):
-            rows = slice(start, start + ROWS)
+        size = at_once(len(columns))
+        for start in range(0, len(self.columns[columns[0]]), size):
+            rows = slice(start, start + size)
             labels = None if label is None else self.columns[label][rows].astype(str)
             yield Batch([np.asarray(self.columns[name][rows], dtype=np.float64) for name in columns], labels)
 

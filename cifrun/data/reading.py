@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Table(NamedTuple):
 
     columns: tuple[str, ...]
     values: np.ndarray  # float32, in a file
-    labels: np.ndarray | None  # uint8
+    labels: np.ndarray | None  # uint8, in a file
 
 
 def pick(source: Source, wanted: Sequence[str]) -> list[str]:
@@ -47,12 +48,17 @@ def pick(source: Source, wanted: Sequence[str]) -> list[str]:
 
 
 def read(
-    source: Source, columns: Sequence[str], label: str | None = None, words: Mapping[str, int] | None = None
+    source: Source,
+    columns: Sequence[str],
+    label: str | None = None,
+    words: Mapping[str, int] | None = None,
+    folder: Path | None = None,
 ) -> Table:
     """Read the columns once, check each number, and keep them in a temporary file that is mapped into memory.
 
     Arguments:
         label: A column of words; `words` says the code of each, and every row must hold one of them.
+        folder: Where the temporary file is; None for $TMPDIR or the system's place.
 
     Errors:
         ConfigError: a value that is missing, no number, or not finite, with its row and column; a label that is none of
@@ -60,41 +66,43 @@ def read(
         RunError: there is no room for the temporary file.
     """
     columns = pick(source, columns)
-    codes: list[np.ndarray] = []
     count = 0
-    with scratch(str(source.path)) as file:
+    with scratch(str(source.path), folder) as file, scratch(str(source.path), folder) as codes:
         for numbers, labels in source.batches(columns, label):
-            file.write(_single(source, columns, numbers, count).tobytes())
+            file.write(_single(source, columns, numbers, count).data)
             if labels is not None and label is not None:
-                codes.append(_codes(source, label, labels, words or {}, count))
+                codes.write(_codes(source, label, labels, words or {}, count).tobytes())
             count += len(numbers[0])
         if count == 0:
             raise ConfigError(f"{source.path} has no rows")
         values = mapped(file, (count, len(columns)))
-    return Table(tuple(columns), values, np.concatenate(codes) if codes else None)
+        return Table(tuple(columns), values, None if label is None else mapped(codes, (count,), np.uint8))
 
 
 @contextmanager
-def scratch(origin: str) -> Iterator[IO[bytes]]:
-    """A temporary file without a name, in $TMPDIR or the system's place; it is gone when nothing maps it any more."""
+def scratch(origin: str, folder: Path | None = None) -> Iterator[IO[bytes]]:
+    """A temporary file without a name, in `folder`, by default $TMPDIR or the system's place; it is gone when nothing
+    maps it any more.
+    """
     try:
-        with tempfile.TemporaryFile(prefix="cifrun-") as file:
+        with tempfile.TemporaryFile(prefix="cifrun-", dir=folder) as file:
             yield file
     except OSError as error:
-        what = f"{origin} can't be copied to a temporary file in {tempfile.gettempdir()}: {error.strerror or error}"
-        raise RunError(f"{what}; TMPDIR names another place") from error
+        what = f"{origin} can't be copied to {folder or f'a temporary file in {tempfile.gettempdir()}'}"
+        variable = "CIFRUN_DATA" if folder else "TMPDIR"
+        raise RunError(f"{what}: {error.strerror or error}; {variable} names another place") from error
 
 
-def mapped(file: IO[bytes], shape: tuple[int, int]) -> np.ndarray:
-    """The float32 numbers that were written to `file`, as an array that stays on disk until it is looked at."""
+def mapped(file: IO[bytes], shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray:
+    """The numbers that were written to `file`, as an array that stays on disk until it is looked at."""
     file.flush()
-    return np.memmap(file, np.float32, "r+", shape=shape)
+    return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def _single(source: Source, columns: Sequence[str], numbers: Sequence[np.ndarray], done: int) -> np.ndarray:
     """Single precision, (rows, columns). Raises `ConfigError` for the first number that is not finite in it."""
     with np.errstate(over="ignore"):
-        single = np.stack(numbers, 1).astype(np.float32)
+        single = np.stack(numbers, 1, dtype=np.float32, casting="same_kind")
     if not np.isfinite(single).all():
         row, k = np.argwhere(~np.isfinite(single))[0]
         value = numbers[k][row]

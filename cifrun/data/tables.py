@@ -1,11 +1,17 @@
 """Tables: a row a point. What all of them share, and a table of your own, whatever its size.
 
-A file is read once, front to back, into float32 on disk; what is in memory is a piece of it, a number or two a row, and
-whatever of the mapped file the system has room for.
+A file is read once, front to back, in pieces (of Parquet, one row group after the other; npz: whole), into a file of
+float32 for each split, which is mapped into memory. So memory holds a piece, and whatever of the mapped files the
+system has room for and can take back; nothing else grows with the rows. These files, and not the original, are what
+training reads: any row of them can be had alone, while Parquet gives up nothing less than a row group, and text has no
+places at all. In which order, for data that memory holds or does not hold, is up to `state.Batches`.
+
+The splits of a file of `LARGE_FILE` bytes or more are kept: other runs and other processes map the same files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,19 +25,23 @@ from torch import Tensor
 
 from ..config import STRICT, setting
 from ..errors import ConfigError
+from ..files import cache, fingerprint
 from ..registry import DATASETS
 from .base import Data, DatasetConfig
-from .formats import ROWS, open_source
-from .reading import Table, mapped, read, scratch
+from .formats import open_source
+from .reading import Table, pick, read
+from .splits import Assignment, kept, split
 
-__all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig", "assign", "split"]
+__all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig"]
+
+#: Size of a file, in bytes, from which `dataset.keep=auto` keeps what is made of it.
+LARGE_FILE = 2**30
 
 #: A path that means the same from every directory, as a run may be looked at from another one.
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(os.path.expanduser(path))))]
 
 #: What a split column may hold.
 WORDS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
-LEFT_OUT = 3
 
 
 @dataclass(config=STRICT)
@@ -65,38 +75,9 @@ class SplitTable(TableConfig):
                 f"it should be less than 1"
             )
 
-    def assign(self, count: int, given: np.ndarray | None = None) -> np.ndarray:
-        """`assign` with these settings."""
-        return assign(count, (self.valid_fraction, self.test_fraction), self.seed, self._most, given)
-
-
-def assign(
-    count: int,
-    fractions: tuple[float, float],
-    seed: int,
-    most: Sequence[int | None] = (None, None, None),
-    given: np.ndarray | None = None,
-) -> np.ndarray:
-    """The split of each row: 0, 1, 2 for training, validation, test; `LEFT_OUT` for those beyond `most`; (count,).
-
-    Arguments:
-        fractions: Of validation and test points: of n rows n·fraction, rounded down, and at least one.
-        seed: Of the draw, also of which rows are left out.
-        most: At most so many training, validation and test points.
-        given: The splits, where the table says them; none is drawn then.
-    """
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
-    if given is None:
-        valid, test = (min(count, max(1, int(fraction * count))) for fraction in fractions)
-        given = np.zeros(count, dtype=np.uint8)
-        given[order[:test]] = 2
-        given[order[test : test + valid]] = 1
-    codes = given.copy()
-    for code, limit in enumerate(most):
-        if limit is not None:
-            members = order[given[order] == code]
-            codes[members[limit:]] = LEFT_OUT
-    return codes
+    def assign(self, count: int, given: np.ndarray | None = None) -> Assignment:
+        """The split of each of `count` rows, with these settings; `given` are those that the table says."""
+        return Assignment(count, (self.valid_fraction, self.test_fraction), self.seed, self._most, given)
 
 
 # --- a file of your own -----------------------------------------------------------------------------------------------
@@ -118,6 +99,9 @@ class File(SplitTable):
     header: bool | Literal["auto"] = setting(
         "auto", "whether the first line names the columns; auto: yes, and a line of numbers alone is refused"
     )
+    keep: bool | Literal["auto"] = setting(
+        "auto", "keep its numbers, split, for later runs, in $CIFRUN_DATA, else ~/.cache/cifrun; auto: from 1 GiB"
+    )
 
     def load(self) -> Data:
         if self.path is None:
@@ -133,9 +117,22 @@ class File(SplitTable):
             raise ConfigError(f"dataset.columns = [] is not allowed: name at least one column of {self.path}")
         if self.split_column in columns:
             raise ConfigError(f"column '{self.split_column}' of {self.path} says the split, and so is none to model")
-        table = read(source, columns, self.split_column, WORDS)
-        train, valid, test = split(table, self.assign(len(table.values), table.labels), str(self.path))
-        return Data(train, valid, test, columns=table.columns)
+        columns = pick(source, columns)
+
+        def make(folder: Path | None = None) -> tuple[Table, Assignment]:
+            table = read(source, columns, self.split_column, WORDS, folder)
+            return table, self.assign(len(table.values), table.labels)
+
+        content, size, changed = fingerprint(self.path), self.path.stat().st_size, self.path.stat().st_mtime_ns
+        if self.keep is True or (self.keep == "auto" and size >= LARGE_FILE):
+            folder = cache() / "tables" / f"{self.path.stem}-{_digest(str(self.path))}"
+            used = (columns, self.split_column, self.valid_fraction, self.test_fraction, self.seed, self._most)
+            settings = _digest(repr((*used, self._separator, self.header)))
+            # The time too: of a large file, the fingerprint does not see every byte.
+            train, valid, test = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
+        else:
+            train, valid, test = split(*make(), str(self.path))
+        return Data(train, valid, test, columns=tuple(columns), fingerprint=content)
 
     def read(self, path: Path, columns: Sequence[str]) -> tuple[Tensor, list[str]]:
         """Another file of the same form: these columns of it, (rows, columns), and the names of those left aside.
@@ -153,14 +150,5 @@ class File(SplitTable):
         return "\t" if self.delimiter == "\\t" else self.delimiter
 
 
-def split(table: Table, codes: np.ndarray, origin: str) -> list[Tensor]:
-    """The rows of each split in the order of the file, as float32 tensors that stay on disk."""
-    width = table.values.shape[1]
-    splits = []
-    for code in range(3):
-        count = int((codes == code).sum())
-        with scratch(origin) as file:
-            for start in range(0, len(codes), ROWS):
-                file.write(table.values[start : start + ROWS][codes[start : start + ROWS] == code].tobytes())
-            splits.append(torch.from_numpy(mapped(file, (count, width)) if count else np.empty((0, width), np.float32)))
-    return splits
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from cifrun.build import build_data, build_model, build_standardize
@@ -21,9 +17,8 @@ from cifrun.config import Config, check
 from cifrun.data.base import Data
 from cifrun.data.formats import open_source
 from cifrun.data.reading import read
-from cifrun.data.tables import LEFT_OUT, File, assign
+from cifrun.data.tables import File
 from cifrun.errors import ConfigError
-from cifrun.export import write_table
 from cifrun.model import Model, Step
 from cifrun.run import RunDirectory
 from cifrun.state import TrainingState
@@ -51,21 +46,6 @@ def config_of(path: Path, standardize: bool | str) -> Config:
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(3, 300), st.floats(0.01, 0.5), st.floats(0.01, 0.49), st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
-def test_splits_are_disjoint_exhaustive_and_of_the_size_asked_for(
-    count: int, valid: float, test: float, seed: int
-) -> None:
-    codes = assign(count, (valid, test), seed)
-    sizes = np.bincount(codes, minlength=3).tolist()
-    assert codes.shape == (count,) and sum(sizes) == count and len(sizes) == 3
-    assert sizes[1:] == [max(1, int(valid * count)), max(1, int(test * count))]
-    assert np.array_equal(codes, assign(count, (valid, test), seed))
-    few = assign(count, (valid, test), seed, (1, None, 1))
-    assert (few == 0).sum() == (few == 2).sum() == 1
-    assert ((few == codes) | (few == LEFT_OUT)).all()
 
 
 def test_every_row_is_in_one_split(csv: Path) -> None:
@@ -174,6 +154,7 @@ def test_moments_of_a_large_table_come_in_pieces(monkeypatch: pytest.MonkeyPatch
     data = Data(x, x, x)
     whole = (*data.moments(), data.covariance())
     monkeypatch.setattr("cifrun.data.base.AT_ONCE", 21)
+    data = Data(x, x, x)
     for piecewise, at_once in zip((*data.moments(), data.covariance()), whole, strict=True):
         torch.testing.assert_close(piecewise, at_once, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(data.covariance(), x.double().T.cov(correction=0), rtol=1e-12, atol=1e-12)
@@ -263,31 +244,3 @@ def test_data_without_names_are_taken_in_order(csv: Path, tmp_path: Path) -> Non
     assert values.tolist() == [[0, 1], [2, 3], [4, 5]] and others == []
     values, _ = file.read(tmp_path / "two.npy", ["x2", "x1"])  # of a run on such a file, with columns=[2,1]
     assert values.tolist() == [[1, 0], [3, 2], [5, 4]]
-
-
-LOAD = """
-import sys
-from cifrun.config import check
-from cifrun.data.tables import File
-import cifrun.trainer
-data = check(File, {"name": "file", "path": sys.argv[1]}).load().check("file")
-data.covariance()
-(peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(int(peak) // 1024)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory where Linux tells it")
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_memory_hardly_grows_with_the_table(ending: str, tmp_path: Path) -> None:
-    """Ten times the rows, 4.5 million × 4 more: some 70 MB of the mapped file, and 10 bytes a row for the split."""
-    peaks = []
-    for count in (500_000, 5_000_000):
-        x = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
-        write_table(tmp_path / f"x.{ending}", dict(zip("abcd", x.T, strict=True)))
-        del x
-        command = [sys.executable, "-c", LOAD, str(tmp_path / f"x.{ending}")]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-        peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 160, peaks

@@ -1,0 +1,105 @@
+"""What it takes to train on a table: time and memory to get it ready, and batches a second in both orders.
+
+    python scripts/streaming.py 25 10        # 25 million rows of 10 columns, 2 GB of Parquet, in the present folder
+
+Before batches are timed, the system is asked to forget what it holds of the file, so that they come from the disk; and
+the table counts as one that memory does not hold, whatever its size.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import torch
+
+from cifrun import state
+from cifrun.config import TrainerConfig, check
+from cifrun.data.tables import File
+
+MILLION, STEPS = 1_000_000, 200
+
+
+def make(path: Path, millions: int, columns: int) -> None:
+    """Correlated normal numbers in double precision, a row group a million rows."""
+    rng, writer = np.random.default_rng(0), None
+    for _ in range(millions):
+        x = rng.normal(size=(MILLION, columns)).cumsum(1)
+        group = pa.table({f"x{k + 1}": column for k, column in enumerate(x.T)})
+        writer = writer or parquet.ParquetWriter(path, group.schema, use_dictionary=False)
+        writer.write_table(group)
+    if writer:
+        writer.close()
+
+
+def status(key: str) -> int:
+    """One of the kernel's numbers about this process, in MB."""
+    return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1000  # type: ignore[index]
+
+
+@contextmanager
+def measured(what: str) -> Iterator[None]:
+    """Print the time that the block takes, and by how much the memory that can't be taken back grows, at most."""
+    before, peak, done = status("RssAnon"), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, status("RssAnon"))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    began = time.monotonic()
+    yield
+    seconds = time.monotonic() - began
+    done.set()
+    thread.join()
+    print(f"{what:48} {seconds:8.1f} s   {max(0, peak - before):5d} MB")
+
+
+def forget(folder: Path) -> None:
+    """Ask the system to drop the pages of all files below a folder."""
+    for path in folder.rglob("*.float32"):
+        with open(path, "rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def main(millions: int, columns: int) -> None:
+    torch.set_num_threads(1)
+    path, folder = Path(f"streaming-{millions}-{columns}.parquet"), Path("streaming-kept").absolute()
+    os.environ["CIFRUN_DATA"] = str(folder)
+    if not path.exists():
+        make(path, millions, columns)
+    print(f"{path}: {path.stat().st_size / 1e9:.2f} GB")
+    for what in ("first load: read, split, written", "second load: mapped"):
+        with measured(what):
+            data = check(File, {"name": "file", "path": str(path), "keep": True}).load()
+    with measured("checks and moments"):
+        data.check("file")
+    state.IN_MEMORY = 0
+    shape, batches = data.shape, None
+    for shuffle in ("rows", "blocks"):
+        del data, batches  # what is mapped is not forgotten
+        forget(folder)
+        data = check(File, {"name": "file", "path": str(path), "keep": True}).load()
+        batches = state.Batches.of(data.train, TrainerConfig(shuffle=shuffle), 0)
+        with measured(f"{STEPS} batches of 1000, from disk, shuffle={shuffle}"):
+            for step in range(STEPS):
+                data.train[batches.indices(step)].sum()
+    print(
+        f"{len(data.train):,} training points of shape {shape}; peak resident, mapped files too: {status('VmHWM')} MB"
+    )
+
+
+if __name__ == "__main__":
+    main(*(int(word) for word in sys.argv[1:] or ("25", "10")))
