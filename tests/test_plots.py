@@ -165,6 +165,15 @@ def test_axes_have_the_names_of_the_columns(names: list[str]) -> None:
     figure.canvas.draw()  # a dollar begins no formula
 
 
+def test_labels_lie_within_the_picture(tmp_path: Path) -> None:
+    x = torch.randn(50, 2)
+    window = plots.window_of(x)
+    figure = plots.density_figure(None, standard_normal(plots.grid(window, 16)), x, window, "a title", data=x)
+    plots.save(plots.name_axes(figure, ["height", "weight"]), tmp_path / "x.png")
+    boxes = [axis.label.get_window_extent() for axes in figure.axes[:3] for axis in (axes.xaxis, axes.yaxis)]
+    assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
+
+
 def canvas_of(figure: Figure) -> np.ndarray:
     """What the figure's only panel shows, and that its pixels are those of the picture."""
     (axis,) = figure.axes
