@@ -66,10 +66,11 @@ def draw(model: Model, data: Data, config: Config, step: int | None = None) -> I
         points = plots.grid(window, RESOLUTION).to(parameter)
         with forked(config.eval.seed):
             log_prob = model.log_prob(points, IMPORTANCE_SAMPLES, size).cpu()
-        yield "density", plots.density_figure(data.target, log_prob, samples, window, title, data=test)
-        yield "samples", plots.samples_figure(test, samples, window, title)
+        figure = plots.density_figure(data.target, log_prob, samples, window, title, data=test)
+        yield "density", plots.name_axes(figure, data.columns)
+        yield "samples", plots.name_axes(plots.samples_figure(test, samples, window, title), data.columns)
     else:
-        yield "marginals", plots.marginals_figure(test, samples, title)
+        yield "marginals", plots.name_axes(plots.marginals_figure(test, samples, title), data.columns)
     model.train(training)
 
 
@@ -106,11 +107,11 @@ def draw_diagnostics(
         return
     window = plots.window_of(data.test, data.target, margin=0.0)
     try:
-        yield "maps", _draw_maps(model, data, window, title, config.eval.seed)
+        yield "maps", plots.name_axes(_draw_maps(model, data, window, title, config.eval.seed), data.columns)
     except ConvergenceError as error:  # far from the data there may be no inverse to find
         print(f"cifrun: no picture of the maps: {error}", file=sys.stderr)
     if result.get("index_reach"):
-        yield "index", _draw_index(model, data, window, title, result["index_reach"])
+        yield "index", plots.name_axes(_draw_index(model, data, window, title, result["index_reach"]), data.columns)
 
 
 def _draw_maps(model: Model, data: Data, window: plots.Window, title: str, seed: int) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ SHARE, ALIVE = 0.25, 8
 #: The share of free memory that training may fill.
 SHARE_OF_TRAINING = 0.6
 
+_measured: WeakKeyDictionary[Model, int] = WeakKeyDictionary()  # numbers a row, which do not depend on the weights
+
 
 def chunk_size(model: Model, config: Config) -> int:
     """`eval.chunk_size`; for "auto" 10 000, or if that is more than memory allows, the power of two that it does."""
@@ -33,7 +36,9 @@ def chunk_size(model: Model, config: Config) -> int:
     free = _free_bytes(like.device)
     if free is None:
         return MOST
-    rows = int(SHARE * free / (ALIVE * like.element_size() * numbers_a_row(model)))
+    if model not in _measured:
+        _measured[model] = numbers_a_row(model)
+    rows = int(SHARE * free / (ALIVE * like.element_size() * _measured[model]))
     return MOST if rows >= MOST else 2 ** max(0, rows.bit_length() - 1)
 
 
@@ -42,13 +47,16 @@ def numbers_a_row(model: Model) -> int:
     """By how many numbers the largest tensor of a forward pass grows with each datum."""
     training, like = model.training, next(model.parameters())
     model.eval()
+    small, large = (torch.zeros((rows, *model.shape), dtype=like.dtype, device=like.device) for rows in (8, 16))
+    with forked(0):
+        model.log_w(small)  # leaves what is kept from call to call
     passes = []
-    for rows in (8, 8, 16):  # the first leaves what is kept from call to call
+    for x in (small, large):
         with forked(0), _Sizes() as seen:
-            model.log_w(torch.zeros((rows, *model.shape), dtype=like.dtype, device=like.device))
+            model.log_w(x)
         passes.append(seen.sizes)
     model.train(training)
-    return max(1, *((large - small) // 8 for small, large in zip(*passes[1:], strict=False)))
+    return max(1, *((more - less) // 8 for less, more in zip(*passes, strict=False)))
 
 
 def micro_batches(model: Model, batch: Tensor, forward: Callable[[Tensor], Tensor]) -> int:

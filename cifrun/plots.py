@@ -40,6 +40,7 @@ __all__ = [
     "lattice",
     "lipschitz",
     "marginals_figure",
+    "name_axes",
     "reconstructions_figure",
     "sample_png",
     "samples_figure",
@@ -57,6 +58,7 @@ PALE = "#999999"
 #: One of these a label, where several models are compared (Okabe and Ito's, without yellow).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TITLE, LABEL, TICK = 12, 11, 9  # points
+LINE = "$x$"  # what the coordinate of points on a line is called
 DENSITY, LOG_DENSITY = "density $p(x)$", "$\\log\\,p(x)$ [nats]"
 LOG_RANGE = 10.0  # nats below the maximum that a logarithmic scale shows
 HEADROOM = 1.2  # the end of a density scale over the target's maximum
@@ -223,9 +225,10 @@ def grid_maps(lines: Tensor, images: Mapping[str, Tensor], window: Window, data:
     for axis, (label, image, box, letter) in zip(axes, panels, strict=True):
         _plane(axis, box)
         axis.set_title(label, fontsize=TITLE)
-        axis.set_xlabel(f"${letter}_1$", fontsize=LABEL)
-        axis.set_ylabel(f"${letter}_2$" if letter == "z" or axis is axes[1] else "", fontsize=LABEL, labelpad=1)
-        axis.tick_params(labelleft=letter == "z" or axis is axes[1])
+        axis.set_xlabel(_coordinate(0, letter), fontsize=LABEL)
+        labelled = letter == "z" or axis is axes[1]
+        axis.set_ylabel(_coordinate(1, letter) if labelled else "", fontsize=LABEL, labelpad=1)
+        axis.tick_params(labelleft=labelled)
         if letter == "x":
             _scatter(axis, data[:2000], PALE, alpha=0.3)
         curves = list(_array(image))
@@ -436,7 +439,7 @@ def marginals_figure(
             points, values = map(_array, density)
             axis.plot(points, np.exp(values), color=MODEL, linewidth=1.5, linestyle="--", label="model's density")
         axis.set_xlim(limits[0])
-        axis.set_xlabel("$x$", fontsize=LABEL)
+        axis.set_xlabel(LINE, fontsize=LABEL)
         axis.set_ylabel(DENSITY, fontsize=LABEL)
         _legend(axis)
         return figure
@@ -462,9 +465,9 @@ def marginals_figure(
             axis.set_xlim(limits[column])
             axis.tick_params(labelbottom=row == count - 1, labelleft=column == 0)
             if row == count - 1:
-                axis.set_xlabel(f"$x_{{{column + 1}}}$", fontsize=LABEL)
+                axis.set_xlabel(_coordinate(column), fontsize=LABEL)
             if column == 0:
-                axis.set_ylabel(f"$x_{{{row + 1}}}$", fontsize=LABEL)
+                axis.set_ylabel(_coordinate(row), fontsize=LABEL)
     if len(sets) == 2:
         handles, _ = panels[0, 0].get_legend_handles_labels()
         labels = ["data (below the diagonal)", "model (above)"]
@@ -558,7 +561,7 @@ def reconstructions_figure(data: Tensor, again: Tensor, levels: int, title: str 
     return images_figure(quantize(pairs, levels), levels, "\n".join(lines), columns=columns, together=2)
 
 
-def sample_png(samples: Tensor, path: Path) -> None:
+def sample_png(samples: Tensor, path: Path, columns: Sequence[str] = ()) -> None:
     """Samples as a picture: points in the plane, or marginals of what is not two-dimensional."""
     flat = samples.flatten(1)
     if flat.shape[1] == 2:
@@ -568,11 +571,23 @@ def sample_png(samples: Tensor, path: Path) -> None:
         _scatter(axis, flat, MODEL)
     else:
         figure = marginals_figure(None, flat)
-    save(figure, path)
+    save(name_axes(figure, columns), path)
+
+
+def name_axes(figure: Figure, columns: Sequence[str]) -> Figure:
+    """Write the names of a table's columns, if it has any, where axes are called x, or x₁, x₂, …; the same figure."""
+    names = {_coordinate(k): name.replace("$", r"\$") for k, name in enumerate(columns)}
+    if len(columns) == 1:
+        names[LINE] = names[_coordinate(0)]
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set_text(names.get(axis.label.get_text(), axis.label.get_text()))
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; the file's ending says the format. Raises `RunError` if it can't be written."""
+    figure.draw_without_rendering()  # square panels take the layout a second pass to settle
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".") or "png")
 
@@ -674,13 +689,18 @@ def _bare(axis: Axes) -> None:
         axis.spines[side].set_visible(False)
 
 
+def _coordinate(k: int, letter: str = "x") -> str:
+    """What an axis is called."""
+    return f"${letter}_{{{k + 1}}}$"
+
+
 def _plane(axis: Axes, window: Window) -> None:
     axis.set_xlim(window[0])
     axis.set_ylim(window[1])
     axis.set_box_aspect(1)  # an equal aspect, since `window_of` gives squares where the scales allow
     axis.locator_params(nbins=5)
-    axis.set_xlabel("$x_1$", fontsize=LABEL)
-    axis.set_ylabel("$x_2$", fontsize=LABEL)
+    axis.set_xlabel(_coordinate(0), fontsize=LABEL)
+    axis.set_ylabel(_coordinate(1), fontsize=LABEL)
     axis.label_outer()
     axis.tick_params(labelsize=TICK)
     for spine in axis.spines.values():

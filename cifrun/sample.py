@@ -55,7 +55,7 @@ def _write_npy(samples: Tensor, path: Path, _: Model) -> None:
 
 def _write_png(samples: Tensor, path: Path, model: Model) -> None:
     if model.levels is None:
-        sample_png(samples, path)
+        sample_png(samples, path, model.columns)
     else:
         save(images_figure(samples, model.levels), path)
 

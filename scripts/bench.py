@@ -4,11 +4,12 @@
     python scripts/bench.py --flows resflow,maf --tasks train --compile
     python scripts/bench.py --against mymodule:build         # another implementation, timed in alternation
     python scripts/bench.py --curves                         # cost against depth, dimension, batch and m: a picture
+    python scripts/bench.py --blocks 1,2,4,8                 # a residual flow of images: memory and time, a picture
 
-Prints a table and writes bench.json (and curves.png) to --output. Times are medians over --repeats calls, with the
-distance between the quartiles as a share of the median. The floor is the number of floating-point operations in matrix
-products, at the rate of a large matrix product measured in this very run: what a perfect implementation of the same
-arithmetic would take. Memory is the peak of what tensors take beyond the weights.
+Prints a table and writes bench.json (curves.json, blocks.json, and a picture) to --output. Times are medians over
+--repeats calls, with the distance between the quartiles as a share of the median. The floor is the number of
+floating-point operations in matrix products, at the rate of a large matrix product measured in this very run: what a
+perfect implementation of the same arithmetic would take. Memory is the peak of what tensors take beyond the weights.
 
 `--against MODULE:FUNCTION` names a function of one mapping,
 
@@ -25,6 +26,7 @@ import argparse
 import importlib
 import json
 import math
+import multiprocessing
 import os
 import platform
 import statistics
@@ -34,6 +36,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from matplotlib.figure import Figure
@@ -42,12 +45,14 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifrun import plots
+from cifrun.bijections import residual
 from cifrun.build import build_model
 from cifrun.compose import configure
 from cifrun.config import Config
 from cifrun.device import launch
 from cifrun.errors import ConfigError
 from cifrun.model import Model
+from cifrun.nets.lipschitz import LipschitzNet
 from cifrun.table import table
 from cifrun.update import Update
 
@@ -273,6 +278,125 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
     plots.save(figure, path)
 
 
+# --- the gradient of a residual flow of images ------------------------------------------------------------------------
+
+
+def by_autograd(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
+    """The estimate of `residual.log_det_unbiased` from the same draws, whose gradient goes back through all terms."""
+    x = x if x.requires_grad else x.detach().requires_grad_()
+    geometric = int(torch.empty((), dtype=torch.float64).geometric_(1 - residual.CONTINUE).item())
+    g = net(x)
+    v = power = torch.randn_like(g)
+    log_det = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    for k in range(1, exact_terms + geometric):
+        (power,) = torch.autograd.grad(g, x, power, create_graph=True)
+        weight = (-1) ** (k + 1) / (k * residual.CONTINUE ** max(0, k - exact_terms))
+        log_det = log_det + weight * (power * v).flatten(1).sum(1)
+    return g, log_det
+
+
+def without(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
+    """g(x) alone: what a residual network that is no flow costs."""
+    return net(x), x.new_zeros(len(x))
+
+
+#: How the log-determinant of a block and its gradient come about.
+GRADIENTS = {
+    "constant memory": residual.log_det_unbiased,
+    "autograd through the series": by_autograd,
+    "no log-determinant": without,
+}
+#: A flow at one resolution, for images of this shape.
+BLOCKS = ("flow=resflow_image", "dataset=fashion_mnist", "cif=false", "flow.scales=1", "flow.dense=0")
+SMALL = ("flow.hidden=[64,64]", "trainer.batch_size=16")
+IMAGE = (1, 28, 28)
+
+
+def block_step(blocks: int, gradient: str, overrides: Sequence[str]) -> Callable[[int], float]:
+    """A training step of a flow of so many blocks, whose draws an integer determines; it returns the loss."""
+    config = configure([*BLOCKS, *SMALL, *overrides, f"flow.depth={blocks}"])
+    fabric = launch(config.device)
+    update = Update(build_model(config, IMAGE), config, fabric)
+    x = torch.randn(config.trainer.batch_size, *IMAGE, generator=torch.Generator().manual_seed(0)).to(fabric.device)
+
+    def step(seed: int) -> float:
+        torch.manual_seed(seed)
+        with patch.object(residual, "log_det_unbiased", GRADIENTS[gradient]):
+            return update(x, config.optimizer.lr).loss.item()
+
+    step(0)  # sets up normalisation and optimiser
+    return step
+
+
+def block_memory(case: tuple[int, str, int, Sequence[str]]) -> tuple[float, list[float]]:
+    """Peak bytes of a step, median over `repeats` draws, and the losses."""
+    blocks, gradient, repeats, overrides = case
+    step = block_step(blocks, gradient, overrides)
+    device = launch(configure(overrides).device).device
+    losses: list[float] = []
+    peaks = [peak_memory(lambda seed=seed: losses.append(step(seed)), device) for seed in range(1, repeats + 1)]
+    return statistics.median(peaks), losses
+
+
+def block_time(case: tuple[int, int, Sequence[str]]) -> list[float]:
+    """Seconds a step with each gradient, medians over `repeats` draws that are the same for all, in alternation."""
+    blocks, repeats, overrides = case
+    steps = [block_step(blocks, gradient, overrides) for gradient in GRADIENTS]
+    seconds = [
+        [Timer("step(seed)", globals={"step": step, "seed": seed}).timeit(1).median for step in steps]
+        for seed in range(1, repeats + 1)
+    ]
+    return [statistics.median(column) for column in zip(*seconds, strict=True)]
+
+
+def by_blocks(counts: Sequence[int], repeats: int, overrides: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Memory and time of a training step for each number of blocks and gradient; each memory in its own process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cifrun.plots", "cifrun.update"])  # imported once; no process has run anything yet
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        for blocks in counts:
+            cases = [(blocks, gradient, repeats, overrides) for gradient in GRADIENTS]
+            memory = list(pool.imap(block_memory, cases))
+            seconds = pool.apply(block_time, ((blocks, repeats, overrides),))
+            for gradient, (peak, losses), median in zip(GRADIENTS, memory, seconds, strict=True):
+                yield {"blocks": blocks, "gradient": gradient, "peak_bytes": peak, "seconds": median, "losses": losses}
+
+
+def show_blocks(results: Sequence[dict[str, Any]]) -> str:
+    """A row for each number of blocks."""
+    found = {(r["blocks"], r["gradient"]): r for r in results}
+    rows = []
+    for blocks in dict.fromkeys(r["blocks"] for r in results):
+        each = [found[blocks, gradient] for gradient in GRADIENTS]
+        numbers = [f"{r['peak_bytes'] / 2**20:.1f}" for r in each] + [f"{r['seconds'] * 1e3:.0f}" for r in each]
+        rows.append([str(blocks), *numbers])
+    header = [f"{unit}, {gradient}" for unit in ("MiB", "ms") for gradient in GRADIENTS]
+    return table(rows, ["blocks", *header], "r" * (1 + len(header)))
+
+
+def draw_blocks(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Memory and time against the number of blocks: a line for each gradient."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, key, unit, label in (
+        (left, "peak_bytes", 2**20, "peak memory of a training step, MiB"),
+        (right, "seconds", 1, "time of a training step, s"),
+    ):
+        for gradient, color in zip(GRADIENTS, COLORS, strict=False):
+            x, y = zip(*((r["blocks"], r[key] / unit) for r in results if r["gradient"] == gradient), strict=True)
+            style = "--" if GRADIENTS[gradient] is without else "-"
+            axes.plot(x, y, style, marker="o", markersize=4, linewidth=1.5, color=color, label=gradient)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(sorted({r["blocks"] for r in results}))
+        axes.set_xlabel("residual blocks")
+        axes.set_ylabel(label)
+        axes.grid(True, which="major", color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, fontsize=9)
+    plots.save(figure, path)
+
+
 def _arguments() -> argparse.Namespace:
     summary, _, _ = (__doc__ or "").partition("\n\n`--against")
     parser = argparse.ArgumentParser(description=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -288,6 +412,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=10_000, help="samples of a sampling call (%(default)s)")
     parser.add_argument("--against", metavar="MODULE:FUNCTION", help="another implementation, see above")
     parser.add_argument("--curves", action="store_true", help="cost curves instead of the table")
+    parser.add_argument("--blocks", help="comma-separated: a residual flow of images with so many blocks, instead")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"), help="(%(default)s)")
     parser.add_argument("overrides", nargs="*", help="for the config of every case, as for cifrun train")
     return parser.parse_args()
@@ -322,6 +447,13 @@ def main() -> None:
             (arguments.output / "curves.json").write_text(json.dumps({"machine": machine, "curves": lines}, indent=1))
         draw(lines, arguments.output / "curves.png")
         print(f"picture: {arguments.output / 'curves.png'}")
+        return
+    if arguments.blocks:
+        results = list(by_blocks([int(n) for n in arguments.blocks.split(",")], arguments.repeats, overrides))
+        (arguments.output / "blocks.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+        draw_blocks(results, arguments.output / "blocks.png")
+        print(show_blocks(results))
+        print(f"picture: {arguments.output / 'blocks.png'}")
         return
     rate = gemm_rate(device, 2048)
     machine["gemm_gflops"] = rate / 1e9

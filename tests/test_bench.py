@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "bench.py"
+GRADIENTS = ("constant memory", "autograd through the series", "no log-determinant")
 OTHER = """
 def build(request):
     if request["task"] == "sample":
@@ -52,3 +53,21 @@ def test_curves(tmp_path):
     lines = json.loads((tmp_path / "out" / "curves.json").read_text())["curves"]
     assert [line["curve"] for line in lines] == ["depth", "dimension", "batch", "m"]
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
+
+
+def test_blocks(tmp_path):
+    still = "optimizer.lr=1e-12"  # so that a step leaves the weights, and each draw's loss, as they are
+    out = bench(tmp_path, "--blocks", "1,3", "flow.hidden=[16,16]", "trainer.batch_size=4", still)
+    results = json.loads((tmp_path / "out" / "blocks.json").read_text())["results"]
+    found = {(r["blocks"], r["gradient"]): r for r in results}
+    assert len(found) == 6 and all(r["seconds"] > 0 for r in results)
+    for blocks in (1, 3):
+        constant, graph, none = (found[blocks, gradient] for gradient in GRADIENTS)
+        assert constant["losses"] == pytest.approx(graph["losses"], rel=1e-5)  # the same estimate from the same draws
+        assert constant["losses"] != pytest.approx(none["losses"], rel=1e-5)
+    growth = [found[3, g]["peak_bytes"] - found[1, g]["peak_bytes"] for g in GRADIENTS]
+    images = 4 * 28 * 28 * 4  # bytes of a batch
+    assert growth[0] < 2 * 8 * images  # x, v, w and what normalisation keeps; nothing of the 16 channels
+    assert growth[0] < growth[2] < growth[1]
+    assert (tmp_path / "out" / "blocks.png").stat().st_size > 10_000
+    assert "autograd through the series" in out

@@ -39,6 +39,8 @@ TYPED = {
     "sweep": SweepConfig,
     "device": DeviceConfig,
 }
+#: What a debug preset says of one flow alone.
+SHRINK = {"optional debug/flow": "${debug}_${flow}"}
 CHOICES = [(group, name) for group, names in groups().items() if group != LAUNCHER for name in names]
 FILES = {group: [CONF / group / f"{name}.yaml" for name in names] for group, names in groups().items()}
 
@@ -55,7 +57,8 @@ def parsed(*overrides: str) -> Config:
 
 def root_choices() -> dict[str, str | None]:
     defaults = read(CONF / "config.yaml")["defaults"]
-    return {key: value for entry in defaults if entry != "_self_" for key, value in entry.items()}
+    entries = [entry for entry in defaults if entry not in ("_self_", SHRINK)]
+    return {key: value for entry in entries for key, value in entry.items()}
 
 
 def test_the_table_of_contents_has_every_group_and_no_other() -> None:
@@ -69,7 +72,7 @@ def test_the_table_of_contents_comments_every_entry() -> None:
 
 
 def test_presets_come_last() -> None:
-    assert read(CONF / "config.yaml")["defaults"][-3:] == ["_self_", {"experiment": None}, {"debug": None}]
+    assert read(CONF / "config.yaml")["defaults"][-4:] == ["_self_", {"experiment": None}, {"debug": None}, SHRINK]
 
 
 def test_top_level_values_are_the_defaults() -> None:
@@ -118,6 +121,19 @@ def test_every_experiment_takes_both_sides_and_every_debug_preset(name: str, cif
         config = parsed(f"experiment={name}", f"cif={cif}", f"debug={preset}")
         assert config.cif is (cif == "true")
         assert config.trainer.max_steps <= 10
+
+
+def test_debug_presets_shrink_every_flow_of_several_scales_and_no_other() -> None:
+    files = {path.stem for path in (CONF / "debug" / "flow").glob("*.yaml")} - {"tiny_image"}
+    flows = {name for name in groups()["flow"] if "scales" in read(CONF / "flow" / f"{name}.yaml")}
+    assert files == {f"{preset}_{name}" for preset in groups()["debug"] for name in flows}
+    for name in flows:
+        preset = [f"flow={name}", "dataset=mnist"]
+        width = "width" if name == "glow" else "hidden"
+        assert getattr(parsed(*preset, "debug=tiny").flow, width) != getattr(parsed(*preset).flow, width)
+        assert parsed(*preset, "debug=tiny", "index.p=standard_normal").index.p == "standard_normal"
+    assert parsed("experiment=mnist_glow", "debug=tiny", "flow.width=7").flow.width == 7
+    assert parsed("flow=vae", "debug=tiny").index == parsed("flow=vae").index
 
 
 def test_maf_preset_compares_few_indexed_steps_with_many_plain_ones() -> None:

@@ -150,6 +150,30 @@ def test_marginals_of_any_dimension(dim: int, axes: int, tmp_path: Path) -> None
     plots.save(figure, tmp_path / "marginals.png")
 
 
+@pytest.mark.parametrize("names", [["height"], ["height", "price [$]"], ["height", "weight", "age"]])
+def test_axes_have_the_names_of_the_columns(names: list[str]) -> None:
+    x = torch.randn(50, len(names))
+    figure = plots.marginals_figure(x, x)
+    if len(names) == 2:
+        figure = plots.samples_figure(x, x, plots.window_of(x))
+    before = {label.get_text() for axes in figure.axes for label in (axes.xaxis.label, axes.yaxis.label)}
+    assert plots.name_axes(figure, []) is figure
+    labels = [label for axes in figure.axes for label in (axes.xaxis.label, axes.yaxis.label)]
+    assert {label.get_text() for label in labels} == before
+    plots.name_axes(figure, names)
+    assert {label.get_text().replace("\\$", "$") for label in labels} - {plots.DENSITY, ""} == set(names)
+    figure.canvas.draw()  # a dollar begins no formula
+
+
+def test_labels_lie_within_the_picture(tmp_path: Path) -> None:
+    x = torch.randn(50, 2)
+    window = plots.window_of(x)
+    figure = plots.density_figure(None, standard_normal(plots.grid(window, 16)), x, window, "a title", data=x)
+    plots.save(plots.name_axes(figure, ["height", "weight"]), tmp_path / "x.png")
+    boxes = [axis.label.get_window_extent() for axes in figure.axes[:3] for axis in (axes.xaxis, axes.yaxis)]
+    assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
+
+
 def canvas_of(figure: Figure) -> np.ndarray:
     """What the figure's only panel shows, and that its pixels are those of the picture."""
     (axis,) = figure.axes

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import math
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from torch import Tensor
 from cifrun.bijections.base import Bijection, Invert
 from cifrun.bijections.pixels import Centre, Logit
 from cifrun.build import build_data, build_model, build_standardize, describe
+from cifrun.choices import groups
 from cifrun.cli import main
 from cifrun.config import Config, check
 from cifrun.data.base import Data, dequantize, quantize
@@ -430,6 +433,27 @@ def test_samples_are_grey_levels_that_can_be_scored(run: Path, capsys: pytest.Ca
         scores = np.genfromtxt(run / file, delimiter=",", names=True)
         assert len(scores) == count and np.isfinite(scores["log_likelihood"]).all()
     assert "bits per dimension" in capsys.readouterr().out
+
+
+PRESETS = [
+    (preset, cif) for preset in groups()["experiment"] if preset.startswith(tuple(NAMES)) for cif in ("false", "true")
+]
+QUICK = [("mnist_resflow", "true"), ("svhn_glow", "false")]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("preset", "cif"), [pytest.param(*p, marks=[] if p in QUICK else [pytest.mark.slow]) for p in PRESETS]
+)
+def test_every_preset_runs_in_seconds(preset: str, cif: str, tmp_path: Path) -> None:
+    put(max((name for name in NAMES if preset.startswith(name)), key=len), tmp_path / "data")
+    words = [f"experiment={preset}", f"cif={cif}", "debug=tiny", f"dataset.root={tmp_path / 'data'}"]
+    began = time.process_time()
+    assert main(["train", *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    assert time.process_time() - began < 60  # where the machine has nothing else to do, a quarter of it at most
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "completed" and summary["test"]["bits_per_dim"] > 0
+    assert "left_out" not in summary["test"]
 
 
 @pytest.mark.parametrize(
