@@ -170,10 +170,10 @@ def _in_process(fabric: Fabric, config: DeviceConfig, failures: Any, work: Calla
 def _passing_signals_on() -> Iterator[None]:
     """Inside, a signal that asks for a stop goes to the processes that this one started; afterwards, when they have
     saved, to whatever handled it before."""
-    passed: list[int] = []
+    passed: list[signal.Signals] = []
 
     def pass_on(number: int, _: object) -> None:
-        passed.append(number)
+        passed.append(signal.Signals(number))
         for process in multiprocessing.active_children():
             if process.pid is not None:
                 with suppress(ProcessLookupError):
