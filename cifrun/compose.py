@@ -263,6 +263,8 @@ def _check(overrides: Sequence[Override]) -> None:
         key, text = override.key_or_group, override.input_line
         if not key:
             raise ConfigError(f"'{text}' is not an override: write KEY=VALUE")
+        if override.is_delete() and key in ("flow", "debug"):  # conf/config.yaml looks at both
+            raise ConfigError(f"{text} is not allowed, as '{key}' would be missing: write {key}=NAME for another")
         if key not in options or override.is_delete() or override.is_sweep_override():
             continue
         if override.is_add() and override.package is None:

@@ -328,6 +328,7 @@ BAD = [
     (["train", "+flow.dept=5"], ["no key 'flow.dept'", "did you mean 'flow.depth'?"]),
     (["train", "hydra.rundir=x"], ["no key 'hydra.rundir'", "did you mean 'hydra.run'?"]),
     (["train", "~flow"], ["'flow'", "missing"]),
+    (["train", "~debug"], ["'debug'", "missing"]),
     (["train", "~trainer.steps"], ["'trainer.steps'", "does not exist"]),
     # types and ranges
     (["train", "cif=maybe"], ["cif = 'maybe'", "true or false"]),
