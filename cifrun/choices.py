@@ -19,10 +19,10 @@ def conf_dir() -> Path:
 def groups() -> dict[str, list[str]]:
     """The config groups, and the names of their choices: files here, and what other installed packages add."""
     here = conf_dir()
-    folders = {file.parent.relative_to(here).as_posix() for file in here.glob("*/**/*.yaml")}
+    folders = {file.parent.relative_to(here).as_posix() for file in here.glob("*/**/*.yaml")} - {"debug/flow"}
     return {
         group: sorted(
             {file.stem for conf in (here, *conf_dirs()) for file in (conf / group).glob("*.yaml")} | set(plugins(group))
         )
-        for group in sorted(folders)
+        for group in sorted(folders)  # debug/flow goes with debug
     }
