@@ -36,8 +36,8 @@ from .tracking import Tracker
 
 __all__ = ["estimate_split", "evaluate", "evaluate_split", "report"]
 
-#: The place of dequantisation among what `eval.seed` seeds.
-NOISE = 2**31
+#: The place of dequantisation among what `eval.seed` seeds, and how many data one of its generators serves.
+NOISE, NOISE_ROWS = 2**31, 100
 #: Data in a piece of the work.
 ROWS = 1000
 
@@ -160,19 +160,28 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     chunks = math.ceil(m / k)
     work, count, rank = math.ceil(len(x) / rows) * chunks, processes.count(), processes.rank()
     sums = Sums(len(x), like)
-    noise = torch.Generator()
     with forked(config.eval.seed):
         for piece, mine in groupby(range(work * rank // count, work * (rank + 1) // count), lambda i: i // chunks):
             place = slice(piece * rows, (piece + 1) * rows)
-            # The noise of grey levels is thus the same whatever the model draws.
-            noise.manual_seed(derive(config.eval.seed, NOISE, piece))
+            events = _events(x, place, config.eval.seed).to(like)
             torch.manual_seed(derive(config.eval.seed, piece))
-            start = model.start(dequantize(x[place], noise).to(like))  # once for all importance samples
+            start = model.start(events)  # once for all importance samples
             for i in mine:
                 torch.manual_seed(derive(config.eval.seed, piece, i % chunks + 1))
                 sums.add(model.finish(start, min(k, m - i % chunks * k)), place)
     model.train(training)
     return sums.of_all_processes().estimate(m)
+
+
+def _events(x: Tensor, place: slice, seed: int) -> Tensor:
+    """The events x[place]; grey levels with noise that is a matter of the seed and of where a datum stands, alone."""
+    blocks = range(place.start // NOISE_ROWS, -(-min(place.stop, len(x)) // NOISE_ROWS))
+    noise, parts = torch.Generator(), []
+    for block in blocks:
+        noise.manual_seed(derive(seed, NOISE, block))
+        parts.append(dequantize(x[block * NOISE_ROWS : (block + 1) * NOISE_ROWS], noise))
+    before = place.start - blocks.start * NOISE_ROWS
+    return torch.cat(parts)[before : before + place.stop - place.start]
 
 
 def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | None, began: float) -> dict[str, Any]:

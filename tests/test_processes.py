@@ -108,7 +108,7 @@ def results(count):
     """What `everything` finds on so many processes."""
     with tempfile.TemporaryDirectory() as folder:
         spread(several(count), everything, Path(folder, "result"))
-        return torch.load(Path(folder, "result"), weights_only=False)
+        return torch.load(Path(folder, "result"), weights_only=True)
 
 
 @pytest.fixture(scope="module")
