@@ -18,7 +18,10 @@ from typing import Any
 
 from .errors import RunError
 
-__all__ = ["hand_on", "requeued", "restarted"]
+__all__ = ["STOPS", "hand_on", "requeued", "restarted"]
+
+#: What stops a run: Ctrl-C, the system, and SLURM before the time is up (submitit prefers the last one).
+STOPS = [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")]
 
 
 def restarted() -> bool:

@@ -31,7 +31,7 @@ from lightning_fabric.plugins.environments import (
 )
 from lightning_fabric.strategies import DDPStrategy
 
-from .cluster import hand_on
+from .cluster import STOPS, hand_on
 from .config import DeviceConfig
 from .errors import CifrunError, ConfigError, TrainingError
 from .starter import Started, started
@@ -182,7 +182,7 @@ def _passing_signals_on() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # whoever owns the process handles its signals
         yield
         return
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, pass_on) for number in STOPS}
     try:
         yield
     finally:

@@ -48,8 +48,11 @@ def explain(error: BaseException, inside: bool = False) -> str | None:
         return _flat(str(error))
     if isinstance(error, OSError) and error.filename and (not inside or not isinstance(error, FileNotFoundError)):
         return f"'{error.filename}' can't be used: {error.strerror}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
-        return "memory is too small: lower trainer.batch_size, raise trainer.micro_batches, or lower eval.chunk_size"
+    if isinstance(error, RuntimeError | MemoryError):
+        from .memory import is_short_of_memory
+
+        if is_short_of_memory(error):
+            return "memory is too small: lower eval.chunk_size, or trainer.batch_size, or raise trainer.micro_batches"
     if not inside and isinstance(error, ValueError):  # Hydra's word on options that exclude each other
         return _flat(str(error))
     return None

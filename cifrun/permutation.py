@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LARGE", "Drawn", "Keyed", "Permutation", "derived", "permutation"]
+__all__ = ["LARGE", "Drawn", "Keyed", "Permutation", "permutation"]
 
 #: From places, (batch,), int64, to what is there, (batch,), int64.
 Permutation: TypeAlias = Callable[[Tensor], Tensor]
@@ -39,11 +39,6 @@ LARGE = 2**24
 def permutation(count: int, key: int) -> Permutation:
     """A random order of {0, …, count − 1}, a function of both arguments alone. `key` is any integer of 63 bits."""
     return Drawn(count, key) if count <= LARGE else Keyed(count, key)
-
-
-def derived(*parts: int) -> int:
-    """A key of 63 bits for these numbers; others get another one, but for one chance in 2⁶³."""
-    return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
 
 
 class Drawn:

@@ -56,11 +56,11 @@ def set_state(states: dict[str, Tensor]) -> None:
 
 
 def derive(seed: int, *path: int) -> int:
-    """A seed for what has its place at `path` below `seed`, unrelated to that of any other place.
+    """A seed of 63 bits for what has its place at `path` below `seed`, unrelated to that of any other place.
 
     Zeros at the end of a path are as if they were not there.
     """
-    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0])
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0]) >> 1
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from . import rng
 from .config import TrainerConfig
 from .data.paging import at_random, soon
 from .errors import RunError
-from .permutation import derived, permutation
+from .permutation import permutation
 from .run import Checkpoint
 
 __all__ = ["Batches", "TrainingState"]
@@ -24,6 +24,8 @@ __all__ = ["Batches", "TrainingState"]
 IN_MEMORY = 2**33
 #: Bytes that are read together, and how many blocks of them are shuffled together: 256 MiB.
 BLOCK, WINDOW = 2**16, 2**12
+#: The places of an epoch's two orders, of its blocks and inside a window of them, among what its key seeds.
+BLOCKS, INSIDE = 1, 2
 
 
 @dataclass
@@ -180,11 +182,13 @@ class Batches:
         first, end = int(places[0]), int(places[-1]) + 1
 
         def blocks(slots: Tensor) -> Tensor:
-            return self._block_order(whole, derived(key))(slots.clamp(max=whole - 1)).where(slots < whole, slots)
+            return self._block_order(whole, rng.derive(key, BLOCKS))(slots.clamp(max=whole - 1)).where(
+                slots < whole, slots
+            )
 
         shuffled = []
         for start in range(first // window * window, end, window):
-            inside, number = min(window, self.count - start), derived(key, start)
+            inside, number = min(window, self.count - start), rng.derive(key, INSIDE, start)
             if self._prefetch is not None and number != self._prefetched:
                 self._prefetched = number
                 self._prefetch(size * blocks(torch.arange(start // size, -(-(start + inside) // size))))

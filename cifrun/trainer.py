@@ -27,7 +27,7 @@ from torch import Tensor
 
 from . import __version__, plots, processes, rng
 from .build import build_data, build_model, build_standardize, kind_of
-from .cluster import hand_on
+from .cluster import STOPS, hand_on
 from .config import Config, to_dict
 from .data.base import Data, dequantize
 from .device import spread
@@ -47,8 +47,6 @@ __all__ = ["train"]
 
 #: Bytes of training data that are put on the device as a whole.
 RESIDENT = 2 * 2**30
-#: What stops a run: Ctrl-C, the system, and SLURM before the time is up (submitit prefers the last one).
-STOPS = [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")]
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:

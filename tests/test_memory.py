@@ -8,6 +8,7 @@ import torch
 from cifrun import memory
 from cifrun.build import build_model
 from cifrun.compose import configure
+from cifrun.explain import explain
 from cifrun.memory import MOST, chunk_size, numbers_a_row
 
 
@@ -42,3 +43,11 @@ def test_measuring_changes_nothing():
     torch.manual_seed(0)
     assert model.training and torch.equal(drawn, torch.rand(3))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_shortage_of_memory_gets_a_sentence():
+    """A real one: no machine has 2⁶⁰ bytes."""
+    with pytest.raises(RuntimeError) as shortage:
+        torch.empty(2**58)
+    assert "lower eval.chunk_size" in (explain(shortage.value, inside=True) or "")
+    assert explain(RuntimeError("something else"), inside=True) is None

@@ -11,7 +11,8 @@ import pytest
 import torch
 from scipy import stats
 
-from cifrun.permutation import Drawn, Keyed, derived, permutation
+from cifrun.permutation import Drawn, Keyed, permutation
+from cifrun.rng import derive
 
 ALARM = 1e-6
 SIZES = [*range(1, 70), *(2**k + d for k in range(7, 18) for d in (-1, 0, 1)), 999, 10_007, 65_025, 123_456]
@@ -48,7 +49,7 @@ def test_few_are_drawn_and_many_are_not() -> None:
 @pytest.mark.parametrize("n", [2**24 + 1, LARGE, 2**50 + 3])
 def test_neighbouring_places_hold_independent_uniform_data(n: int) -> None:
     m = 2**19
-    order = Keyed(n, derived(0, n))(torch.arange(n // 7, n // 7 + m)).numpy()
+    order = Keyed(n, derive(0, n))(torch.arange(n // 7, n // 7 + m)).numpy()
     u = order / n
     counts = np.histogram(u, 1000, (0, 1))[0]
     assert stats.chisquare(counts).pvalue > ALARM
@@ -63,7 +64,7 @@ def test_neighbouring_places_hold_independent_uniform_data(n: int) -> None:
 def test_keys_give_unrelated_orders() -> None:
     """Two independent permutations of n agree in about one place, by Poisson's law; and ranks have no correlation."""
     n, places = 4001, torch.arange(4001)
-    orders = [Keyed(n, derived(seed, epoch))(places) for seed in range(4) for epoch in range(8)]
+    orders = [Keyed(n, derive(seed, epoch))(places) for seed in range(4) for epoch in range(8)]
     pairs = [(a, b) for i, a in enumerate(orders) for b in orders[:i]]
     agreements = sum(int((a == b).sum()) for a, b in pairs)
     assert stats.poisson.cdf(agreements, len(pairs)) > ALARM / 2
