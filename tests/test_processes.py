@@ -271,6 +271,17 @@ def test_torchrun_and_srun_make_the_run_that_one_process_makes(tmp_path):
     assert ends[0][0].count("run directory:") == 1 and ends[1][0] == ""
     check_same_run(tmp_path / "alone", tmp_path / "srun")
 
+    # The job was queued again: the same command goes on with what it finds, here with more steps.
+    again = [*words("srun"), "trainer.max_steps=12"]
+    step["SLURM_RESTART_COUNT"] = "1"
+    both = [
+        command(sys.executable, "-m", "cifrun", *again, **step, SLURM_PROCID=str(k), SLURM_LOCALID=str(k))
+        for k in range(2)
+    ]
+    ends = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert RunDirectory(tmp_path / "srun").summary()["steps"] == 12
+
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
