@@ -50,15 +50,15 @@ class Log:
             step = number
             return indices(batches, number)
 
-        def given(self_: Update, x: Tensor, lr: float) -> Any:
-            rows = [int(row) for row in x[:, 0].tolist()]
+        def given(self_: Update, batch: Tensor, lr: float) -> Any:
+            rows = [int(row) for row in self_._events(batch)[:, 0].tolist()]
             assert self.rows.setdefault(step, rows) == rows
             event = at.pop(step, None)
             if event == signal.SIGTERM:
                 os.kill(os.getpid(), signal.SIGTERM)
             elif event == signal.SIGKILL:
                 raise Killed
-            return update(self_, x, lr)
+            return update(self_, batch, lr)
 
         monkeypatch.setattr(Batches, "indices", asked)
         monkeypatch.setattr(Update, "__call__", given)
