@@ -96,6 +96,7 @@ class IndexConfig:
     q: Sizes | Literal["standard_normal", "learned_constant"] = setting(
         [10, 10], "network of q(u | x): hidden sizes of its mean and log-scale"
     )
+    relative: bool = setting(True, "q as a difference from p at f⁻¹(x), or by itself, which is one network less to run")
     activation: Literal["tanh", "relu", "silu", "elu"] = setting("tanh", "activation of the index networks")
 
 
@@ -184,6 +185,7 @@ class DeviceConfig:
     nodes: int = setting(1, "machines, with `count` devices each; torchrun or srun starts the program on each", ge=1)
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = setting("fp32", "precision of the matrix products")
     compile: bool = setting(False, "compile the training step with torch.compile")
+    cuda_graph: bool = setting(True, "on a GPU, record a training step that does the same each time, and replay it")
     deterministic: bool = setting(True, "only algorithms that give the same numbers every time")
 
 

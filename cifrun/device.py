@@ -30,13 +30,14 @@ from lightning_fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor
 
 from .cluster import STOPS, hand_on
 from .config import DeviceConfig
 from .errors import CifrunError, ConfigError, TrainingError
 from .starter import Started, started
 
-__all__ = ["launch", "spread"]
+__all__ = ["launch", "send", "spread"]
 
 T = TypeVar("T")
 
@@ -98,6 +99,11 @@ def launch(config: DeviceConfig) -> Fabric:
     return fabric
 
 
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """x on its way to a device; nobody waits for it, nor for what the device still has to do."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
 def _fabric(config: DeviceConfig, outside: Started | None) -> Fabric:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.accelerator == "gpu" and gpus == 0:
@@ -145,6 +151,9 @@ def _settle(config: DeviceConfig, fabric: Fabric) -> None:
     # Nothing here reads memory that it has not written, and filling it first costs a tenth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = config.precision == "tf32"  # convolutions would take it unasked
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; read when it is first used
     if fabric.device.type == "cpu":
         _keep_freed_memory()
 

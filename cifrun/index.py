@@ -130,12 +130,12 @@ class Index(nn.Module):
         below, above = (tuple(s) if self.spatial else (math.prod(s),) for s in (shape, data_shape))
         self.u_shape = (config.dim, *below[1:])
         blind = isinstance(config.p, str)  # p does not look at z
+        self.relative = config.relative and not isinstance(config.q, str)
         zero = torch.zeros(2 * config.dim)
         initial = self.action.initial(below[0])
         self.st = network(config.st, self.u_shape, initial, config.activation, random=blind)
         self.p_net = network(config.p, below, zero, config.activation, random=True)
-        self.q_net = network(config.q, above, zero, config.activation, random=blind)
-        self.relative = not isinstance(config.q, str)
+        self.q_net = network(config.q, above, zero, config.activation, random=blind or not self.relative)
 
     def p(self, z: Tensor) -> DiagonalGaussian:
         """p(u | z), a Gaussian a row of z (batch, *shape), over u (batch, *u_shape)."""

@@ -39,7 +39,7 @@ __all__ = ["DONE", "METRIC_COLUMNS", "Cell", "Group", "Report", "Run", "find_run
 VOLATILE = (
     *("sweep.name", "seed", "dataset.seed", "dataset.root", "run", "resume", "output", "data", "per_point", "n"),
     *("trainer.progress", "trainer.log_every", "trainer.plot_every", "trainer.checkpoint_every"),
-    *("device.accelerator", "device.count", "device.compile"),
+    *("device.accelerator", "device.count", "device.compile", "device.cuda_graph"),
 )
 #: States of a run that has a test result; `stopped_early` is one whose patience ran out.
 DONE = ("completed", "stopped_early")

@@ -30,7 +30,7 @@ from .build import build_data, build_model, build_standardize, kind_of
 from .cluster import STOPS, hand_on
 from .config import Config, to_dict
 from .data.base import Data, dequantize
-from .device import spread
+from .device import send, spread
 from .diagnostics import Diagnostics
 from .diagnostics import scalars as measured
 from .errors import TrainingError
@@ -76,13 +76,16 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
     standardize = build_standardize(config, data)
     model = build_model(config, data.shape, standardize)
     # What is larger stays where it is, perhaps on disk, and only batches travel.
-    train_x = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else data.train
+    resident = data.train.to(fabric.device) if data.train.nbytes <= RESIDENT else None
     batches = Batches.of(data.train, options, config.seed)
 
-    def events(rows: Tensor) -> Tensor:
-        return dequantize(train_x[rows.to(train_x.device)].to(fabric.device))
+    def fetch(rows: Tensor) -> Tensor:
+        return send(rows if resident is not None else data.train[rows], fabric.device)
 
-    update = Update(model, config, fabric, events)
+    def events(fetched: Tensor) -> Tensor:
+        return dequantize(fetched if resident is None else resident[fetched])
+
+    update = Update(model, config, fabric, fetch, events)
     diagnostics = Diagnostics(config, data)
     if resume:
         run.check_data(data.fingerprint)
