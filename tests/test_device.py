@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from cifrun.build import build_model
+from cifrun.cli import main
 from cifrun.config import DeviceConfig
 from cifrun.device import launch
 from cifrun.errors import ConfigError
+from cifrun.run import RunDirectory
 from cifrun.trainer import train
 
 from .helpers import small_config
@@ -70,9 +73,82 @@ def test_compiled_training_of_a_cif(tmp_path):
     assert run(tmp_path / "compiled", "maf", compile=True)["test"]["log_likelihood"] == pytest.approx(eager, abs=0.1)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+# --- with a GPU -------------------------------------------------------------------------------------------------------
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+GPU = ["device=gpu", "trainer.max_steps=6", "trainer.valid_every=3", "trainer.plot_every=3", "trainer.progress=false"]
+
+
+@needs_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_training_on_a_gpu(precision, tmp_path):
     summary = run(tmp_path, accelerator="gpu", precision=precision)
     assert summary["status"] == "completed"
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("cif", ["true", "false"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "dataset=two_uniforms flow=resflow flow.depth=2",
+        "dataset=checkerboard flow=cnf flow.depth=1",
+        "dataset=rings flow=bnaf flow.depth=2",
+        "dataset=digits flow=glow debug=tiny",
+        "dataset=digits flow=resflow_image debug=tiny",
+    ],
+)
+def test_every_command_on_a_gpu(words, cif, tmp_path, capsys):
+    """Diagnostics, pictures, samples and scores of a run that was trained there; and its evaluation on a CPU."""
+    where = tmp_path / "run"
+    assert main(["train", *words.split(), *GPU, f"cif={cif}", f"hydra.run.dir={where}"]) == 0, capsys.readouterr().err
+    trained = RunDirectory(where).summary()
+    assert trained["status"] == "completed"
+    assert main(["sample", f"run={where}", "n=50", "device=gpu", f"output={tmp_path / 'x.npy'}"]) == 0
+    assert np.isfinite(np.load(tmp_path / "x.npy")).all()
+    assert main(["eval", f"run={where}", "device=gpu"]) == 0
+    there = RunDirectory(where).summary()["test"]
+    assert main(["eval", f"run={where}", "device=cpu"]) == 0
+    here = RunDirectory(where).summary()["test"]
+    error = there["log_likelihood_se"]
+    assert there["log_likelihood"] == pytest.approx(here["log_likelihood"], abs=max(2 * error, 1e-3))
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_batch_too_large_for_a_gpu(tmp_path, capsys):
+    """A real shortage: a sentence, or, where it may be, smaller parts until they fit."""
+    words = ["train", "dataset=rings", "cif=false", "flow=maf", "flow.depth=4", "flow.hidden=[512]", "device=gpu"]
+    words += ["dataset.num_train=100000", "trainer.batch_size=100000", "trainer.max_steps=5", "trainer.log_every=1"]
+    words += ["trainer.plot_every=0", "diagnostics.enabled=false", "trainer.progress=false"]
+    size = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(2**30 / size)
+    try:
+        assert main([*words, f"hydra.run.dir={tmp_path / 'whole'}"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("cifrun: the memory of cuda:0 is too small for 100000 data at once"), said
+        parts = [*words, "trainer.micro_batches=auto", f"hydra.run.dir={tmp_path / 'parts'}"]
+        assert main(parts) == 0, capsys.readouterr().err
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_fp32_is_full_precision_on_a_gpu():
+    """Neither products nor convolutions are rounded to tf32, unless asked for."""
+    torch.manual_seed(0)
+    x, w = torch.randn(8, 64, 16, 16), torch.randn(64, 64, 3, 3)
+    a = torch.randn(512, 512)
+    exact = [torch.nn.functional.conv2d(x.double(), w.double(), padding=1), a.double() @ a.double()]
+    errors = {}
+    for precision in ("fp32", "tf32"):
+        launch(DeviceConfig(accelerator="gpu", precision=precision))
+        found = [torch.nn.functional.conv2d(x.cuda(), w.cuda(), padding=1), a.cuda() @ a.cuda()]
+        errors[precision] = [(b.cpu() - c).norm() / c.norm() for b, c in zip(found, exact, strict=True)]
+    launch(DeviceConfig(accelerator="gpu"))
+    assert max(errors["fp32"]) < 1e-5
+    assert min(errors["tf32"]) > 1e-5
