@@ -157,7 +157,7 @@ class EvalConfig:
     importance_samples: int = setting(100, "m of IWAE_m on the test set", ge=1)
     valid_importance_samples: int = setting(10, "m of IWAE_m on the validation set", ge=1)
     chunk_size: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
-        "auto", "data × importance samples evaluated at once; auto: 10 000, or fewer if memory is short"
+        "auto", "data × importance samples at once; auto: 10 000 (GPU: 500 000), or fewer if memory is short"
     )
     seed: int = setting(0, "seed of the evaluation's own random numbers", ge=0, lt=2**32)
 

@@ -282,9 +282,16 @@ def _summary(config: Config, model: Model, state: TrainingState, status: str) ->
         "skipped_steps": state.skipped,
         "best_valid_log_likelihood": state.best_valid,
         "wall_seconds": state.wall_seconds,
+        "device": _device(model),
         "versions": {"cifrun": __version__, "python": platform.python_version(), "torch": torch.__version__},
         "git_commit": _git_commit(),
     }
+
+
+def _device(model: Model) -> str:
+    """What the numbers are computed on: the name of the GPU, or "cpu"."""
+    device = next(model.parameters()).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _git_commit() -> str | None:
