@@ -12,9 +12,11 @@ Source: Jaini, Selby, Yu, "Sum-of-squares polynomial flow", ICML 2019.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .solvers import monotone_root
 from .univariate import Univariate
@@ -25,7 +27,7 @@ __all__ = ["SumOfSquares"]
 LEAST_SLOPE = 1e-3
 
 
-class SumOfSquares(Univariate):
+class SumOfSquares(Univariate, nn.Module):
     """The integral of a sum of K squared polynomials of degree L, and a shift; z ≈ x at h = (t, a) = 0.
 
     Arguments:
@@ -35,6 +37,7 @@ class SumOfSquares(Univariate):
     """
 
     def __init__(self, polynomials: int = 2, degree: int = 4, bound: float = 5.0) -> None:
+        super().__init__()
         self.polynomials = polynomials
         self.degree = degree
         self.bound = bound
@@ -43,7 +46,14 @@ class SumOfSquares(Univariate):
         nodes, weights = (nodes + 1) / 2, weights / 2
         powers = np.vander(np.append(nodes, 1.0), degree + 1, increasing=True)
         #: Takes (a_kj x^j)_j to p_k at the nodes, times √weight, and to p_k(x).
-        self._points = torch.as_tensor((powers * np.append(weights**0.5, 1.0)[:, None]).T)
+        self._exact = torch.as_tensor((powers * np.append(weights**0.5, 1.0)[:, None]).T)
+        self._points: Tensor
+        self.register_buffer("_points", self._exact, persistent=False)  # goes where the model goes
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SumOfSquares:
+        super()._apply(fn, recurse)
+        self._points = self._exact.to(self._points)  # exact again after a time in less precision
+        return self
 
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         z, slope = self._value_and_slope(x, h)
