@@ -103,6 +103,13 @@ def test_numbers_and_splits_are_those_of_a_copy(
             assert torch.equal(found.train[one], copied.train[other])
 
 
+def test_integers_are_rounded_as_those_of_a_copy() -> None:
+    """To double, then to single precision: 2⁶⁰ + 2³⁶ + 1 is above the middle of two singles, but a double is not."""
+    x = np.array([[2**60 + 2**36 + 1]])
+    assert in_place.single(x) == np.float32(np.float64(x)) == 2**60
+    assert x.astype(np.float32) != 2**60
+
+
 def test_places_that_are_not_there_are_refused(large: Path) -> None:
     for place in (-1, 4000):
         with pytest.raises(IndexError, match="4000 rows"):
@@ -231,15 +238,18 @@ def test_a_file_that_changes_while_it_is_read_is_refused(change: Callable[[Path]
             ask()
 
 
-def test_a_file_that_changes_while_it_is_checked_is_refused(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finite = in_place.single
+def test_a_file_that_changes_while_rows_are_fetched_gives_none(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(large, (0, 0))
+    data, convert = load(large), in_place.single
 
     def meanwhile(x: np.ndarray) -> np.ndarray:
         write_inside(large)
-        return finite(x)
+        return convert(x)
 
     monkeypatch.setattr(in_place, "single", meanwhile)
+    with pytest.raises(RunError, match="has changed while it was read"):
+        data.train[torch.tensor([0])]
+    os.utime(large, (0, 0))
     with pytest.raises(RunError, match="has changed while it was read"):
         load(large)
 
