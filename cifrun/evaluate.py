@@ -20,6 +20,7 @@ from .build import build_data
 from .config import Config
 from .data.base import Target, dequantize
 from .data.image_files import read_array
+from .data.in_place import Events
 from .data.tables import File
 from .device import spread
 from .diagnostics import Diagnostics
@@ -98,7 +99,7 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
     return result
 
 
-def read_other(path: Path, model: Model, config: Config) -> Tensor:
+def read_other(path: Path, model: Model, config: Config) -> Events:
     """Other data for the model of a run, (N, *shape): the columns that it was trained on, found by their names; of
     images, an array of grey levels.
 
@@ -125,7 +126,7 @@ def write_points(path: Path, estimate: Estimate) -> None:
 
 
 def evaluate_split(
-    model: Model, x: Tensor, config: Config, importance_samples: int, target: Target | None = None
+    model: Model, x: Events, config: Config, importance_samples: int, target: Target | None = None
 ) -> dict[str, Any]:
     """Log-likelihood and its companions over a split, in nats per datum; each mean with its standard error over data.
 
@@ -144,7 +145,7 @@ def evaluate_split(
 
 
 @torch.inference_mode()
-def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: int) -> Estimate:
+def estimate_split(model: Model, x: Events, config: Config, importance_samples: int) -> Estimate:
     """The estimates for each datum of x, (N, *shape), of which a piece at a time is brought to the model's device.
 
     The work is cut into pieces of the data times chunks of importance samples, and shared by all processes. Each piece
@@ -173,7 +174,7 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     return sums.of_all_processes().estimate(m)
 
 
-def _events(x: Tensor, place: slice, seed: int) -> Tensor:
+def _events(x: Events, place: slice, seed: int) -> Tensor:
     """The events x[place]; grey levels with noise that is a matter of the seed and of where a datum stands, alone."""
     blocks = range(place.start // NOISE_ROWS, -(-min(place.stop, len(x)) // NOISE_ROWS))
     noise, parts = torch.Generator(), []
@@ -184,7 +185,7 @@ def _events(x: Tensor, place: slice, seed: int) -> Tensor:
     return torch.cat(parts)[before : before + place.stop - place.start]
 
 
-def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | None, began: float) -> dict[str, Any]:
+def _summarise(estimate: Estimate, model: Model, x: Events, target: Target | None, began: float) -> dict[str, Any]:
     log_p = estimate.log_likelihood.double().cpu()
     elbo = estimate.elbo.double().cpu()
     bits = -1 / math.log(2) / math.prod(model.shape)
@@ -196,7 +197,7 @@ def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | Non
         **_mean("bits_per_dim", bits * log_p),
     }
     if target is not None:
-        result |= _mean("kl_to_truth", target.log_prob(x.double().cpu()) - log_p)
+        result |= _mean("kl_to_truth", target.log_prob(x[:].double().cpu()) - log_p)
     return {
         **result,
         "exact": model.exact,

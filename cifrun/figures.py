@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from . import plots
 from .config import Config
@@ -30,6 +31,8 @@ __all__ = ["Film", "draw", "draw_diagnostics"]
 SAMPLES, IMPORTANCE_SAMPLES, RESOLUTION = 5_000, 20, 128
 #: Images drawn as samples, and how many there and back.
 IMAGES, PAIRS = 100, 40
+#: Data, at most, that say which box to draw.
+ENOUGH = 2**20
 
 
 @torch.no_grad()
@@ -42,7 +45,7 @@ def draw(model: Model, data: Data, config: Config, step: int | None = None) -> I
     training, parameter = model.training, next(model.parameters())
     model.eval()
     size = chunk_size(model, config)
-    test = data.test[:: -(-len(data.test) // SAMPLES)]  # every so many: a file may be sorted
+    test = _some(data, SAMPLES)
     title = _title(config) + ("" if step is None else f", step {step:,}")
     again = given = None
     try:
@@ -72,6 +75,11 @@ def draw(model: Model, data: Data, config: Config, step: int | None = None) -> I
     else:
         yield "marginals", plots.name_axes(plots.marginals_figure(test, samples, title), data.columns)
     model.train(training)
+
+
+def _some(data: Data, most: int) -> Tensor:
+    """At most so many of the test data, spread over the set, as a file may be sorted."""
+    return data.test[:: -(-len(data.test) // most)]
 
 
 def _title(config: Config) -> str:
@@ -105,7 +113,7 @@ def draw_diagnostics(
         yield "bounds", plots.bounds(result["iwae_curve"], result["bracket"], title)
     if model.shape != (2,):
         return
-    window = plots.window_of(data.test, data.target, margin=0.0)
+    window = plots.window_of(_some(data, ENOUGH), data.target, margin=0.0)
     try:
         yield "maps", plots.name_axes(_draw_maps(model, data, window, title, config.eval.seed), data.columns)
     except ConvergenceError as error:  # far from the data there may be no inverse to find
@@ -120,7 +128,7 @@ def _draw_maps(model: Model, data: Data, window: plots.Window, title: str, seed:
     lines = plots.lattice(HALF).to(like)
     if not model.indexed:
         images = {"$F(z)$": outward(model, lines.flatten(0, 1), [None] * len(model.steps)).view_as(lines).cpu()}
-        return plots.grid_maps(lines.cpu(), images, window, data.test, title)
+        return plots.grid_maps(lines.cpu(), images, window, data.test[:SAMPLES], title)
     with forked(seed):
         path = generate(model, torch.randn((256, *model.latent_shape)).to(like))
     spread = path.x - path.x.mean(0)
@@ -131,7 +139,7 @@ def _draw_maps(model: Model, data: Data, window: plots.Window, title: str, seed:
         chosen = order[round((k + 0.5) / MAPS * (len(order) - 1))]
         u = [None if of is None else of[chosen].expand(lines[..., 0].numel(), *of.shape[1:]) for of in path.u]
         images[f"$F(z;\\, u)$, $u$ of draw {k + 1}"] = outward(model, lines.flatten(0, 1), u).view_as(lines).cpu()
-    return plots.grid_maps(lines.cpu(), images, window, data.test, title)
+    return plots.grid_maps(lines.cpu(), images, window, data.test[:SAMPLES], title)
 
 
 def _draw_index(model: Model, data: Data, window: plots.Window, title: str, reaches: list[dict[str, float]]) -> Figure:
@@ -146,7 +154,7 @@ def _draw_index(model: Model, data: Data, window: plots.Window, title: str, reac
         most = mean.var(0).argmax()
         name = f"step {row['depth']} from the data, reach {row['reach']:.2f}"
         panels.append((name, mean[:, most].cpu(), std[:, most].cpu()))
-    return plots.index_use(panels, window, data.test, title)
+    return plots.index_use(panels, window, data.test[:SAMPLES], title)
 
 
 # --- the density over training ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from . import rng
 from .config import TrainerConfig
+from .data.in_place import Events
 from .data.paging import at_random, soon
 from .errors import RunError
 from .permutation import permutation
@@ -150,7 +151,7 @@ class Batches:
         self._order, self._block_order = (lru_cache(maxsize=1)(permutation) for _ in range(2))
 
     @classmethod
-    def of(cls, x: Tensor, trainer: TrainerConfig, seed: int) -> Batches:
+    def of(cls, x: Events, trainer: TrainerConfig, seed: int) -> Batches:
         """The batches of the training data x, (N, *shape), as `trainer` wants them."""
         large = x.nbytes > IN_MEMORY
         if trainer.shuffle == "rows" or (trainer.shuffle == "auto" and not large):

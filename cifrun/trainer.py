@@ -197,7 +197,7 @@ def _finish(
                 plots.save(figure, run.figures / f"{name}.{ending}")
         if gif := Film(run.figures).write(run.figures / "density.gif", state.step):
             tracker.animation(state.step, "figures/density over training", gif)
-        truth = None if data.target is None else data.target.log_prob(data.test.double()).mean().item()
+        truth = None if data.target is None else data.target.log_prob(data.test[:].double()).mean().item()
         curves = plots.curves_figure(read_metrics(run.path / METRICS), truth=truth)
         for ending in ("png", "pdf"):
             plots.save(curves, run.figures / f"training.{ending}")

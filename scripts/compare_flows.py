@@ -280,7 +280,7 @@ def write(output: Path, docs: Path) -> None:
         rows = [Row(runs, target, family.name, against) for family in FAMILIES for against in family.opponents]
         if rows := [row for row in rows if row.plain.runs or row.cif.runs]:
             data = DATASETS[target](name=target).load()
-            truth[target] = data.target.log_prob(data.test.double()).mean().item()  # no model beats it but by chance
+            truth[target] = data.target.log_prob(data.test[:].double()).mean().item()  # no model beats it but by chance
             table = "\n".join([HEADER, *map(str, rows)])
             tables += f"## {target} (truth: {with_error(truth[target], None)})\n\n{table}\n\n{sentence(rows)}\n\n"
     if missing := [f"- {key}: {run.status} at step {run.steps}\n" for key, run in runs.items() if key not in done]:

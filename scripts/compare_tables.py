@@ -52,7 +52,7 @@ def train(output: Path, seed: int) -> None:
 def mixture(table: str, seed: int, components: tuple[int, ...]) -> float:
     """Mean test log-likelihood of the mixture that is best on the validation data, nats a row."""
     data = configure([f"dataset={table}", f"dataset.seed={seed}"]).dataset.load()
-    train, valid, test = (x.double().numpy() for x in (data.train, data.valid, data.test))
+    train, valid, test = (x[:].double().numpy() for x in (data.train, data.valid, data.test))
     mean, std = train.mean(0), train.std(0)
     scaled = [(x - mean) / std for x in (train, valid, test)]
     found = []

@@ -1,9 +1,10 @@
 """What it takes to train on a table: time and memory to get it ready, and batches a second in both orders.
 
     python scripts/streaming.py 25 10        # 25 million rows of 10 columns, 2 GB of Parquet, in the present folder
+    python scripts/streaming.py 25 10 npy    # 1 GB of npy, which is read in place
 
 Before batches are timed, the system is asked to forget what it holds of the file, so that they come from the disk; and
-the table counts as one that memory does not hold, whatever its size.
+the table counts as a large one, and as one that memory does not hold, whatever its size.
 """
 
 from __future__ import annotations
@@ -24,16 +25,23 @@ import torch
 
 from cifrun import state
 from cifrun.config import TrainerConfig, check
+from cifrun.data import tables
+from cifrun.data.base import Data
 from cifrun.data.tables import File
 
 MILLION, STEPS = 1_000_000, 200
 
 
 def make(path: Path, millions: int, columns: int) -> None:
-    """Correlated normal numbers in double precision, a row group a million rows."""
+    """Correlated normal numbers: Parquet in double precision, a row group a million rows; npy in single."""
     rng, writer = np.random.default_rng(0), None
-    for _ in range(millions):
+    if path.suffix == ".npy":
+        array = np.lib.format.open_memmap(path, "w+", np.float32, (millions * MILLION, columns))
+    for k in range(millions):
         x = rng.normal(size=(MILLION, columns)).cumsum(1)
+        if path.suffix == ".npy":
+            array[k * MILLION : (k + 1) * MILLION] = x
+            continue
         group = pa.table({f"x{k + 1}": column for k, column in enumerate(x.T)})
         writer = writer or parquet.ParquetWriter(path, group.schema, use_dictionary=False)
         writer.write_table(group)
@@ -66,40 +74,53 @@ def measured(what: str) -> Iterator[None]:
     print(f"{what:48} {seconds:8.1f} s   {max(0, peak - before):5d} MB")
 
 
-def forget(folder: Path) -> None:
-    """Ask the system to drop the pages of all files below a folder."""
-    for path in folder.rglob("*.float32"):
-        with open(path, "rb") as stream:
+def forget(path: Path, folder: Path) -> None:
+    """Ask the system to drop the pages of a file, and of those below a folder that are made of it."""
+    for file in (path, *folder.rglob("*.float32")):
+        with open(file, "rb") as stream:
             os.fsync(stream.fileno())
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def main(millions: int, columns: int) -> None:
+def load(path: Path) -> Data:
+    """The table, from its file or from what was made of it."""
+    return check(File, {"name": "file", "path": str(path)}).load()
+
+
+def main(millions: int, columns: int, ending: str) -> None:
     torch.set_num_threads(1)
-    path, folder = Path(f"streaming-{millions}-{columns}.parquet"), Path("streaming-kept").absolute()
+    tables.LARGE_FILE = state.IN_MEMORY = 0
+    path, folder = Path(f"streaming-{millions}-{columns}.{ending}"), Path("streaming-kept").absolute()
     os.environ["CIFRUN_DATA"] = str(folder)
     if not path.exists():
         make(path, millions, columns)
     print(f"{path}: {path.stat().st_size / 1e9:.2f} GB")
-    for what in ("first load: read, split, written", "second load: mapped"):
+    forget(path, folder)
+    for what in ("first load", "second load"):
         with measured(what):
-            data = check(File, {"name": "file", "path": str(path), "keep": True}).load()
+            data = load(path)
     with measured("checks and moments"):
         data.check("file")
-    state.IN_MEMORY = 0
     shape, batches = data.shape, None
     for shuffle in ("rows", "blocks"):
         del data, batches  # what is mapped is not forgotten
-        forget(folder)
-        data = check(File, {"name": "file", "path": str(path), "keep": True}).load()
+        data = load(path)
+        forget(path, folder)
         batches = state.Batches.of(data.train, TrainerConfig(shuffle=shuffle), 0)
         with measured(f"{STEPS} batches of 1000, from disk, shuffle={shuffle}"):
             for step in range(STEPS):
                 data.train[batches.indices(step)].sum()
+    del data, batches
+    data = load(path)
+    forget(path, folder)
+    with measured("the validation set once, from disk"):
+        for start in range(0, len(data.valid), 1000):
+            data.valid[start : start + 1000].sum()
     print(
         f"{len(data.train):,} training points of shape {shape}; peak resident, mapped files too: {status('VmHWM')} MB"
     )
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:] or ("25", "10")))
+    millions, columns, ending = (*sys.argv[1:], *("25", "10", "parquet")[len(sys.argv) - 1 :])
+    main(int(millions), int(columns), ending)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..config import STRICT, setting
 from ..errors import ConfigError
 from ..rng import for_rows
+from .in_place import Events, Rows
 
 __all__ = [
     "AnyDataset",
@@ -46,12 +47,13 @@ class Data:
     """Three splits of events, each (N, *shape), and the density they came from when it is known.
 
     They are float32; or uint8, grey levels of images that a model sees with noise (`dequantize`); or bool, pixels that
-    are 0 or 1. A split may be a window on a file that is larger than memory: read it in pieces.
+    are 0 or 1. A split may be a window on a file that is larger than memory: read it in pieces. Of a large npy file it
+    is no tensor but `Rows`, whose pieces are tensors: x[start:stop], x[indices].
     """
 
-    train: Tensor
-    valid: Tensor
-    test: Tensor
+    train: Events
+    valid: Events
+    test: Events
     target: Target | None = None
     columns: tuple[str, ...] = ()  # the names of the coordinates, where they have any
     levels: int | None = None  # of images: a pixel is one of 0 … levels − 1
@@ -73,7 +75,7 @@ class Data:
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        count = self.train[:, 0].numel()
+        count = len(self.train) * math.prod(self.shape[1:])
         mean = _total(x.sum(1) for x in _coordinates(self.train)) / count
         squares = _total((x - mean[:, None]).square().sum(1) for x in _coordinates(self.train))
         return mean, (squares / count).sqrt()
@@ -99,7 +101,7 @@ class Data:
                     f"dataset '{name}' holds {split} events of shape {tuple(x.shape[1:])}, and training events of "
                     f"shape {self.shape}: both should be the same, with at least one number"
                 )
-            if not x.is_floating_point():
+            if not x.is_floating_point() or isinstance(x, Rows):  # of these, each number was looked at
                 continue
             bad = _total((~values.isfinite()).sum(1) for values in _values(x))
             if bool(bad.any()):
@@ -160,9 +162,10 @@ def quantize(x: Tensor, levels: int) -> Tensor:
     return x.nan_to_num(0.0).floor().clamp(0, levels - 1).to(torch.uint8)
 
 
-def _pieces(x: Tensor) -> Sequence[Tensor]:
-    """The events x in pieces of at most about `AT_ONCE` numbers, as views."""
-    return x.split(max(1, AT_ONCE // max(1, math.prod(x.shape[1:]))))
+def _pieces(x: Events) -> Iterator[Tensor]:
+    """The events x in pieces of at most about `AT_ONCE` numbers; of a tensor, as views."""
+    size = max(1, AT_ONCE // max(1, math.prod(x.shape[1:])))
+    return (x[start : start + size] for start in range(0, len(x), size))
 
 
 def _total(parts: Iterable[Tensor]) -> Tensor:
@@ -172,12 +175,12 @@ def _total(parts: Iterable[Tensor]) -> Tensor:
     return total
 
 
-def _values(x: Tensor) -> Iterator[Tensor]:
+def _values(x: Events) -> Iterator[Tensor]:
     """Pieces of x, each (coordinates or channels, values)."""
     return (piece.transpose(0, 1).flatten(1) for piece in _pieces(x))
 
 
-def _coordinates(x: Tensor) -> Iterator[Tensor]:
+def _coordinates(x: Events) -> Iterator[Tensor]:
     """The same in float64."""
     return (values.double() for values in _values(x))
 

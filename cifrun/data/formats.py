@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..errors import ConfigError, did_you_mean
+from .in_place import Stamp, stamp
 
 __all__ = ["ENDINGS", "Arrays", "Batch", "Parquet", "Source", "Text", "at_once", "library", "listed", "open_source"]
 
@@ -231,9 +232,17 @@ class Arrays(Source):
 
     The columns of an array called k are k1, k2, …; in an npz file, one of a single dimension is the column k. The array
     of an npy file is x. An npz file is read whole.
+
+    Attributes:
+        array: That of an npy file, mapped, if it has rows of numbers, and these lie one after the other.
+        seen: The file's stamp before it was opened.
     """
 
+    array: np.memmap | None = None
+    seen: Stamp
+
     def _open(self) -> None:
+        self.seen = stamp(self.path)
         try:
             loaded = np.load(self.path, mmap_mode="r", allow_pickle=False)
             named = not isinstance(loaded, np.ndarray)
@@ -243,6 +252,8 @@ class Arrays(Source):
             reason = "it holds Python objects" if objects else "it is damaged, or another format"
             raise ConfigError(f"{self.path} can't be read as an array of numbers: {reason}") from error
         self.numbered = not named or (len(arrays) == 1 and next(iter(arrays.values())).ndim == 2)
+        if isinstance(loaded, np.memmap) and loaded.dtype.kind in "iuf" and loaded.flags.c_contiguous and loaded.size:
+            self.array = loaded
         self.columns: dict[str, np.ndarray] = {}
         for key, array in arrays.items():
             if array.ndim not in (1, 2):

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from .in_place import Events, Rows
 
 __all__ = ["at_random", "soon"]
 
 
-def at_random(x: Tensor) -> None:
+def at_random(x: Events) -> None:
     """From now on, read no more of the file that x is mapped from than the pages that are looked at."""
-    _advise("MADV_RANDOM", x.data_ptr(), x.nbytes)
+    for extent in _extents(x, torch.zeros(1, dtype=torch.long), torch.tensor([len(x)])):
+        _advise("MADV_RANDOM", *extent)
 
 
-def soon(x: Tensor, starts: Tensor, rows: int) -> None:
+def soon(x: Events, starts: Tensor, rows: int) -> None:
     """Begin to read the `rows` rows of x (N, *shape) that begin at each of `starts`, (batch,), and do not wait."""
-    row = x.nbytes // len(x)
-    for start in starts.tolist():
-        _advise("MADV_WILLNEED", x.data_ptr() + start * row, min(rows, len(x) - start) * row)
+    for extent in _extents(x, starts, (starts + rows).clamp(max=len(x))):
+        _advise("MADV_WILLNEED", *extent)
+
+
+def _extents(x: Events, starts: Tensor, stops: Tensor) -> Iterable[tuple[int, int]]:
+    """Address and bytes of all from one row to before another, for each pair."""
+    if isinstance(x, Rows):
+        return x.extents(starts, stops)
+    begin, row = x.data_ptr(), x.nbytes // len(x)
+    return ((begin + a * row, (b - a) * row) for a, b in zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 def _advise(name: str, address: int, length: int) -> None:

@@ -3,6 +3,7 @@
 Assignment   the split of each row, as a function of its number
 split        the rows of each split, in files without a name that go when nobody maps them any more
 kept         the same in files that stay, for the next run and for other processes
+chosen       which rows they are, to be read where they are
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from torch import Tensor
 from ..errors import RunError
 from ..permutation import LARGE, Drawn, Keyed
 from .formats import ROWS, at_once
+from .in_place import Chosen
 from .reading import Table, mapped, scratch
 
-__all__ = ["LEFT_OUT", "Assignment", "kept", "split"]
+__all__ = ["LEFT_OUT", "Assignment", "chosen", "kept", "split"]
 
 #: The code of a row that is in no split.
 LEFT_OUT = 3
@@ -81,6 +83,11 @@ class Assignment:
             inside = (places >= begin) & (places < end)
             codes[inside if given is None else inside & (given == code)] = code
         return codes
+
+    def size(self, code: int) -> int:
+        """How many rows of all are in a split; where the splits are given, at most."""
+        begin, end = self._ranges[code]
+        return max(0, end - begin)
 
     def _end(self, code: int, limit: int) -> int:
         """The place before which `limit` rows of a given split are, or all if there are no more."""
@@ -154,6 +161,16 @@ def kept(
     except OSError as error:
         what = f"{folder} can't be written: {error.strerror or error}"
         raise RunError(f"{what}; CIFRUN_DATA names another place, and dataset.keep=false needs none") from error
+
+
+def chosen(codes: Assignment) -> list[Chosen]:
+    """The rows of each split."""
+    found = [Chosen(codes.count) for _ in SPLITS]
+    for start in range(0, codes.count, ROWS):
+        piece = codes(start, min(start + ROWS, codes.count))
+        for code, rows in enumerate(found):
+            rows.add(piece == code)
+    return found
 
 
 @contextmanager

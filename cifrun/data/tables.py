@@ -6,7 +6,9 @@ system has room for and can take back; nothing else grows with the rows. These f
 training reads: any row of them can be had alone, while Parquet gives up nothing less than a row group, and text has no
 places at all. In which order, for data that memory holds or does not hold, is up to `state.Batches`.
 
-The splits of a file of `LARGE_FILE` bytes or more are kept: other runs and other processes map the same files.
+The splits of a file of `LARGE_FILE` bytes or more are kept: other runs and other processes map the same files. An npy
+file of that size has all that such files have already, and is read where it is (`in_place.Rows`), unless less than half
+of it would be trained on: then its pages are read for little, and a copy is small.
 """
 
 from __future__ import annotations
@@ -21,21 +23,23 @@ import numpy as np
 import torch
 from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from ..config import STRICT, setting
 from ..errors import ConfigError
 from ..files import cache, fingerprint
 from ..registry import DATASETS
 from .base import Data, DatasetConfig
-from .formats import open_source
-from .reading import Table, pick, read
-from .splits import Assignment, kept, split
+from .formats import Arrays, Source, open_source
+from .in_place import Events, Rows
+from .reading import Table, check_finite, pick, read
+from .splits import Assignment, chosen, kept, split
 
 __all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig"]
 
-#: Size of a file, in bytes, from which `dataset.keep=auto` keeps what is made of it.
+#: Size of a file, in bytes, from which `dataset.keep=auto` keeps what is made of it, or makes nothing of it.
 LARGE_FILE = 2**30
+#: Bytes up to which a split of a file that is read in place is held in memory.
+HELD = 2**24
 
 #: A path that means the same from every directory, as a run may be looked at from another one.
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(os.path.expanduser(path))))]
@@ -100,7 +104,9 @@ class File(SplitTable):
         "auto", "whether the first line names the columns; auto: yes, and a line of numbers alone is refused"
     )
     keep: bool | Literal["auto"] = setting(
-        "auto", "keep its numbers, split, for later runs, in $CIFRUN_DATA, else ~/.cache/cifrun; auto: from 1 GiB"
+        "auto",
+        "keep its numbers, split, for later runs, in $CIFRUN_DATA, else ~/.cache/cifrun; auto: from 1 GiB, but an npy "
+        "file of that size is read where it is",
     )
 
     def load(self) -> Data:
@@ -124,17 +130,24 @@ class File(SplitTable):
             return table, self.assign(len(table.values), table.labels)
 
         content, size, changed = fingerprint(self.path), self.path.stat().st_size, self.path.stat().st_mtime_ns
-        if self.keep is True or (self.keep == "auto" and size >= LARGE_FILE):
+        parts: Sequence[Events]
+        rows = None if self.keep is True else _in_place(source, columns)
+        if rows is not None and 2 * (codes := self.assign(len(rows))).size(0) >= len(rows):
+            check_finite(source, rows)
+            # What is small is held: its rows may lie far apart, and are read again and again.
+            parts = [x[:] if x.nbytes <= HELD else x for x in map(rows.choose, chosen(codes))]
+        elif self.keep is True or (self.keep == "auto" and size >= LARGE_FILE):
             folder = cache() / "tables" / f"{self.path.stem}-{_digest(str(self.path))}"
             used = (columns, self.split_column, self.valid_fraction, self.test_fraction, self.seed, self._most)
             settings = _digest(repr((*used, self._separator, self.header)))
             # The time too: of a large file, the fingerprint does not see every byte.
-            train, valid, test = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
+            parts = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
         else:
-            train, valid, test = split(*make(), str(self.path))
+            parts = split(*make(), str(self.path))
+        train, valid, test = parts
         return Data(train, valid, test, columns=tuple(columns), fingerprint=content)
 
-    def read(self, path: Path, columns: Sequence[str]) -> tuple[Tensor, list[str]]:
+    def read(self, path: Path, columns: Sequence[str]) -> tuple[Events, list[str]]:
         """Another file of the same form: these columns of it, (rows, columns), and the names of those left aside.
 
         A file without names, and without those that such a file would have, is taken in its order if it has as many
@@ -142,12 +155,23 @@ class File(SplitTable):
         """
         source = open_source(path, self._separator, self.header)
         in_order = source.numbered and len(source.names) == len(columns) and not set(columns) <= set(source.names)
-        table = read(source, source.names if in_order else columns)
-        return torch.from_numpy(table.values), [name for name in source.names if name not in table.columns]
+        columns = pick(source, source.names if in_order else columns)
+        others = [name for name in source.names if name not in columns]
+        if (rows := _in_place(source, columns)) is not None:
+            check_finite(source, rows)
+            return rows, others
+        return torch.from_numpy(read(source, columns).values), others
 
     @property
     def _separator(self) -> str | None:
         return "\t" if self.delimiter == "\\t" else self.delimiter
+
+
+def _in_place(source: Source, columns: Sequence[str]) -> Rows | None:
+    """The rows of a large file, if they are there as numbers one after the other, and these columns are all of them."""
+    if not isinstance(source, Arrays) or source.array is None or columns != source.names:
+        return None
+    return Rows(source.path, source.array, source.seen) if source.path.stat().st_size >= LARGE_FILE else None
 
 
 def _digest(text: str) -> str:
