@@ -114,8 +114,8 @@ class LipschitzLayer(nn.Module):
         """W x + b with other parameters in place of this layer's own."""
 
     @abstractmethod
-    def norm(self, left: Tensor, right: Tensor) -> Tensor:
-        """uᵀ W v, a scalar that is differentiable in W."""
+    def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        """∂(uᵀ W v)/∂weight, shaped as `weight`: uᵀ W v is its inner product with `weight`."""
 
     @torch.no_grad()
     def reset_vectors(self) -> None:
@@ -126,14 +126,20 @@ class LipschitzLayer(nn.Module):
         self.left.copy_(left[0])
         self.right.copy_(right[0])
 
-    def scale(self) -> Tensor:
-        """min(1, c/σ(W)), a scalar that is differentiable in W."""
+    @torch.no_grad()
+    def slope(self) -> Tensor:
+        """∂σ(W)/∂weight, shaped as `weight`, at the present u and v."""
         left, right = self.left, self.right
         if not self.training:
             self.prepare_all([self])  # nothing to do where a model has prepared all its layers together
             if self._converged is not None:
                 _, left, right = self._converged
-        return self.bound / self.norm(left, right).clamp_min(self.bound)
+        with torch.autocast(left.device.type, enabled=False):
+            return self.outer(left, right)
+
+    def scale(self) -> Tensor:
+        """min(1, c/σ(W)), a scalar that is differentiable in W."""
+        return self.bound / (self.weight * self.slope()).sum().clamp_min(self.bound)
 
     def normalised_weight(self) -> Tensor:
         """W̄ = W · min(1, c/σ(W)), shaped as `weight`."""
@@ -215,10 +221,8 @@ class LipschitzLinear(LipschitzLayer):
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.linear(x, weight, bias)
 
-    def norm(self, left: Tensor, right: Tensor) -> Tensor:
-        # As a sum, which mixed precision leaves alone. The outer product is this step's own: the next one moves the
-        # vectors in place while this graph may still be alive.
-        return (self.weight * torch.outer(left, right)).sum()
+    def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.outer(left, right)
 
 
 class LipschitzConv(LipschitzLayer):
@@ -268,12 +272,8 @@ class LipschitzConv(LipschitzLayer):
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
-    def norm(self, left: Tensor, right: Tensor) -> Tensor:
-        # ⟨u, W * v⟩ = Σ W ⊙ G with G = its derivative by W, computed once; else as in `LipschitzLinear`.
-        with torch.no_grad(), torch.autocast(left.device.type, enabled=False):
-            padding = self.weight.shape[-1] // 2
-            outer = conv2d_weight(right[None], list(self.weight.shape), left[None], padding=padding)
-        return (self.weight * outer).sum()
+    def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        return conv2d_weight(right[None], list(self.weight.shape), left[None], padding=self.weight.shape[-1] // 2)
 
 
 def power_iteration(
@@ -319,7 +319,7 @@ class LipschitzNet(Folded):
     """Layers with LipSwish between them, and Lip g ≤ κ.
 
     Arguments:
-        layers: The linear operators; a bound κ^{1/n} of each of n gives κ.
+        layers: The linear operators; the same bound κ^{1/n} of each of n gives κ.
         lipschitz: κ.
     """
 
@@ -344,14 +344,15 @@ class LipschitzNet(Folded):
         return self._fold() if self.training else super().folded()
 
     def _fold(self) -> list[Tensor]:
-        betas = [activation.beta for activation in self.activations]
-        scales = [linear.scale() for linear in self.linears]
-        for k, beta in enumerate(betas):
-            scales[k] = scales[k] * beta
-            scales[k + 1] = scales[k + 1] / (SWISH_LIPSCHITZ * beta)
-        weights = [linear.weight * scale for linear, scale in zip(self.linears, scales, strict=True)]
-        biases = [linear.bias * beta for linear, beta in zip(self.linears, betas, strict=False)]
-        return [*weights, *biases, self.linears[-1].bias]
+        weights, biases = [layer.weight for layer in self.linears], [layer.bias for layer in self.linears]
+        bound = self.linears[0].bound
+        scales = bound / _inner_products([layer.slope() for layer in self.linears], weights).clamp_min(bound)
+        if self.activations:
+            betas = F.softplus(torch.stack([activation.raw_beta for activation in self.activations]))
+            one = betas.new_ones(1)
+            scales = scales * torch.cat([betas, one]) / torch.cat([one, SWISH_LIPSCHITZ * betas])
+            scales = torch.cat([scales, betas])
+        return [*_scaled(scales, [*weights, *biases[:-1]]), biases[-1]]
 
     def forward(self, x: Tensor) -> Tensor:
         """g(x)."""
@@ -362,6 +363,59 @@ class LipschitzNet(Folded):
         for k, layer in enumerate(self.linears):
             x = layer.apply_with(x if k == 0 else F.silu(x), folded[k], folded[len(self.linears) + k])
         return x
+
+
+def _inner_products(constants: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
+    """⟨C_k, W_k⟩ of several tensors, (n,), differentiable in the W_k."""
+    if torch.compiler.is_compiling():
+        return torch.stack([(c * w).sum() for c, w in zip(constants, tensors, strict=True)])
+    return _InnerProducts.apply(constants, *tensors)
+
+
+def _scaled(factors: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """f_k W_k for each of several tensors, with factors (n,)."""
+    if torch.compiler.is_compiling():
+        return [f * w for f, w in zip(factors, tensors, strict=True)]
+    return _Scaled.apply(factors, *tensors)
+
+
+# A residual flow has fifty small weights, and for such each operation costs the same, however small: so one node of the
+# graph stands for all weights of a network.
+
+
+class _InnerProducts(torch.autograd.Function):
+    """⟨C_k, W_k⟩; the derivative by W_k is C_k."""
+
+    @staticmethod
+    def forward(ctx: Any, constants: Sequence[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.constants = constants
+        return torch.stack([_dot(c, w) for c, w in zip(constants, tensors, strict=True)])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(g * c for g, c in zip(grad.unbind(), ctx.constants, strict=True))
+
+
+class _Scaled(torch.autograd.Function):
+    """f_k W_k; with the gradient G_k of it, that of W_k is f_k G_k, and that of f_k is ⟨G_k, W_k⟩."""
+
+    @staticmethod
+    def forward(ctx: Any, factors: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(factors, *tensors)
+        return tuple(f * w for f, w in zip(factors.unbind(), tensors, strict=True))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        factors, *tensors = ctx.saved_tensors
+        inner = torch.stack([_dot(g, w) for g, w in zip(grads, tensors, strict=True)])
+        return inner, *(f * g for f, g in zip(factors.unbind(), grads, strict=True))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """⟨a, b⟩, in the precision of both, which mixed precision leaves alone."""
+    return torch.dot(a.flatten(), b.flatten())
 
 
 class LipschitzMLP(LipschitzNet):

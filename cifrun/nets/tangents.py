@@ -7,7 +7,7 @@ All 1 + D rows go through one matrix product a layer. What limits such a pass on
 between two matrix products everything lives in a few buffers that stay in the cache, backward computes φ and φ' anew
 from a instead of keeping them, and only a and T are kept. With s = sigmoid(a):
 
-    φ' = s (1 + a(1 − s)),        φ'' = s (1 − s)(2 + a(1 − 2s))
+    φ = a s,        φ' = s + φ (1 − s),        φ'' = s + φ' (1 − 2s)
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class _Tangents(torch.autograd.Function):
             state = states[k - 1]
             a, tangents = (state[0], state[1:]) if k > 1 else (state, weights[0].T[:, None])
             stacked = _activate(a, tangents)
-            slope, s = _buffer("slope", a, a.shape), torch.sigmoid(a, out=_buffer("sigmoid", a, a.shape))
+            slope, s = _buffer("slope", a, a.shape), _buffer("sigmoid", a, a.shape)
             rows = grad.flatten(0, 1)
             grad_weights.append(rows.T @ stacked.flatten(0, 1))
             grad_biases.append(grad[0].sum(0))
@@ -105,20 +105,21 @@ class _Tangents(torch.autograd.Function):
             for j in range(1, len(tangents)):
                 along.addcmul_(grad[1 + j], tangents[j])
             grad.mul_(slope)
-            rest = torch.sub(1, s, out=slope)
-            curvature = torch.sub(rest, s, out=stacked[0]).mul_(a).add_(2).mul_(s).mul_(rest)
-            grad[0].addcmul_(along, curvature)
-        grad_weights.append(grad[0].T @ x + grad[1:].sum(1).T)
+            curvature = torch.add(1, s, alpha=-2, out=stacked[0])
+            grad[0].addcmul_(along, torch.addcmul(s, slope, curvature, out=curvature))
+        grad_weights.append((x.T @ grad[0] + grad[1:].sum(1)).T)
         grad_biases.append(grad[0].sum(0))
         return grad[0] @ weights[0], *reversed(grad_weights), *reversed(grad_biases)
 
 
 def _activate(a: Tensor, tangents: Tensor) -> Tensor:
-    """φ(a) stacked on φ'(a) ⊙ T; with φ'(a) in the buffer "slope", like the result until the next call."""
+    """φ(a) stacked on φ'(a) ⊙ T; with φ'(a) in the buffer "slope" and s in "sigmoid", like the result until the next
+    call."""
     stacked = _buffer("stacked", a, (1 + len(tangents), *a.shape))
-    slope = _buffer("slope", a, a.shape)
-    torch.ops.aten.silu.out(a, out=stacked[0])
-    torch.ops.aten.silu_backward.grad_input(a.new_ones(()).expand_as(a), a, grad_input=slope)  # 1 · φ'(a)
+    s = torch.sigmoid(a, out=_buffer("sigmoid", a, a.shape))
+    value = torch.mul(a, s, out=stacked[0])
+    slope = torch.sub(1, s, out=_buffer("slope", a, a.shape))
+    torch.addcmul(s, value, slope, out=slope)
     torch.mul(tangents, slope, out=stacked[1:])
     return stacked
 

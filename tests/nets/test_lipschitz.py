@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifrun.nets import lipschitz
-from cifrun.nets.lipschitz import LipschitzLinear, LipschitzMLP, LipSwish, power_iteration
+from cifrun.nets.lipschitz import LipschitzConvNet, LipschitzLinear, LipschitzMLP, LipSwish, power_iteration
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +132,34 @@ def test_evaluation_follows_any_optimiser(fused):
         LipschitzLinear.prepare_all(net.linears)
         for linear in net.linears:
             assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_gradient_through_norms_and_slopes(kind, training):
+    """Of folded weights by all parameters, in double precision, beside autograd through the formulas as they stand."""
+    torch.manual_seed(0)
+    net = LipschitzMLP(3, [5, 4], 0.9) if kind == "linear" else LipschitzConvNet((2, 3, 3), [4, 4], 0.9)
+    net = net.double().train(training)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_()
+        net.linears[1].weight.mul_(1e-2)  # one whose norm is below its bound, and is left alone
+    slopes = [linear.slope() for linear in net.linears]
+    folded = net.folded()
+    probes = [torch.randn_like(t) for t in folded]
+    found = torch.autograd.grad(sum((p * t).sum() for p, t in zip(probes, folded, strict=True)), list(net.parameters()))
+
+    n = len(net.linears)
+    weights = [
+        linear.weight * linear.bound / (linear.weight * slope).sum().clamp_min(linear.bound)
+        for linear, slope in zip(net.linears, slopes, strict=True)
+    ]
+    betas = [activation.beta for activation in net.activations]
+    expected = [w * (betas[k] if k < n - 1 else 1) / (1.1 * betas[k - 1] if k else 1) for k, w in enumerate(weights)]
+    expected += [linear.bias * (betas[k] if k < n - 1 else 1) for k, linear in enumerate(net.linears)]
+    for a, b in zip(folded, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    loss = sum((p * t).sum() for p, t in zip(probes, expected, strict=True))
+    for a, b in zip(found, torch.autograd.grad(loss, list(net.parameters())), strict=True):
+        torch.testing.assert_close(a, b)
