@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["agree", "barrier", "count", "log_total", "most", "rank", "total"]
+__all__ = ["agree", "barrier", "count", "largest", "log_total", "most", "rank", "total"]
 
 
 def count() -> int:
@@ -36,11 +36,16 @@ def agree(flag: bool) -> bool:
 
 def most(value: int) -> int:
     """The largest of the values that the processes have; each must ask."""
+    return int(largest(value))
+
+
+def largest(value: float) -> float:
+    """The largest of the numbers that the processes have, none of them NaN; each must ask."""
     if not _several():
         return value
-    result = torch.tensor(value, device=_device())
+    result = torch.tensor(value, dtype=torch.float64, device=_device())
     dist.all_reduce(result, dist.ReduceOp.MAX)
-    return int(result)
+    return float(result)
 
 
 def total(x: Tensor) -> Tensor:

@@ -15,7 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["derive", "for_rows", "forked", "get_state", "normal", "normal_blocks", "seed_all", "set_state", "share"]
+__all__ = [
+    "derive",
+    "for_rows",
+    "forked",
+    "get_state",
+    "is_shared",
+    "normal",
+    "normal_blocks",
+    "seed_all",
+    "set_state",
+    "share",
+]
 
 #: Random numbers in a block, and how many blocks are few.
 BLOCK, FEW = 2**18, 4
@@ -72,6 +83,11 @@ def share(start: int, stop: int, whole: int) -> Iterator[None]:
         yield
     finally:
         _share = before
+
+
+def is_shared() -> bool:
+    """Whether this is inside `share`, with a part of a batch."""
+    return _share is not None
 
 
 def for_rows(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], dim: int = 0) -> Tensor:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cifrun import processes, rng
+from cifrun.bijections.cnf import solve_ode
 from cifrun.build import build_data, build_model, build_standardize
 from cifrun.compose import configure
 from cifrun.config import DeviceConfig
@@ -41,6 +42,7 @@ UPDATES = {
     "unbiased": ["flow=resflow", "flow.depth=2", "flow.hidden=[8]", "flow.logdet=unbiased"],
     "moments": ["flow=realnvp", "flow.depth=2", "flow.hidden=[8]", "flow.norm=batchnorm", "optimizer=sgd"],
     "actnorm": ["flow=nsf_coupling", "flow.depth=2", "flow.hidden=[8]", "flow.norm=actnorm"],
+    "adaptive": ["flow=cnf", "flow.depth=1", "flow.hidden=[8]"],
     "clipped": ["flow=realnvp", "flow.depth=2", "flow.hidden=[8]", "optimizer=sgd", "optimizer.max_grad_norm=0.1"],
 }
 
@@ -84,14 +86,29 @@ def estimates():
     return found
 
 
+def own_of_20():
+    count, rank = processes.count(), processes.rank()
+    return 20 * rank // count, 20 * (rank + 1) // count
+
+
+def everything_solved():
+    """dz/dt = −λ z for 20 different λ, of which the largest decides how long a step of all is."""
+    start, stop = own_of_20()
+    rates = torch.linspace(0, 30, 20, dtype=torch.float64)[start:stop]
+    whole = torch.zeros(20, dtype=torch.float64)
+    with rng.share(start, stop, 20):
+        (z,), _ = solve_ode(lambda t, state: (-rates * state[0],), (torch.ones_like(rates),), 0.0, 1.0, 1e-3)
+    whole[start:stop] = z
+    return processes.total(whole)
+
+
 def everything_drawn():
     """The u that each process draws for its share of one batch of 20, those of all processes together."""
     config = configure([*CPU, *UPDATES["maf"]])
     rng.seed_all(3)
     model = build_model(config, (2,))
     index = next(step.index for step in model.steps if step.index is not None)
-    count, rank = processes.count(), processes.rank()
-    start, stop = 20 * rank // count, 20 * (rank + 1) // count
+    start, stop = own_of_20()
     whole = torch.zeros(2, 20, index.dim)
     with rng.share(start, stop, 20):
         whole[:, start:stop] = index.p(torch.zeros(stop - start, 2)).draw(2)[0].detach().unflatten(0, (2, -1))
@@ -99,7 +116,12 @@ def everything_drawn():
 
 
 def everything(fabric, path):
-    found = {"updates": updates(fabric), "estimates": estimates(), "drawn": everything_drawn()}
+    found = {
+        "updates": updates(fabric),
+        "estimates": estimates(),
+        "drawn": everything_drawn(),
+        "solved": everything_solved(),
+    }
     if fabric.is_global_zero:
         torch.save(found, path)
 
@@ -137,6 +159,10 @@ def test_no_two_processes_draw_the_same_u(shared, alone):
     assert torch.equal(shared["drawn"], alone["drawn"])
 
 
+def test_an_adaptive_solver_takes_the_steps_of_the_whole_batch(shared, alone):
+    torch.testing.assert_close(shared["solved"], alone["solved"], rtol=1e-12, atol=0)
+
+
 def test_processes_estimate_as_one_does(shared, alone):
     for name in ESTIMATES:
         for found, expected in zip(shared["estimates"][name], alone["estimates"][name], strict=True):
@@ -144,8 +170,9 @@ def test_processes_estimate_as_one_does(shared, alone):
 
 
 def test_micro_batches_change_nothing(alone):
-    # Batch norm sees each micro-batch by itself, and activation norm the first of them.
-    expected = {name: value for name, value in alone["updates"].items() if name not in ("moments", "actnorm")}
+    # Batch norm sees each micro-batch by itself, activation norm the first of them, and so does an adaptive solver.
+    others = ("moments", "actnorm", "adaptive")
+    expected = {name: value for name, value in alone["updates"].items() if name not in others}
     check_same(updates(launch(several(1)), 3), expected)
 
 

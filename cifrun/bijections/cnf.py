@@ -5,8 +5,9 @@
 The trace is exact for few dimensions, tr J = Σ_i e_iᵀ J e_i, and above that Hutchinson's unbiased estimate vᵀ J v with
 random signs v that stay the same over one solve. J is never formed: the tangents e_i or v are carried forward beside z.
 
-The solver is Dormand and Prince's of order 5(4) with adaptive steps, which the largest error in the batch decides. The
-gradient is that of the discrete solution. The inverse is the same equation backwards.
+The solver is Dormand and Prince's of order 5(4) with adaptive steps, which the largest error in the batch decides: in
+the whole batch, where several processes share it, but in each micro-batch by itself. The gradient is that of the
+discrete solution. The inverse is the same equation backwards.
 
 Sources: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019; Hairer, Nørsett, Wanner, "Solving
 ordinary differential equations I", 1993, section II.5.
@@ -14,6 +15,7 @@ ordinary differential equations I", 1993, section II.5.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -22,13 +24,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConvergenceError
-from ..rng import for_rows
+from ..processes import largest
+from ..rng import for_rows, is_shared
 from .base import Bijection
 
 __all__ = ["CNF", "Velocity", "solve_ode"]
 
 #: Up to this many dimensions the trace is exact, at the cost of 1 + D passes through the network.
 EXACT_UP_TO = 8
+
+#: Stands for an error of a step that is no number, or larger.
+HUGE = 1e100
 
 State = tuple[Tensor, ...]
 
@@ -176,13 +182,17 @@ def solve_ode(
                 if e.numel()
             ]
             ratio = float(torch.stack(ratios).max()) if ratios else 0.0
-        if ratio != ratio and not all(bool(y.isfinite().all()) for y in (*state, *first)):
+        if not ratio < HUGE:  # a shorter step may mend that, unless it was broken before
+            ratio = HUGE if ratio > 1 or all(bool(y.isfinite().all()) for y in (*state, *first)) else math.inf
+        if is_shared():  # a step is as long as the whole batch lets it be
+            ratio = largest(ratio)
+        if ratio == math.inf:
             return tuple(y * float("nan") for y in state), evaluations
         if ratio <= 1:
             state, first, t = new, stages[-1], t + step
             if last:
                 return state, evaluations
-        step *= min(5.0, max(0.1, 0.9 * max(ratio, 1e-10) ** -0.2)) if ratio == ratio else 0.1
+        step *= min(5.0, max(0.1, 0.9 * max(ratio, 1e-10) ** -0.2))
     raise ConvergenceError(
         f"the ODE solver of a cnf step did not reach the end in {max_steps} steps (it stopped at t = {t:.3g} of "
         f"{end:g}): the dynamics are too stiff for a tolerance of {tolerance:.0e}"
