@@ -52,8 +52,8 @@ class DiagonalGaussian(NamedTuple):
 
     def log_prob(self, u: Tensor) -> Tensor:
         """Log-density at u (batch, dim), in nats, (batch,)."""
-        noise = (u - self.mean) * torch.exp(-self.log_std)
-        return (-0.5 * noise * noise - self.log_std - LOG_SQRT_2PI).flatten(1).sum(1)
+        noise = (u - self.mean) / torch.exp(self.log_std)
+        return -self._constant() - torch.addcmul(self.log_std, noise, noise, value=0.5).flatten(1).sum(1)
 
     def sample(self) -> Tensor:
         """One reparametrised draw a row, (batch, dim)."""
@@ -63,9 +63,13 @@ class DiagonalGaussian(NamedTuple):
         """`count` reparametrised draws a row, (count · batch, dim): all rows once, then all rows again, …; and each
         draw's own log-density in nats, (count · batch,), which the noise that made it gives at once."""
         noise = normal((count, *self.mean.shape), self.mean, dim=1)
-        u = self.mean + torch.exp(self.log_std) * noise
-        log_prob = -0.5 * (noise * noise + 2 * LOG_SQRT_2PI).flatten(2).sum(2) - self.log_std.flatten(1).sum(1)
+        u = torch.addcmul(self.mean, torch.exp(self.log_std), noise)
+        log_prob = -0.5 * noise.square().flatten(2).sum(2) - self._constant() - self.log_std.flatten(1).sum(1)
         return u.flatten(0, 1), log_prob.flatten()
+
+    def _constant(self) -> float:
+        """log √(2π) for each dimension."""
+        return LOG_SQRT_2PI * math.prod(self.mean.shape[1:])
 
 
 def repeat(x: Tensor, count: int) -> Tensor:
@@ -147,7 +151,7 @@ class Index(nn.Module):
         if not self.relative:
             return DiagonalGaussian(mean, log_std)
         prior = self.p(below)
-        return DiagonalGaussian(prior.mean + torch.exp(prior.log_std) * mean, prior.log_std + log_std)
+        return DiagonalGaussian(torch.addcmul(prior.mean, torch.exp(prior.log_std), mean), prior.log_std + log_std)
 
     def forward(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """f⁻¹(x) (batch, *shape) ↦ F⁻¹(x; u), and the log-determinant of this in nats, (batch,)."""

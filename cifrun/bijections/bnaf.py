@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..nets.folded import Folded
+from ..nets.mlp import tanh
 from .base import Bijection
 from .solvers import monotone_root
 
@@ -109,7 +110,7 @@ class BlockAutoregressive(Bijection):
         h, log_slope = self.layers[0](x, x.new_zeros(features, len(x), 1))
         for layer in self.layers[1:]:
             log_tanh_slope = 2 * (math.log(2) - h - F.softplus(-2 * h))  # log(1 − tanh²) where tanh² rounds to 1 too
-            h, log_slope = layer(h.tanh(), log_slope + log_tanh_slope.unflatten(1, (features, -1)).transpose(0, 1))
+            h, log_slope = layer(tanh(h), log_slope + log_tanh_slope.unflatten(1, (features, -1)).transpose(0, 1))
         z = torch.lerp(x, h, self.gate.sigmoid())
         log_slope = torch.logaddexp(log_slope[..., 0].T + F.logsigmoid(self.gate), F.logsigmoid(-self.gate))
         return z, log_slope

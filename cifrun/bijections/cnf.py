@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConvergenceError
+from ..nets.mlp import tanh
 from ..processes import largest
 from ..rng import for_rows, is_shared
 from .base import Bijection
@@ -62,7 +63,7 @@ class Velocity(nn.Module):
             if tangents is not None:
                 tangents = F.linear(tangents, linear.weight) * gate
             if i < len(self.linear) - 1:
-                h = torch.tanh(h)
+                h = tanh(h)
                 if tangents is not None:
                     tangents = tangents * (1 - h * h)
         return h, tangents

@@ -145,10 +145,8 @@ def small_log_det(jacobian: Tensor) -> Tensor:
     if dim == 1:
         return torch.log1p(jacobian[:, 0, 0])
     if dim == 2:
-        # det(I + J) = 1 + tr J + det J
-        trace = jacobian[:, 0, 0] + jacobian[:, 1, 1]
-        det = jacobian[:, 0, 0] * jacobian[:, 1, 1] - jacobian[:, 0, 1] * jacobian[:, 1, 0]
-        return torch.log1p(trace + det)
+        (a, b), (c, d) = (row.unbind(1) for row in jacobian.unbind(1))
+        return torch.log1p(a + d + (a * d - b * c))  # det(I + J) = 1 + tr J + det J
     eye = torch.eye(dim, dtype=jacobian.dtype, device=jacobian.device)
     return torch.linalg.slogdet(eye + jacobian)[1]
 

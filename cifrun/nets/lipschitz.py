@@ -296,18 +296,17 @@ def power_iteration(
     Returns:
         u and v, (layers, …), each of length one.
     """
-    v, u = right, _normalise(product(right))
+    v, image = right, product(right)
     before = None
     for k in range(iterations):
-        v = _normalise(adjoint(u))
-        u_raw = product(v)
-        u = _normalise(u_raw)
+        v = _normalise(adjoint(image))
+        image = product(v)
         if tolerance is not None and (k + 1) % every == 0:
-            norm = torch.linalg.vector_norm(u_raw.flatten(1), dim=1)
+            norm = torch.linalg.vector_norm(image.flatten(1), dim=1)
             if before is not None and bool(((norm - before).abs() <= tolerance * norm).all()):
                 break
             before = norm
-    return u, v
+    return _normalise(image), v
 
 
 def _normalise(vectors: Tensor) -> Tensor:
