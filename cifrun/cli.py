@@ -74,11 +74,11 @@ VERBS = {
         ("cifrun sample run=outputs/DATE/TIME n=10000 output=samples.npy",),
     ),
     "report": Verb(
-        "compare many runs: a table of means over seeds with their errors",
-        "Finds all runs in and below the directories. Runs that differ in nothing but the seed are one row; those that "
-        "are not complete are listed below the table. Writes report.md, report.csv, report.tex and report.html: "
-        "a page with all pictures in it, to output=DIR, by default the folder report in the first directory. --watch "
-        "prints the table again every few seconds until no run is under way.",
+        "compare many runs: means over seeds with their errors",
+        "Finds all runs in and below the directories. Runs that differ in nothing but the seed are one row of the "
+        "tables; those that are not complete are listed below. Writes report.md, report.csv, report.tex and "
+        "report.html: a page with all pictures in it, to output=DIR, by default the folder report in the first "
+        "directory. --watch prints the tables again every few seconds until no run is under way.",
         ("report.output",),
         ("cifrun report multirun/DATE/TIME", "cifrun report outputs multirun output=comparison --watch"),
     ),

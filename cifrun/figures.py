@@ -24,8 +24,9 @@ from .rng import forked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
-__all__ = ["Film", "draw", "draw_diagnostics"]
+__all__ = ["Film", "draw", "draw_diagnostics", "title_of"]
 
 #: Samples, and at most data, drawn for a picture; and importance samples and cells a side for the picture of a density.
 SAMPLES, IMPORTANCE_SAMPLES, RESOLUTION = 5_000, 20, 128
@@ -46,7 +47,7 @@ def draw(model: Model, data: Data, config: Config, step: int | None = None) -> I
     model.eval()
     size = chunk_size(model, config)
     test = _some(data, SAMPLES)
-    title = _title(config) + ("" if step is None else f", step {step:,}")
+    title = title_of(config) + ("" if step is None else f", step {step:,}")
     again = given = None
     try:
         count = IMAGES if data.levels else SAMPLES
@@ -82,7 +83,8 @@ def _some(data: Data, most: int) -> Tensor:
     return data.test[:: -(-len(data.test) // most)]
 
 
-def _title(config: Config) -> str:
+def title_of(config: Config) -> str:
+    """The line above a run's pictures."""
     return f"{config.dataset.name}: {config.flow.family}{' with its CIF' if config.cif else ''}"
 
 
@@ -106,7 +108,7 @@ def draw_diagnostics(
         config: The run's.
         result: What `Diagnostics` gave.
     """
-    title = _title(config)
+    title = title_of(config)
     if "lipschitz_by_depth" in result:
         yield "lipschitz", plots.lipschitz({"": result["lipschitz_by_depth"]}, title)
     if "bracket" in result:
@@ -198,6 +200,7 @@ class Film:
         images = [image.resize(images[-1].size) for image in images]
         # One palette for all, that of the last, where the colours are most.
         palette = images[-1].quantize(self.COLOURS)
+        _whiten(palette)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
         count = min(len(images), self.MOST_FRAMES)
         while True:
@@ -212,3 +215,10 @@ class Film:
         with replacing(path) as file:
             file.write_bytes(buffer.getvalue())
         return buffer.getvalue()
+
+
+def _whiten(palette: Image) -> None:
+    """Make white of all that is nearly white, which Pillow's search for the nearest colour does not tell from it."""
+    colours = palette.getpalette() or []
+    rows = (colours[k : k + 3] for k in range(0, len(colours), 3))
+    palette.putpalette([255 if min(row) >= 248 else value for row in rows for value in row])

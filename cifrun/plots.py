@@ -362,12 +362,15 @@ def bounds(curve: Sequence[Mapping[str, float]], bracket: Sequence[Mapping[str, 
         curve, bracket: The rows "iwae_curve" and "bracket" of a test result.
         title: A line above the panels.
     """
+    from matplotlib.ticker import StrMethodFormatter
+
     figure = _figure(8.8, 3.7 + (0.3 if title else 0), title)
     left, right = figure.subplots(1, 2)
     style: dict[str, Any] = {"linewidth": 1.6, "markersize": 4, "capsize": 2.5, "elinewidth": 1.0}
     for axis in (left, right):
         _bare(axis)
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_xlabel("importance samples $m$", fontsize=LABEL)
         _level_lines(axis)
     values = [-row["below"] for row in curve]
@@ -380,7 +383,8 @@ def bounds(curve: Sequence[Mapping[str, float]], bracket: Sequence[Mapping[str, 
         values = [row[name] - middle for row in bracket]
         errors = [row["gap_se"] / 2 for row in bracket]
         label = {"upper": "upper bound", "lower": r"lower bound, $\mathrm{IWAE}_m$"}[name]
-        right.errorbar([row["m"] for row in bracket], values, errors, fmt=form, color=colour, label=label, **style)
+        places = [row["m"] * (1.04 if name == "upper" else 0.96) for row in bracket]  # one bar does not hide the other
+        right.errorbar(places, values, errors, fmt=form, color=colour, label=label, **style)
     right.set_title("the model's own draws", fontsize=TITLE)
     sign = "+" if middle < 0 else "−"
     right.set_ylabel(rf"bound on $\log\,p(x)$ {sign} {abs(middle):.3f} [nats]", fontsize=LABEL)
@@ -637,7 +641,7 @@ def _log_scale(axis: Axes) -> None:
     plain = StrMethodFormatter("{x:g}")
     axis.yaxis.set_major_formatter(plain)
     axis.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
-    axis.yaxis.set_minor_formatter(plain if high < 100 * low else NullFormatter())
+    axis.yaxis.set_minor_formatter(plain if high < 1000 * low else NullFormatter())
     axis.tick_params(which="minor", labelsize=TICK)
 
 

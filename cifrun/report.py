@@ -1,7 +1,9 @@
-"""Many run directories as one answer: a table of means over seeds with their standard errors, and what is unfinished.
+"""Many run directories as one answer: tables of means over seeds with their standard errors, and what is unfinished.
 
-Runs whose settings differ in nothing but the seed are one group, a row of the table. With n > 1 seeds a number is the
-mean over seeds ± s/√n, s their standard deviation; with one seed, ± is the error over the test data, and marked so.
+Runs whose settings differ in nothing but the seed are one group, a row of each table. There is a table for each thing
+that one asks of a flow: its fit, where its mass is, how near it is to breaking, how good its estimate is, what it cost.
+With n > 1 seeds a number is the mean over seeds ± s/√n, s their standard deviation; with one seed, ± is the error over
+the test data, and marked so.
 In each dataset the best mean of a metric is marked, and with it each group that lies within two standard errors of the
 difference, √(se₁² + se₂²), of it: which of those is best, these runs don't tell.
 
@@ -16,11 +18,12 @@ import html
 import io
 import json
 import math
+import re
 import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,17 +60,64 @@ class Metric:
 
     key: str
     title: str
-    better: int
+    better: int = 0
+    indexed: bool = False  # says something of a CIF only
 
 
-METRIC_COLUMNS = (
-    Metric("log_likelihood", "log-likelihood [nats]", +1),
-    Metric("kl_to_truth", "KL to the truth [nats]", -1),
-    Metric("bits_per_dim", "bits/dim", -1),
-    Metric("mass_off_support", "mass off the support", -1),
-    Metric("bi_lipschitz", "bi-Lipschitz, at least", 0),
-    Metric("lipschitz_ceiling", "its ceiling", 0),
+@dataclass(frozen=True)
+class Theme:
+    """What is asked of a flow, the numbers that answer it, and how to read them."""
+
+    name: str
+    hint: str
+    metrics: tuple[Metric, ...] = ()
+
+
+THEMES = (
+    Theme(
+        "fit",
+        "Log-likelihood of the test data under the best weights, exact or estimated from m importance samples; KL to "
+        "the truth is 0 for a perfect model.",
+        (
+            Metric("log_likelihood", "log-likelihood [nats]", +1),
+            Metric("kl_to_truth", "KL to the truth [nats]", -1),
+            Metric("bits_per_dim", "bits/dim", -1),
+        ),
+    ),
+    Theme(
+        "topology",
+        "Where the model puts its mass: off the support of the target, in a wrong piece of it or in none; and how much "
+        "of the data is in the region that holds 95 % of the model.",
+        (
+            Metric("mass_off_support", "mass off the support", -1),
+            Metric("mass_misplaced", "mass misplaced", -1),
+            Metric("coverage", "coverage, ideally 0.95"),
+        ),
+    ),
+    Theme(
+        "invertibility",
+        "How near x = F(z; u) is to breaking: the larger of Lip F and Lip F⁻¹, found from below; the ceiling that the "
+        "architecture sets it, if any; and how far a sample is from what F makes of its own inverse in float32.",
+        (
+            Metric("bi_lipschitz", "bi-Lipschitz, at least"),
+            Metric("lipschitz_ceiling", "its ceiling"),
+            Metric("round_trip_samples_float32", "round-trip error"),
+        ),
+    ),
+    Theme(
+        "trust",
+        "How good IWAE_m is for indexed flows: what the ELBO lacks, the effective sample size, Pareto k̂ of "
+        "the m weights (below 0.5 good, below 0.7 usable), and the gap between two bounds on log p(x).",
+        (
+            Metric("gap", "gap of the ELBO [nats]", indexed=True),
+            Metric("ess", "ESS", indexed=True),
+            Metric("pareto_k", "Pareto k̂", indexed=True),
+            Metric("bracket_gap", "gap of bounds [nats]", indexed=True),
+        ),
+    ),
+    Theme("cost", "What was trained, and how long that took, with validation and pictures."),
 )
+METRIC_COLUMNS = tuple(metric for theme in THEMES for metric in theme.metrics)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -178,7 +228,29 @@ class Cell:
 
     @property
     def text(self) -> str:
-        return f"{self.mean:.4g}".replace("-", MINUS) if self.se is None else with_error(self.mean, self.se)
+        if self.se is not None:
+            return with_error(self.mean, self.se)
+        number, _, power = f"{self.mean:.4g}".partition("e")
+        return f"{number}e{int(power)}".replace("-", MINUS) if power else number.replace("-", MINUS)
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The mean, and its error or nothing, each with the power of ten that they may share."""
+        mean, _, error = self.text.partition(" ± ")
+        if mean.startswith("("):
+            error, _, power = error.partition(")")
+            return mean[1:] + power, error + power
+        return mean, error
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the groups, a row each, have to say on a theme. `align` has "l" or "r" for each column."""
+
+    theme: Theme
+    header: list[str]
+    align: str
+    rows: list[list[str | Cell]]
 
 
 @dataclass
@@ -201,11 +273,18 @@ class Group:
         flow = str(self.first.settings.get("flow.family"))
         return f"{flow} CIF" if self.first.settings.get("cif") else f"{flow} plain"
 
+    @property
+    def seconds(self) -> float:
+        """What its runs took on average."""
+        return statistics.fmean(_number(run.summary.get("wall_seconds")) or 0.0 for run in self.runs)
+
     def get(self, key: str) -> Any:
         return self.first.settings.get(key)
 
     def measure(self, metric: Metric) -> Cell | None:
         """Its mean over seeds ± s/√n, or of the one seed ± the error over the test data; None if a run lacks it."""
+        if metric.indexed and not self.first.settings.get("cif"):
+            return None
         values = [_number(run.test.get(metric.key)) for run in self.runs]
         known = [value for value in values if value is not None]
         if len(known) < len(values):
@@ -280,33 +359,35 @@ class Report:
 
     # --- as rows ------------------------------------------------------------------------------------------------------
 
-    def header(self) -> list[str]:
-        names = ["dataset", "flow", *self.columns, "seeds", *(m.title for m in self.metrics)]
-        return [*names, "estimate", "parameters", "steps", "minutes"]
+    def tables(self) -> Iterator[Table]:
+        """A table for each theme of which some group knows a number; without the columns that name a row."""
+        if not self.groups:
+            return
+        for theme in THEMES:
+            metrics = [metric for metric in theme.metrics if metric in self.metrics]
+            header, align = [metric.title for metric in metrics], "r" * len(metrics)
+            rows: list[list[str | Cell]] = [[g.cells.get(m.key, "–") for m in metrics] for g in self.groups]
+            if theme.name == "fit":
+                header, align = [*header, "estimate"], align + "l"
+                estimates = [_several(run.estimate for run in group.runs) for group in self.groups]
+                rows = [[*row, estimate] for row, estimate in zip(rows, estimates, strict=True)]
+            if theme.name == "cost":
+                header, align = ["parameters", "steps", "minutes"], "rrr"
+                rows = [list(_cost(group)) for group in self.groups]
+            if header:
+                yield Table(theme, header, align, rows)
 
-    @property
-    def align(self) -> str:
-        return "ll" + "l" * len(self.columns) + "r" * (1 + len(self.metrics)) + "lrrr"
-
-    def row(self, group: Group) -> list[str | Cell]:
-        """The cells of a group, those of metrics as numbers."""
-        cells: list[str | Cell] = [group.dataset, group.name, *(_plain(group.get(key)) for key in self.columns)]
-        cells.append(str(len(group.runs)) if len(group.runs) > 1 else "1 *")
-        cells += [group.cells.get(metric.key, "–") for metric in self.metrics]
-        summary = group.first.summary
-        seconds = statistics.fmean(_number(run.summary.get("wall_seconds")) or 0.0 for run in group.runs)
-        estimates = dict.fromkeys(run.estimate for run in group.runs)
-        steps = dict.fromkeys(str(run.summary.get("steps", "?")) for run in group.runs)
-        return [
-            *cells,
-            ", ".join(estimates),
-            f"{summary.get('parameters', 0):,}",
-            ", ".join(steps),
-            f"{seconds / 60:.1f}",
-        ]
+    def whole(self, part: Table) -> Table:
+        """A table with the columns that name a row."""
+        rows: list[list[str | Cell]] = []
+        for group, row in zip(self.groups, part.rows, strict=True):
+            seeds = str(len(group.runs)) if len(group.runs) > 1 else "1 *"
+            rows.append([group.dataset, group.name, *(_plain(group.get(key)) for key in self.columns), seeds, *row])
+        align = "ll" + "l" * len(self.columns) + "r"
+        return Table(part.theme, ["dataset", "flow", *self.columns, "seeds", *part.header], align + part.align, rows)
 
     def notes(self) -> list[str]:
-        """What has to be said beside the table."""
+        """What has to be said beside the tables."""
         notes = ["± is the standard error over seeds."]
         if any(len(group.runs) == 1 for group in self.groups):
             notes = ["± is the standard error over seeds; where there is one seed (*), over its test data."]
@@ -319,7 +400,7 @@ class Report:
         return notes
 
     def left(self) -> list[str]:
-        """A line for each run that is not in the table."""
+        """A line for each run that is not in the tables."""
         return [*(f"{run.path}: {run.progress()}" for run in self.unfinished), *self.unreadable]
 
     # --- as text ------------------------------------------------------------------------------------------------------
@@ -327,14 +408,15 @@ class Report:
     def text(self) -> str:
         """For the terminal."""
         marks = {"best": " ◀", "near": " ≈", "": "  "}
-        rows = [[_mark(cell, marks) for cell in self.row(group)] for group in self.groups]
         parts = []
-        if rows:
-            ranked = " ◀ best of its dataset; ≈ not told apart from it, within two standard errors."
-            parts.append(table(rows, self.header(), self.align))
-            parts.append("\n".join([*self.notes(), ranked.strip()]))
+        for part in map(self.whole, self.tables()):
+            rows = [[_mark(cell, marks) for cell in row] for row in part.rows]
+            parts.append(f"{part.theme.name}\n{table(rows, part.header, part.align)}")
+        if parts:
+            ranked = "◀ best of its dataset; ≈ not told apart from it, within two standard errors."
+            parts.append("\n".join([*self.notes(), ranked]))
         if left := self.left():
-            parts.append("\n".join(["not in the table:", *(f"  {line}" for line in left)]))
+            parts.append("\n".join(["not in the tables:", *(f"  {line}" for line in left)]))
         return "\n\n".join(parts) if parts else "no runs found"
 
     def markdown(self) -> str:
@@ -343,81 +425,127 @@ class Report:
                 return value.replace("|", "\\|")
             return {"best": "**{}**", "near": "{} ≈", "": "{}"}[value.rank].format(value.text)
 
-        lines = [self.header(), [{"l": "---", "r": "---:"}[side] for side in self.align]]
-        lines += [[cell(value) for value in self.row(group)] for group in self.groups]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        notes = " ".join([*self.notes(), "**Bold** is best of its dataset, ≈ not told apart from it."])
-        left = "".join(f"\n- {line}" for line in self.left())
-        return f"{body}\n\n{notes}\n" + (f"\nNot in the table:\n{left}\n" if left else "")
+        parts = []
+        for part in map(self.whole, self.tables()):
+            lines = [part.header, [{"l": "---", "r": "---:"}[side] for side in part.align]]
+            lines += [[cell(value) for value in row] for row in part.rows]
+            body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            parts.append(f"## {part.theme.name.capitalize()}\n\n{part.theme.hint}\n\n{body}\n")
+        if parts:
+            parts.append(" ".join([*self.notes(), "**Bold** is best of its dataset, ≈ not told apart from it."]) + "\n")
+        if left := self.left():
+            parts.append("\n".join(["Not in the tables:\n", *(f"- {line}" for line in left)]) + "\n")
+        return "\n".join(parts)
 
     def csv(self) -> str:
         """A line for each group, a mean and an error a column, with all digits."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         numbers = [name for metric in self.metrics for name in (metric.key, f"{metric.key}_se")]
-        writer.writerow(["dataset", "flow", "cif", *self.columns, "seeds", *numbers, "estimate", "parameters", "steps"])
+        costs = ["estimate", "parameters", "steps", "wall_seconds"]
+        writer.writerow(["dataset", "flow", "cif", *self.columns, "seeds", *numbers, *costs])
         for group in self.groups:
             found = [group.cells.get(metric.key) for metric in self.metrics]
             values = [x for c in found for x in ((c.mean, "" if c.se is None else c.se) if c else ("", ""))]
             names = [group.dataset, group.get("flow.family"), str(bool(group.get("cif"))).lower()]
-            told = [group.first.estimate, group.first.summary.get("parameters"), group.first.summary.get("steps")]
+            summary = group.first.summary
+            told: list[Any] = [group.first.estimate, summary.get("parameters"), summary.get("steps"), group.seconds]
             writer.writerow([*names, *(_plain(group.get(k)) for k in self.columns), len(group.runs), *values, *told])
         return stream.getvalue()
 
     def latex(self) -> str:
-        """A table of the package booktabs."""
+        """Tables of the package booktabs, one after the other."""
 
         def cell(value: str | Cell) -> str:
             if isinstance(value, str):
                 return _tex(value)
             number = value.text.replace(MINUS, "-").replace("±", r"\pm")
+            number = re.sub(r"e(-?\d+)$", r" \\times 10^{\1}", number)
             return rf"$\mathbf{{{number}}}$" if value.rank == "best" else f"${number}$"
 
-        lines = [rf"\begin{{tabular}}{{{self.align}}}", r"\toprule", " & ".join(map(_tex, self.header())) + r" \\"]
-        lines.append(r"\midrule")
-        lines += [" & ".join(cell(value) for value in self.row(group)) + r" \\" for group in self.groups]
-        notes = "".join(f"% {_tex(note)}\n" for note in [*self.notes(), *self.left()])
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + f"\n{notes}"
+        lines = []
+        for part in map(self.whole, self.tables()):
+            lines += [f"% {part.theme.name}", rf"\begin{{tabular}}{{{part.align}}}", r"\toprule"]
+            lines += [" & ".join(map(_tex, part.header)) + r" \\", r"\midrule"]
+            lines += [" & ".join(cell(value) for value in row) + r" \\" for row in part.rows]
+            lines += [r"\bottomrule", r"\end{tabular}", ""]
+        return "\n".join([*lines, *(f"% {_tex(note)}" for note in [*self.notes(), *self.left()])]) + "\n"
 
     def page(self) -> str:
         """One HTML page that needs nothing else: its pictures are part of it."""
-
-        def cell(value: str | Cell, side: str, name: str) -> str:
-            if isinstance(value, str):
-                text = html.escape(value)
-            else:
-                text = {"best": "<strong>{}</strong>", "near": "{} ≈", "": "{}"}[value.rank].format(value.text)
-            return f'<td class="{side}" data-name="{html.escape(name, quote=True)}"><span>{text}</span></td>'
-
-        head = "".join(f'<th class="{s}">{html.escape(h)}</th>' for h, s in zip(self.header(), self.align, strict=True))
-        rows = (zip(self.row(group), self.align, self.header(), strict=True) for group in self.groups)
-        body = "\n".join(f"<tr>{''.join(cell(*parts) for parts in row)}</tr>" for row in rows)
-        notes = " ".join([*self.notes(), "Bold is best of its dataset, ≈ not told apart from it."])
-        left = "".join(f"<li>{html.escape(line)}</li>" for line in self.left())
-        parts = [f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>']
-        parts.append(f"<p>{html.escape(notes)}</p>")
-        parts += [f"<h2>Not in the table</h2><ul>{left}</ul>"] if left else []
+        datasets = dict.fromkeys(group.dataset for group in self.groups)
+        title = f"Runs compared on {next(iter(datasets))}" if len(datasets) == 1 else "Runs compared"
+        left = self.left()
+        done = sum(len(group.runs) for group in self.groups)
+        parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{done} complete runs in {len(self.groups)} rows"]
+        parts[-1] += f'; <a href="#left">{len(left)} not in the tables</a>.</p>' if left else ".</p>"
+        if self.groups:
+            parts.append('<div class="tables">')
+            parts += [self._section(part, list(datasets)) for part in self.tables()]
+            ranked = "Shaded is best of its dataset, ≈ not told apart from it, within two standard errors."
+            parts.append(f"</div><p>{_html(' '.join([*self.notes(), ranked]))}</p>")
+        if left:
+            lines = "".join(f"<li>{html.escape(line)}</li>" for line in left)
+            parts.append(f'<h2 id="left">Not in the tables</h2><ul>{lines}</ul>')
         parts += self._pictures()
-        return PAGE.replace("BODY", "\n".join(parts))
+        return PAGE.replace("TITLE", html.escape(title)).replace("BODY", "\n".join(parts))
+
+    def _section(self, part: Table, datasets: Sequence[str]) -> str:
+        """A table under its name; rows of a dataset stand together, under its name if there are several."""
+        better = {metric.title: metric.better for metric in METRIC_COLUMNS}
+        head = "".join(
+            f'<th scope="col" class="{side}">{_heading(title, better.get(title, 0))}</th>'
+            for title, side in zip(part.header, part.align, strict=True)
+        )
+        bodies = []
+        for dataset in datasets:
+            lines = []
+            if len(datasets) > 1:
+                across = f'colspan="{1 + len(part.header)}" scope="rowgroup"'
+                lines.append(f"<tr><th {across}><span>{html.escape(dataset)}</span></th></tr>")
+            for group, row in zip(self.groups, part.rows, strict=True):
+                if group.dataset == dataset:
+                    cells = "".join(_cell(value, side) for value, side in zip(row, part.align, strict=True))
+                    lines.append(f'<tr><th scope="row">{self._named(group)}</th>{cells}</tr>')
+            bodies.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
+        title = f'<h2>{part.theme.name.capitalize()}</h2><p class="hint">{_html(part.theme.hint)}</p>'
+        rows = f"<table><thead><tr><td></td>{head}</tr></thead>{''.join(bodies)}</table>"
+        return f'<section>{title}<div class="wide">{rows}</div></section>'
+
+    def _named(self, group: Group) -> str:
+        """A group's name, and below it in small print what else tells it from others, and its seeds."""
+        seeds = f"{len(group.runs)} seeds" if len(group.runs) > 1 else "1 seed *"
+        name, *small = (
+            re.sub(r"([_.])(?=[a-z])", r"\1<wbr>", html.escape(text)) for text in (group.name, *self.told(group), seeds)
+        )
+        return f"{name}<small>{'<br>'.join(small)}</small>"
 
     def _pictures(self) -> Iterator[str]:
-        """For each dataset and flow the curves of its rows, and the figures of each row's first seed."""
+        """For each dataset and flow the curves of its rows, and the figures of each row's first seed side by side."""
         flows: dict[tuple[str, str], list[Group]] = defaultdict(list)
         for group in self.groups:
             flows[group.dataset, str(group.get("flow.family"))].append(group)
         for (dataset, flow), groups in flows.items():
             yield f"<h2>{html.escape(f'{dataset}, {flow}')}</h2>"
-            yield _picture(self._curves(groups), f"{dataset}, {flow}: validation log-likelihood over training")
-            for group in groups:
-                found = [path for name in FIGURES if (path := group.first.path / "figures" / name).is_file()]
-                if found:
-                    yield f"<h3>{html.escape(self.label(group))}, seed {group.first.seed[0]}</h3>"
-                yield from (_picture(path.read_bytes(), f"{self.label(group)}: {path.stem}") for path in found)
+            text = f"{dataset}, {flow}: validation log-likelihood over training"
+            yield f'<div class="pictures">{_picture(self._curves(groups), text)}</div>'
+            for name in FIGURES:
+                files = [(group, group.first.path / "figures" / name) for group in groups]
+                shown = [
+                    _picture(path.read_bytes(), f"{self.label(group)}, seed {group.first.seed[0]}: {path.stem}")
+                    for group, path in files
+                    if path.is_file()
+                ]
+                if shown:
+                    yield f'<div class="pictures">{"".join(shown)}</div>'
+
+    def told(self, group: Group) -> list[str]:
+        """The settings of a group that tell it from others of its dataset, flow and side."""
+        return [f"{key} {_plain(group.get(key))}" for key in self.columns if group.get(key) is not None]
 
     def label(self, group: Group) -> str:
         """What to call a group: flow, side, and those settings of it that tell rows apart."""
-        known = [key for key in self.columns if group.get(key) is not None]
-        return ", ".join([group.name, *(f"{key} {_plain(group.get(key))}" for key in known)])
+        return ", ".join([group.name, *self.told(group)])
 
     def _curves(self, groups: Sequence[Group]) -> bytes:
         from .plots import curves
@@ -444,7 +572,7 @@ class Report:
 
 
 def report(directories: Sequence[Path], output: Path | None = None) -> Report:
-    """Print the table of all runs below `directories`, and write it to `output`, by default DIR/report of the first.
+    """Print the tables of all runs below `directories`, and write them to `output`, by default DIR/report of the first.
 
     Raises `ConfigError` if there are none.
     """
@@ -458,7 +586,7 @@ def report(directories: Sequence[Path], output: Path | None = None) -> Report:
 
 
 def watch(directories: Sequence[Path], output: Path | None = None) -> Report:
-    """Print the table again every few seconds until no run is under way; then write it. Ctrl-C ends it too."""
+    """Print the tables again every few seconds until no run is under way; then write them. Ctrl-C ends it too."""
     try:
         while True:
             result = Report(*find_runs(directories))
@@ -476,24 +604,40 @@ def watch(directories: Sequence[Path], output: Path | None = None) -> Report:
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>cifrun report</title><link rel="icon" href="data:,">
+<title>TITLE</title><link rel="icon" href="data:,">
 <style>
-:root { color-scheme: light dark; --line: #ccc; --back: #fff; --text: #1a1a1a; }
-@media (prefers-color-scheme: dark) { :root { --line: #444; --back: #161616; --text: #e6e6e6; } }
+:root { color-scheme: light dark; --line: #d5d5d5; --back: #fff; --text: #1a1a1a; --quiet: #5f5f5f; --best: #dcebf7; }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #3d3d3d; --back: #161616; --text: #e6e6e6; --quiet: #a3a3a3; --best: #17364f; }
+}
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 76rem;
        background: var(--back); color: var(--text); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
-th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid var(--line); white-space: nowrap; text-align: left; }
+h1, h2 { line-height: 1.25; overflow-wrap: anywhere; } h2 { font-size: 1.25rem; margin: 2rem 0 0.3rem; }
+a { color: inherit; } li { overflow-wrap: anywhere; }
+.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); gap: 0 3rem; }
+section { min-width: 0; display: flex; flex-direction: column; }
+.hint, small, figcaption { color: var(--quiet); font-size: 0.85rem; line-height: 1.4; } .hint { margin: 0 0 0.5rem; }
+small { display: block; font-size: 0.78rem; font-weight: 400; }
+.wide { overflow-x: auto; margin-top: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 0.95rem; line-height: 1.3; }
+th, td { padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+thead th, thead td { vertical-align: bottom; font-size: 0.85rem; font-weight: 600; border-bottom-width: 2px; }
+th[scope=row] { position: sticky; left: 0; background: var(--back); font-weight: 500; padding-left: 0;
+                width: 8.5rem; overflow-wrap: anywhere; }
+th[scope=rowgroup] { padding: 0.9rem 0 0.2rem; } th[scope=rowgroup] span { position: sticky; left: 0; }
+td { white-space: nowrap; } td small { font-variant-numeric: tabular-nums; }
 .r { text-align: right; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; } figure { margin: 0.5rem 0 1.5rem; }
-li, h3 { overflow-wrap: anywhere; }
-@media (max-width: 44rem) { /* a row becomes a card, each cell with the name of its column */
-  thead { display: none; } table, tbody, tr { display: block; }
-  tr { border: 1px solid var(--line); border-radius: 6px; margin-bottom: 0.8rem; padding: 0.3rem 0; }
-  td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: 0.1rem 0.7rem; }
-  td::before { content: attr(data-name); opacity: 0.65; } td span { text-align: right; overflow-wrap: anywhere; }
+.best { background: var(--best); font-weight: 700; }
+sub, sup { font-size: 0.75em; line-height: 0; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); gap: 1rem 2rem; }
+figure { margin: 0.5rem 0; } figure img { max-height: 26rem; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+@media (max-width: 44rem) {
+  body { padding: 0.75rem; } table { font-size: 0.85rem; } thead th, thead td { font-size: 0.75rem; }
+  small { font-size: 0.72rem; } th[scope=row] { width: 4.2rem; min-width: 4.2rem; }
+  th, td { padding: 0.35rem 0.2rem; } .l { padding-left: 0.6rem; } th:last-child, td:last-child { padding-right: 0; }
 }
-</style></head><body><h1>Runs compared</h1>
+</style></head><body>
 BODY
 </body></html>
 """
@@ -501,7 +645,41 @@ BODY
 
 def _picture(png: bytes, text: str) -> str:
     data = base64.b64encode(png).decode("ascii")
-    return f'<figure><img alt="{html.escape(text, quote=True)}" src="data:image/png;base64,{data}"></figure>'
+    image = f'<img alt="{html.escape(text, quote=True)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{html.escape(text)}</figcaption></figure>"
+
+
+def _heading(title: str, better: int) -> str:
+    """The name of a column, with an arrow towards what is better; its unit is on a line of its own."""
+    name, _, unit = title.partition(" [")
+    arrow = {1: "&nbsp;↑", -1: "&nbsp;↓", 0: ""}[better]
+    return f"{html.escape(name)}{arrow}" + (f"<small>{html.escape(unit[:-1])}</small>" if unit else "")
+
+
+def _cell(value: str | Cell, side: str) -> str:
+    """A number with its error on a second line; ≈ stands before a number, where it does not move the digits."""
+    if isinstance(value, str):
+        return f'<td class="{side}">{_html(value)}</td>'
+    mean, error = map(_html, value.parts)
+    near = "≈ " if value.rank == "near" else ""
+    return f'<td class="{side} {value.rank}">{near}{mean}' + (f"<small>± {error}</small>" if error else "") + "</td>"
+
+
+def _html(text: str) -> str:
+    """Text for HTML: IWAE_m with a subscript, and a power of ten as one writes it."""
+    text = re.sub(r"IWAE_(\w+)", r"IWAE<sub>\1</sub>", html.escape(text)).replace(" %", "&nbsp;%")
+    return re.sub(rf"(?<=\d)e({MINUS}?\d+)$", r"·10<sup>\1</sup>", text)
+
+
+def _cost(group: Group) -> Iterator[str]:
+    yield f"{group.first.summary.get('parameters', 0):,}"
+    yield _several(f"{run.summary.get('steps', 0):,}" for run in group.runs)
+    yield f"{group.seconds / 60:.1f}"
+
+
+def _several(values: Iterable[str]) -> str:
+    """What all have, or each of what they have."""
+    return ", ".join(dict.fromkeys(values))
 
 
 def _mark(value: str | Cell, marks: Mapping[str, str]) -> str:
@@ -545,4 +723,4 @@ def _tex(text: str) -> str:
         "±": r"$\pm$",
     }
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in text)
+    return "".join(special.get(character, character) for character in text).replace("k̂", r"$\hat{k}$")

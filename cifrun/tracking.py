@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .files import replacing, writing
+from .glossary import meaning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +130,10 @@ class Tracker:
             fresh = not path.exists()
             _mend(path, resume_from)
             self._metrics: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
-            self._writer = _summary_writer(directory, purge_step=None if resume_from is None else resume_from + 1)
+            self._path = path
+            # TensorBoard hides what comes after a purge step, but not at the first that it meets.
+            purge = resume_from + 1 if resume_from is not None else 0 if fresh else None
+            self._writer = _summary_writer(directory, purge)
         self._step = resume_from or 0
         self._last: dict[str, float] = {}
         if fresh:
@@ -147,31 +151,47 @@ class Tracker:
         for tag, number in numbers.items():
             self._scalar(step, tag, number)
 
+    def result(self, step: int, values: Mapping[str, float]) -> None:
+        """What the run is worth in the end: one line of `metrics.jsonl`, and a level over all steps in TensorBoard.
+
+        The scale of a chart leaves out the outermost twentieth of all values: of two runs with one point each, both.
+        """
+        known = {tag for row in read_metrics(self._path) for tag in row}
+        for tag, value in values.items():
+            if tag not in known:
+                self._scalar(0, tag, float(value))
+        self.scalars(step, values)
+
     def _scalar(self, step: int, tag: str, number: float) -> None:
-        from torch.utils.tensorboard.summary import scalar
+        from tensorboard.plugins.scalar.metadata import create_summary_metadata  # type: ignore[import-untyped]
 
         self._last[tag] = number
-        self._add(scalar(tag, number), step)
+        self._tensor(step, tag, number, create_summary_metadata("", meaning(tag)))
 
     def figure(self, step: int, tag: str, figure: Figure) -> None:
         """A picture at a step."""
-        import numpy as np
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        stream = io.BytesIO()
+        figure.draw_without_rendering()  # square panels take the layout a second pass to settle
+        figure.savefig(stream, format="png")
+        self.image(step, tag, stream.getvalue())
 
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        self._writer.add_image(tag, pixels, step, dataformats="HWC")
-
-    def animation(self, step: int, tag: str, gif: bytes) -> None:
-        """An animated GIF at a step; it moves on TensorBoard's page IMAGES."""
+    def image(self, step: int, tag: str, data: bytes) -> None:
+        """A picture file at a step; an animated GIF moves on TensorBoard's page IMAGES."""
         from PIL import Image
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+        from tensorboard.plugins.image.metadata import create_summary_metadata  # type: ignore[import-untyped]
 
-        with Image.open(io.BytesIO(gif)) as first:
-            width, height = first.size
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        with Image.open(io.BytesIO(data)) as opened:
+            size = [str(side).encode() for side in opened.size]
+        self._tensor(step, tag, [*size, data], create_summary_metadata("", meaning(tag)))
+
+    def _tensor(self, step: int, tag: str, values: Any, metadata: Any) -> None:
+        # What SummaryWriter writes of scalars and images has no room for a description.
+        import numpy as np
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+        from tensorboard.util.tensor_util import make_tensor_proto  # type: ignore[import-untyped]
+
+        tensor = make_tensor_proto(np.float32(values) if isinstance(values, float) else values)
+        self._add(Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]), step)
 
     def text(self, tag: str, markdown: str) -> None:
         """A text that belongs to the run as a whole, in Markdown."""

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from .diagnostics import Diagnostics
 from .diagnostics import scalars as measured
 from .errors import TrainingError
 from .evaluate import evaluate_split, report, scalars
-from .figures import Film, draw, draw_diagnostics
+from .figures import Film, draw, draw_diagnostics, title_of
 from .model import Model
 from .optim import learning_rate
 from .run import RunDirectory
@@ -187,18 +186,19 @@ def _finish(
     if config.diagnostics.enabled:
         test |= diagnostics(model)
     with Tracker(run.path) as tracker:
-        tracker.scalars(state.step, scalars(test))
-        pictures = [draw(model, data, config)]
+        tracker.result(state.step, scalars(test))
+        pictures = {"figures": draw(model, data, config)}
         if config.diagnostics.enabled:
-            pictures.append(draw_diagnostics(model, data, config, test))
-        for name, figure in chain(*pictures):
-            tracker.figure(state.step, f"figures/{name}", figure)
-            for ending in ("png", "pdf"):
-                plots.save(figure, run.figures / f"{name}.{ending}")
+            pictures["figures of diagnostics"] = draw_diagnostics(model, data, config, test)
+        for group, drawn in pictures.items():
+            for name, figure in drawn:
+                tracker.figure(state.step, f"{group}/{name}", figure)
+                for ending in ("png", "pdf"):
+                    plots.save(figure, run.figures / f"{name}.{ending}")
         if gif := Film(run.figures).write(run.figures / "density.gif", state.step):
-            tracker.animation(state.step, "figures/density over training", gif)
+            tracker.image(state.step, "figures/density over training", gif)
         truth = None if data.target is None else data.target.log_prob(data.test[:].double()).mean().item()
-        curves = plots.curves_figure(read_metrics(run.path / METRICS), truth=truth)
+        curves = plots.curves_figure(read_metrics(run.path / METRICS), title_of(config), truth=truth)
         for ending in ("png", "pdf"):
             plots.save(curves, run.figures / f"training.{ending}")
         tracker.hparams(_hparams(config), {"test/log_likelihood": test["log_likelihood"], "test/elbo": test["elbo"]})

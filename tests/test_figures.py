@@ -86,6 +86,7 @@ def test_a_film_has_its_frames_in_order_and_fits(tmp_path, monkeypatch):
     with Image.open(tmp_path / "x.gif") as gif:
         assert gif.n_frames == 3 and gif.size[0] == Film.WIDTH and gif.info["loop"] == 0
         shown = gif.convert("RGB").tobytes()
+        assert {gif.convert("RGB").getpixel(corner) for corner in ((0, 0), (Film.WIDTH - 1, 0))} == {(255, 255, 255)}
     with Image.open(tmp_path / "frames" / f"{1:08d}.png") as first:
         difference = [abs(a - b) for a, b in zip(shown, first.convert("RGB").tobytes(), strict=True)]
     assert sum(difference) / len(difference) < 3  # colours are those of one palette

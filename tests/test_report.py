@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import itertools
 import json
 import math
 import re
+import shutil
 import statistics
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import pytest
 
 from cifrun.cli import main
 from cifrun.config import Config
-from cifrun.report import Report, find_runs
+from cifrun.report import Cell, Report, find_runs
 from cifrun.run import RunDirectory
 from cifrun.trainer import train
 
@@ -132,13 +136,79 @@ def test_the_four_files(runs: Path) -> None:
     for row, group in zip(rows, report.groups, strict=True):
         assert float(row["log_likelihood"]) == group.cells["log_likelihood"].mean
         assert int(row["seeds"]) == len(group.runs)
-    assert written[".md"].count("\n| two_uniforms") == 3 and "**−1.44" in written[".md"]
+    assert written[".md"].count("\n| two_uniforms") == 2 * 3 and "**−1.44" in written[".md"]  # of fit and of cost
     assert r"two\_uniforms" in written[".tex"] and r"$\mathbf{-1.440 \pm 0.010}$" in written[".tex"]
     page = written[".html"]
     assert re.findall(r'(?:src|href)="(?!data:)', page) == [] and "http" not in page
     assert page.count("data:image/png;base64,") == 2  # the curves, and the one figure there is
     # Its own output is no run, and reading again finds the same.
     assert len(read(runs).groups) == 3
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """Two flows, plain and indexed, three seeds each, with all that diagnostics find, and numbers of some width."""
+    for k, (family, cif, seed) in enumerate(itertools.product(("nsf_coupling", "resflow"), (False, True), (1, 2, 3))):
+        path = write(tmp_path / f"run{k}", flow={"family": family}, cif=cif, seed=seed, likelihood=-1.5 - k / 100)
+        summary = json.loads((path / "summary.json").read_text())
+        found = {"mass_off_support": 0.02 + k / 1e3, "mass_misplaced": 0.06 + k / 999, "coverage": 0.95 + k / 1e4}
+        found |= {"bi_lipschitz": 12345.6 * (1 + k), "round_trip_samples_float32": 1.5e-6 * (1 + k)}
+        if cif:
+            found |= {"gap": 0.01 + k / 1e4, "ess": 97.5 + k / 10, "pareto_k": -0.05 - k / 100, "bracket_gap": -k / 1e5}
+        elif family == "resflow":
+            found["lipschitz_ceiling"] = 1e10
+        costs = {"parameters": 10_469_134, "steps": 200_000, "wall_seconds": 54321.0}
+        (path / "summary.json").write_text(json.dumps({**summary, **costs, "test": {**summary["test"], **found}}))
+    return tmp_path
+
+
+def test_what_is_told_of_an_estimate_is_of_indexed_flows(measured: Path) -> None:
+    write(measured / "without", flow={"family": "maf"}, cif=False)
+    parts = {part.theme.name: part for part in read(measured).tables()}
+    assert list(parts) == ["fit", "topology", "invertibility", "trust", "cost"]
+    for part in parts.values():
+        assert {len(row) for row in part.rows} == {len(part.header)} == {len(part.align)}
+    maf, *others = parts["trust"].rows
+    for row, indexed in zip([maf, *others], (False, False, True, False, True), strict=True):
+        assert [isinstance(cell, Cell) for cell in row] == [indexed] * 4
+    ceilings = [row[1] for row in parts["invertibility"].rows]
+    assert [c if isinstance(c, str) else c.text for c in ceilings] == ["–", "–", "–", "1e10", "–"]
+    assert parts["cost"].rows[1] == ["10,469,134", "200,000", "905.4"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "se", "parts"),
+    [
+        (-1.5, 0.012, ("−1.500", "0.012")),
+        (-1.15e-6, 2.8e-7, ("−1.15e−6", "0.28e−6")),
+        (1e10, None, ("1e10", "")),
+        (0.25, None, ("0.25", "")),
+    ],
+)
+def test_a_number_and_its_error_on_two_lines(mean: float, se: float | None, parts: tuple[str, str]) -> None:
+    assert Cell(mean, se).parts == parts
+
+
+def test_the_page_needs_no_scrolling_sideways(measured: Path) -> None:
+    """In a browser: at the width of a laptop's window and of a phone, nothing is wider than the place it has."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("needs Chromium")
+    page = read(measured).page()
+    assert page.count("<table>") == 5
+    frames = "".join(f'<iframe width="{width}" srcdoc="{html.escape(page)}"></iframe>' for width in (1200, 390))
+    script = """onload = () => { for (const frame of document.querySelectorAll("iframe")) {
+        const wide = [...frame.contentDocument.querySelectorAll("*")].filter(e => e.scrollWidth > e.clientWidth + 1
+            && (e.matches("html") || getComputedStyle(e).overflowX != "visible"));
+        const told = wide.map(e => `${e.innerText.slice(0, 30)} ${e.scrollWidth} > ${e.clientWidth}`);
+        frame.outerHTML = `<p>at ${frame.width} too wide: ${told}.</p>` } }"""
+    file = measured / "frames.html"
+    file.write_text(f'<meta charset="utf-8">{frames}<script>{script}</script>', encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={measured / 'browser'}"]
+    told = ["--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", file.as_uri()]
+    done = subprocess.run([browser, *options, *told], capture_output=True, text=True, timeout=120)
+    assert "at 1200 too wide: ." in done.stdout and "at 390 too wide: ." in done.stdout, done.stdout
+    assert "CONSOLE" not in done.stderr
 
 
 def test_from_training_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

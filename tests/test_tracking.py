@@ -21,13 +21,25 @@ from .helpers import small_config
 
 
 def events(directory: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    """What TensorBoard reads, without leaving out any."""
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
-    return EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
+    return EventAccumulator(str(directory), size_guidance={"tensors": 0}).Reload()
+
+
+def points(directory: Path, tag: str) -> list[tuple[int, float]]:
+    """(step, value) of a scalar."""
+    from tensorboard.util.tensor_util import make_ndarray
+
+    return [(event.step, make_ndarray(event.tensor_proto).item()) for event in events(directory).Tensors(tag)]
 
 
 def steps(directory: Path, tag: str) -> list[int]:
-    return [event.step for event in events(directory).Scalars(tag)]
+    return [step for step, _ in points(directory, tag)]
+
+
+def tags(found: Any, plugin: str) -> list[str]:
+    return [t for t in found.Tags()["tensors"] if found.SummaryMetadata(t).plugin_data.plugin_name == plugin]
 
 
 def hparams(directory: Path, kind: str) -> Any:
@@ -49,8 +61,7 @@ def test_scalars_reach_both_records(tmp_path: Path) -> None:
     assert row.keys() == {"step", "time", "train/loss", "train/lr"}
     assert (row["step"], row["train/loss"]) == (10, 1.25)
     assert before - 1 < row["time"] < time.time() + 1
-    (event,) = events(tmp_path / "new" / "run").Scalars("train/loss")
-    assert (event.step, event.value) == (10, 1.25)
+    assert points(tmp_path / "new" / "run", "train/loss") == [(10, 1.25)]
 
 
 def test_every_file_lies_at_the_root(tmp_path: Path) -> None:
@@ -103,7 +114,7 @@ def test_continuing_forgets_later_steps(tmp_path: Path) -> None:
         continued.scalars(30, {"a": 2.0})
     tracker.close()
     assert [(row["step"], row["a"]) for row in read_metrics(tmp_path / METRICS)] == [(10, 1.0), (20, 1.0), (30, 2.0)]
-    assert [(e.step, e.value) for e in events(tmp_path).Scalars("a")] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+    assert points(tmp_path, "a") == [(10, 1.0), (20, 1.0), (30, 2.0)]
     assert "config/text_summary" in events(tmp_path).Tags()["tensors"]
     assert hparams(tmp_path, "session_start_info").hparams["seed"].number_value == 1
 
@@ -140,9 +151,10 @@ def test_figures_and_texts(tmp_path: Path) -> None:
     with Tracker(tmp_path) as tracker:
         tracker.figure(3, "figures/density", Figure(figsize=(2, 1), dpi=50))
         tracker.text("config", "```yaml\nseed: 1\n```")
-    (image,) = events(tmp_path).Images("figures/density")
-    assert (image.step, image.width, image.height) == (3, 100, 50)
-    assert image.encoded_image_string.startswith(b"\x89PNG")
+    (image,) = events(tmp_path).Tensors("figures/density")
+    width, height, data = image.tensor_proto.string_val
+    assert (image.step, width, height) == (3, b"100", b"50")
+    assert data.startswith(b"\x89PNG")
     (text,) = events(tmp_path).Tensors("config/text_summary")
     assert text.tensor_proto.string_val[0] == b"```yaml\nseed: 1\n```"
 
@@ -161,8 +173,17 @@ def test_hparams_keep_their_types(tmp_path: Path) -> None:
     assert settings["index.depth"].string_value == "all"
     assert hparams(tmp_path, "session_end_info").status == 1  # success
     # The metric that was there is not doubled; the other one is written at the last step.
-    assert [(e.step, e.value) for e in events(tmp_path).Scalars("test/log_likelihood")] == [(100, -1.5)]
-    assert [(e.step, e.value) for e in events(tmp_path).Scalars("test/elbo")] == [(100, -1.75)]
+    assert points(tmp_path, "test/log_likelihood") == [(100, -1.5)]
+    assert points(tmp_path, "test/elbo") == [(100, -1.75)]
+
+
+def test_a_result_is_a_level(tmp_path: Path) -> None:
+    """Written first, it goes from step 0; the run goes on and is tested again, it leads from one to the other."""
+    for resume_from, step, value in ((None, 100, -1.5), (100, 200, -1.25)):
+        with Tracker(tmp_path, resume_from=resume_from) as tracker:
+            tracker.result(step, {"test/elbo": value})
+    assert points(tmp_path, "test/elbo") == [(0, -1.5), (100, -1.5), (200, -1.25)]
+    assert [(row["step"], row["test/elbo"]) for row in read_metrics(tmp_path / METRICS)] == [(100, -1.5), (200, -1.25)]
 
 
 def test_hparams_page_lists_each_run_once_with_all_settings(tmp_path: Path) -> None:
@@ -266,10 +287,10 @@ def test_an_animation_is_kept_as_it_is(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     frames[0].save(buffer, format="gif", save_all=True, append_images=frames[1:])
     with Tracker(tmp_path) as tracker:
-        tracker.animation(7, "figures/film", buffer.getvalue())
-    (event,) = events(tmp_path).Images("figures/film")
-    assert event.step == 7 and (event.width, event.height) == (20, 10)
-    assert event.encoded_image_string == buffer.getvalue()
+        tracker.image(7, "figures/film", buffer.getvalue())
+    (event,) = events(tmp_path).Tensors("figures/film")
+    assert event.step == 7
+    assert list(event.tensor_proto.string_val) == [b"20", b"10", buffer.getvalue()]
 
 
 @pytest.mark.parametrize("cif", [False, True], ids=["plain", "cif"])
@@ -294,4 +315,7 @@ def test_no_chart_stays_empty(dataset: str, every: int, cif: bool, tmp_path: Pat
     charts = [chart for category in layout.category for chart in category.chart]
     assert len(charts) >= (6 if every == 0 else 8)
     for chart in charts:
-        assert any(re.match(tag, name) for tag in chart.multiline.tag for name in found.Tags()["scalars"]), chart.title
+        assert any(re.match(tag, name) for tag in chart.multiline.tag for name in tags(found, "scalars")), chart.title
+    # And everything says what it is.
+    for tag in (*tags(found, "scalars"), *tags(found, "images")):
+        assert found.SummaryMetadata(tag).summary_description.endswith("."), tag
