@@ -92,7 +92,8 @@ class Update:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self._lr.fill_(lr)
-        self.module.train()
+        if not self.model.training:  # a walk through all modules
+            self.module.train()
         if self._recorded is not None:
             x = self._fetch(batch)
             if self._recorded.takes(x):

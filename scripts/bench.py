@@ -40,6 +40,7 @@ from unittest.mock import patch
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
@@ -263,18 +264,25 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """A panel for each axis, in logarithmic scales: a line for each flow."""
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     panels = figure.subplots(2, 2)
-    names = list(dict.fromkeys(line["flow"] for line in lines))
-    for axes, (title, axis, _, _) in zip(panels.flat, CURVES, strict=True):
+    colors = dict(zip(dict.fromkeys(line["flow"].split()[0] for line in lines), COLORS, strict=False))
+    for axes, (title, axis, values, _) in zip(panels.flat, CURVES, strict=True):
         for line in (line for line in lines if line["curve"] == title):
             x, y = zip(*line["points"], strict=True)
-            color = COLORS[names.index(line["flow"]) % len(COLORS)]
-            axes.loglog(x, y, marker="o", markersize=4, linewidth=1.5, color=color, label=line["flow"])
+            family, *estimate = line["flow"].split()
+            style = {"color": colors[family], "linestyle": "--" if estimate == ["unbiased"] else "-"}
+            axes.loglog(x, y, marker="o", markersize=4, linewidth=1.5, label=line["flow"], **style)
+        axes.set_xticks(values, [f"{value:,}".replace(",", " ") for value in values])
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}".replace(",", " ")))
         axes.set_xlabel(axis)
         axes.set_ylabel("ms an evaluation of 1 000 data" if title == "m" else "ms a training step")
         axes.set_title("importance samples (CIF)" if title == "m" else title)
         axes.grid(True, which="major", color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if title == "dimension":  # which has all of them
+            figure.legend(
+                *axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(lines), frameon=False
+            )
     plots.save(figure, path)
 
 

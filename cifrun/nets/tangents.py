@@ -62,7 +62,7 @@ def _forward(
     states = [a]
     for k, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
         stacked = _activate(a, tangents)
-        shape = (len(stacked), len(x), len(weight))
+        shape = (stacked.shape[0], x.shape[0], weight.shape[0])
         last = k == len(weights) - 2
         state = a.new_empty(shape) if keep or last else _buffer(f"state {k % 2}", a, shape)
         torch.mm(stacked.flatten(0, 1), weight.T, out=state.flatten(0, 1))
@@ -94,15 +94,15 @@ class _Tangents(torch.autograd.Function):
             state = states[k - 1]
             a, tangents = (state[0], state[1:]) if k > 1 else (state, weights[0].T[:, None])
             stacked = _activate(a, tangents)
-            slope, s = _buffer("slope", a, a.shape), _buffer("sigmoid", a, a.shape)
+            s, slope, along = (_buffer(name, a, a.shape) for name in ("sigmoid", "slope", "along"))
             rows = grad.flatten(0, 1)
             grad_weights.append(rows.T @ stacked.flatten(0, 1))
             grad_biases.append(grad[0].sum(0))
             grad = _buffer(f"gradient {k % 2}", a, stacked.shape)
             torch.mm(rows, weights[k], out=grad.flatten(0, 1))
             # ∂/∂T_j = φ' ⊙ g_j, and ∂/∂a = φ' ⊙ g_0 + φ'' ⊙ Σ_j g_j ⊙ T_j
-            along = torch.mul(grad[1], tangents[0], out=_buffer("along", a, a.shape))
-            for j in range(1, len(tangents)):
+            torch.mul(grad[1], tangents[0], out=along)
+            for j in range(1, tangents.shape[0]):
                 along.addcmul_(grad[1 + j], tangents[j])
             grad.mul_(slope)
             curvature = torch.add(1, s, alpha=-2, out=stacked[0])
@@ -115,7 +115,7 @@ class _Tangents(torch.autograd.Function):
 def _activate(a: Tensor, tangents: Tensor) -> Tensor:
     """φ(a) stacked on φ'(a) ⊙ T; with φ'(a) in the buffer "slope" and s in "sigmoid", like the result until the next
     call."""
-    stacked = _buffer("stacked", a, (1 + len(tangents), *a.shape))
+    stacked = _buffer("stacked", a, (1 + tangents.shape[0], *a.shape))
     s = torch.sigmoid(a, out=_buffer("sigmoid", a, a.shape))
     value = torch.mul(a, s, out=stacked[0])
     slope = torch.sub(1, s, out=_buffer("slope", a, a.shape))
@@ -124,17 +124,39 @@ def _activate(a: Tensor, tangents: Tensor) -> Tensor:
     return stacked
 
 
-_buffers = threading.local()
+class _Buffers(threading.local):
+    """Memory of this thread: pieces by name, and views of them by name and shape."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[str, Tensor] = {}
+        self.views: dict[tuple[str, tuple[int, ...], torch.dtype], Tensor] = {}
 
 
-def _buffer(name: str, like: Tensor, shape: Sequence[int]) -> Tensor:
+_buffers = _Buffers()
+#: How many views are kept: a training step needs a dozen or two, over and over.
+MOST_VIEWS = 200
+
+
+def _buffer(name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Memory of this thread under a name, of any content; on a GPU the allocator does this better by itself."""
-    if like.device.type != "cpu":
+    if not like.is_cpu:
         return like.new_empty(shape)
-    size = math.prod(shape)
-    kept: Tensor | None = getattr(_buffers, name, None)
-    if kept is None or kept.dtype != like.dtype or not size <= len(kept) <= 16 * size:
-        with torch.inference_mode(False):
-            kept = torch.empty(size, dtype=like.dtype)
-        setattr(_buffers, name, kept)
-    return kept[:size].view(shape)
+    key = (name, shape, like.dtype)
+    view = _buffers.views.get(key)
+    if view is None:
+        with torch.inference_mode(False), torch.no_grad():
+            view = _piece(name, like.dtype, math.prod(shape)).view(shape)
+        if len(_buffers.views) >= MOST_VIEWS:
+            _buffers.views.clear()
+        _buffers.views[key] = view
+    return view
+
+
+def _piece(name: str, dtype: torch.dtype, size: int) -> Tensor:
+    """So many numbers of the memory under a name, which is made anew if it has fewer, or far more."""
+    kept = _buffers.pieces.get(name)
+    if kept is None or kept.dtype != dtype or not size <= len(kept) <= 16 * size:
+        for key in [key for key in _buffers.views if key[0] == name]:
+            del _buffers.views[key]
+        kept = _buffers.pieces[name] = torch.empty(size, dtype=dtype)
+    return kept[:size]
