@@ -61,7 +61,7 @@ def _forward(
     a, tangents = torch.addmm(biases[0], x, weights[0].T), weights[0].T[:, None]
     states = [a]
     for k, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
-        stacked = _activate(a, tangents)
+        stacked, _, _ = _activate(a, tangents)
         shape = (stacked.shape[0], x.shape[0], weight.shape[0])
         last = k == len(weights) - 2
         state = a.new_empty(shape) if keep or last else _buffer(f"state {k % 2}", a, shape)
@@ -93,15 +93,14 @@ class _Tangents(torch.autograd.Function):
         for k in range(layers, 0, -1):
             state = states[k - 1]
             a, tangents = (state[0], state[1:]) if k > 1 else (state, weights[0].T[:, None])
-            stacked = _activate(a, tangents)
-            s, slope, along = (_buffer(name, a, a.shape) for name in ("sigmoid", "slope", "along"))
+            stacked, slope, s = _activate(a, tangents)
             rows = grad.flatten(0, 1)
             grad_weights.append(rows.T @ stacked.flatten(0, 1))
             grad_biases.append(grad[0].sum(0))
             grad = _buffer(f"gradient {k % 2}", a, stacked.shape)
             torch.mm(rows, weights[k], out=grad.flatten(0, 1))
             # ∂/∂T_j = φ' ⊙ g_j, and ∂/∂a = φ' ⊙ g_0 + φ'' ⊙ Σ_j g_j ⊙ T_j
-            torch.mul(grad[1], tangents[0], out=along)
+            along = torch.mul(grad[1], tangents[0], out=_buffer("along", a, a.shape))
             for j in range(1, tangents.shape[0]):
                 along.addcmul_(grad[1 + j], tangents[j])
             grad.mul_(slope)
@@ -112,16 +111,15 @@ class _Tangents(torch.autograd.Function):
         return grad[0] @ weights[0], *reversed(grad_weights), *reversed(grad_biases)
 
 
-def _activate(a: Tensor, tangents: Tensor) -> Tensor:
-    """φ(a) stacked on φ'(a) ⊙ T; with φ'(a) in the buffer "slope" and s in "sigmoid", like the result until the next
-    call."""
+def _activate(a: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """φ(a) stacked on φ'(a) ⊙ T, φ'(a), and s: each in a buffer, until the next call."""
     stacked = _buffer("stacked", a, (1 + tangents.shape[0], *a.shape))
     s = torch.sigmoid(a, out=_buffer("sigmoid", a, a.shape))
     value = torch.mul(a, s, out=stacked[0])
     slope = torch.sub(1, s, out=_buffer("slope", a, a.shape))
     torch.addcmul(s, value, slope, out=slope)
     torch.mul(tangents, slope, out=stacked[1:])
-    return stacked
+    return stacked, slope, s
 
 
 class _Buffers(threading.local):

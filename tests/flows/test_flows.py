@@ -330,3 +330,21 @@ def test_the_gpu_gives_the_same(model: Model, x: Tensor) -> None:
     torch.testing.assert_close(z_gpu.cpu(), z, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(log_det_gpu.cpu(), log_det, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(back.cpu(), x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_same_gradient(model: Model, x: Tensor) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    if estimated(model):
+        pytest.skip("its log-determinant is an estimate")
+    us = draw_u(model, len(x))
+    there = copy.deepcopy(model).cuda()
+    for one, data in ((model, x), (there, x.cuda())):
+        one.prepare()
+        z, log_det = inward(one, data, [u if u is None else u.to(data) for u in us])
+        (z.square().sum() + log_det.sum()).backward()
+    for (name, a), b in zip(model.named_parameters(), there.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None), name
+        if a.grad is not None and b.grad is not None:
+            torch.testing.assert_close(b.grad.cpu(), a.grad, rtol=1e-6, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")

@@ -47,6 +47,19 @@ def test_gradient(sizes):
     assert torch.autograd.gradcheck(lambda x, *p: value_and_tangents(x, p[:n], p[n:]), (x, *weights, *biases))
 
 
+def test_nothing_is_read_from_memory_that_was_not_written(monkeypatch):
+    """On a GPU each buffer is new memory of any content; here it is of NaN."""
+    monkeypatch.setattr(tangents, "_buffer", lambda name, like, shape: like.new_full(shape, float("nan")))
+    weights, biases = network(2, 8, 7, 2)
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    inputs = (x, *weights, *biases)
+    assert torch.autograd.gradcheck(lambda x, *p: value_and_tangents(x, p[:3], p[3:]), inputs)
+    with torch.no_grad():
+        value, columns = value_and_tangents(x, weights, biases)
+    torch.testing.assert_close(value, evaluate(x, weights, biases))
+    assert columns.isfinite().all()
+
+
 def test_the_plain_formulas_are_the_same():
     weights, biases = network(2, 16, 16, 2)
     x = torch.randn(9, 2, dtype=torch.float64)
