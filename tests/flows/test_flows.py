@@ -313,14 +313,19 @@ def test_normalised_flows_train_and_invert(name: str, shape: Shape, norm: str) -
         torch.testing.assert_close(outward(model, inward(model, data, us)[0], us), data, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.gpu
-def test_the_gpu_gives_the_same(model: Model, x: Tensor) -> None:
+def on_gpu(model: Model) -> Model:
+    """A copy of the model there, if there is one, and if numbers can be compared."""
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
     if estimated(model):
         pytest.skip("its log-determinant is an estimate")
+    return copy.deepcopy(model).cuda()
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_same(model: Model, x: Tensor) -> None:
     us = draw_u(model, len(x))
-    there = copy.deepcopy(model).cuda()
+    there = on_gpu(model)
     with torch.no_grad():
         model.prepare()
         there.prepare()
@@ -334,12 +339,8 @@ def test_the_gpu_gives_the_same(model: Model, x: Tensor) -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_gives_the_same_gradient(model: Model, x: Tensor) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("there is no GPU")
-    if estimated(model):
-        pytest.skip("its log-determinant is an estimate")
     us = draw_u(model, len(x))
-    there = copy.deepcopy(model).cuda()
+    there = on_gpu(model)
     for one, data in ((model, x), (there, x.cuda())):
         one.prepare()
         z, log_det = inward(one, data, [u if u is None else u.to(data) for u in us])
