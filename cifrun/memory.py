@@ -51,7 +51,8 @@ def numbers_a_row(model: Model) -> int:
     model.eval()
     small, large = (torch.zeros((rows, *model.shape), dtype=like.dtype, device=like.device) for rows in (8, 16))
     with forked(0):
-        model.log_w(small)  # leaves what is kept from call to call
+        for x in (large, small):  # leaves what is kept from call to call
+            model.log_w(x)
     passes = []
     for x in (small, large):
         with forked(0), _Sizes() as seen:
