@@ -12,8 +12,9 @@ Gaussians, and q_l is given by how it differs from p_l:
 The action starts as the identity, and the network of (Δμ, Δ) at zero. So at first F_l⁻¹(x; u) = f_l⁻¹(x), q = p, and
 each importance weight equals the density of the plain flow: training starts exactly at the baseline. Yet u already
 depends on x, through μ and σ; without that, (s, t) would get no gradient that tells one u from another, and training
-would start at a saddle point. Where p does not look at z (as in a variational autoencoder) nothing but a random start
-of both networks makes u depend on x, so there they start at random, and near the baseline only.
+would start at a saddle point. Where p does not look at z (as in a variational autoencoder), or where q is given by
+itself (`index.relative=false`, as published), nothing but a random start of q's network makes u depend on x, so there
+it starts at random, and the CIF near the baseline only.
 
 For images u_l is an image of `index.dim` channels and all networks are convolutional. Where a step works on the leading
 part of an event (`bijections.multiscale`), so does its index.

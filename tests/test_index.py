@@ -103,11 +103,12 @@ def test_a_cif_starts_exactly_at_its_base_flow_whatever_the_action(action: str) 
     torch.testing.assert_close(cif.log_w(x, 7), plain.log_prob(x).expand(7, -1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("relative", [True, False], ids=["relative", "by-itself"])
 @pytest.mark.parametrize("p", [[8], "standard_normal"], ids=["p-looks", "p-blind"])
 @pytest.mark.parametrize("action", list(ACTIONS))
-def test_training_leaves_no_saddle_point_at_the_start(action: str, p: list[int] | str) -> None:
+def test_training_leaves_no_saddle_point_at_the_start(action: str, p: list[int] | str, relative: bool) -> None:
     """After a few steps every parameter has a gradient, and what the action does to z differs from one u to another."""
-    index = {"action": action, "st": [8], "p": p, "q": [8]}
+    index = {"action": action, "st": [8], "p": p, "q": [8], "relative": relative}
     model = build_model(small_config("affine", True, flow={"depth": 1}, index=index), (2,)).double()
     x = torch.cat([torch.randn(200, 2) * 0.3 - 1, torch.randn(200, 2) * 0.3 + 1]).double()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
@@ -135,6 +136,28 @@ def test_constants_as_parameters_of_an_action(action: str, st: str) -> None:
     for parameter in parameters:
         (index(z, u)[0] ** 2).sum().backward()
         assert (parameter.grad != 0).any()
+
+
+@torch.no_grad()
+def test_q_relative_to_p_or_by_itself() -> None:
+    """By itself it does not look at p, depends on x from the start, and is as good for an estimate of log p(x)."""
+    x, below = torch.randn(2, 50, 3).unbind()
+    for relative in (True, False):
+        index = Index((3,), (3,), IndexConfig(p=[8], q=[8], relative=relative))
+        before = index.q(x, below)
+        assert before.mean.std() > 1e-3
+        for parameter in index.p_net.parameters():
+            parameter.add_(1)
+        assert torch.equal(index.q(x, below).mean, before.mean) is not relative
+    models = [small_model("realnvp", True, index={"relative": relative}) for relative in (True, False)]
+    models[1].load_state_dict(models[0].state_dict())  # the same p(x), and another q
+    x = 0.3 * torch.randn(20, 2, dtype=torch.float64)
+    one, other = (model.estimate(x, 20_000) for model in models)
+    assert (one.elbo - other.elbo).abs().max() > 0.01
+    sure = torch.minimum(one.ess, other.ess) > 500  # elsewhere weights are too heavy for an error to be told
+    assert sure.sum() >= 5
+    error = (1 / one.ess + 1 / other.ess).sqrt()
+    assert (((one.log_likelihood - other.log_likelihood) / error).abs()[sure] < 5).all()
 
 
 def test_learned_constants_of_p_and_q_are_two() -> None:
