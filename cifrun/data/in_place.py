@@ -189,7 +189,8 @@ class Rows:
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Rows:
         """The same as events of another shape; as that of a tensor, for dim = 1 of a shape (n, columns)."""
-        assert dim == 1 == self.ndim - 1
+        if dim != 1 or self.ndim != 2:
+            raise ValueError(f"rows of shape {tuple(self.shape)} are unflattened along dimension 1 of 2, not {dim}")
         return Rows(self._path, self._like, self._seen, self._chosen, sizes)
 
     def exact(self, start: int, stop: int) -> np.ndarray:
