@@ -15,7 +15,7 @@ __all__ = ["ACTIVATIONS", "MLP", "Tanh", "tanh"]
 def tanh(x: Tensor) -> Tensor:
     """tanh x, on a CPU in single precision as 2 σ(2x) − 1, which takes a fourth of the time there.
 
-    That is off by 1e-7 at most, as the other is where it is not small.
+    That is off by 2e-7 at most, a few times what torch.tanh is off by, and as much as a network's products are.
     """
     if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
         return torch.tanh(x)
