@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..nets.folded import Folded
-from ..nets.mlp import tanh
+from ..nets.tanh import tanh
 from .base import Bijection
 from .solvers import monotone_root
 

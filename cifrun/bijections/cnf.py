@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConvergenceError
-from ..nets.mlp import tanh
+from ..nets.tanh import tanh
 from ..processes import largest
 from ..rng import for_rows, is_shared
 from .base import Bijection

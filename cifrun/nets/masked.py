@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from .folded import Folded
 from .mlp import ACTIVATIONS
+from .tanh import tanh_network
 
 __all__ = ["MaskedLinear", "MaskedMLP"]
 
@@ -78,6 +79,7 @@ class MaskedMLP(nn.Module):
         self.features = features
         self.outputs = outputs
         self.residual = residual
+        self._tanh = activation == "tanh" and not residual
         self.activation = ACTIVATIONS[activation]()
         seen = features - 1  # no output sees the last input
         degrees = [torch.arange(seen), *(_degrees(width, seen) for width in hidden)] if seen else [torch.arange(0)]
@@ -91,6 +93,10 @@ class MaskedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, D) → (batch, D, k)."""
         h = x[:, :-1]
+        if self._tanh and self.features > 1:
+            layers = [*self.hidden, self.last]
+            y = tanh_network(h, [layer.folded() for layer in layers], [layer.bias for layer in layers])
+            return y.unflatten(1, (self.features, self.outputs))
         for layer in self.hidden:
             y = self.activation(layer(h))
             h = h + y if self._skips(layer) else y

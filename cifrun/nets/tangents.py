@@ -108,7 +108,8 @@ class _Tangents(torch.autograd.Function):
             grad[0].addcmul_(along, torch.addcmul(s, slope, curvature, out=curvature))
         grad_weights.append((x.T @ grad[0] + grad[1:].sum(1)).T)
         grad_biases.append(grad[0].sum(0))
-        return grad[0] @ weights[0], *reversed(grad_weights), *reversed(grad_biases)
+        narrow = weights[0].T.contiguous()  # three times as fast for few inputs
+        return grad[0] @ narrow.T, *reversed(grad_weights), *reversed(grad_biases)
 
 
 def _activate(a: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,129 @@
+"""tanh, and networks of it, as they are fast on a CPU in single precision: by way of a sigmoid.
+
+torch.tanh takes four times as long as torch.sigmoid there. tanh a = 2σ(2a) − 1 is off by 2e-7 at most, a few times what
+torch.tanh is off by, and as much as a network's products are. In a network
+
+    h_0 = x,    h_k = tanh(W_k h_{k−1} + b_k),    y = W_n h_{n−1} + b_n
+
+the factors go into the matrix products, and with s_k = σ(2a_k) an activation is one operation, in place:
+
+    2a_k = 4 W_k s_{k−1} + 2 (b_k − W_k 1),        ∂/∂a_k = 4 s_k (1 − s_k) ⊙ ∂/∂h_k
+
+A flow has many small networks, where each operation costs the same, however small: so one node of the graph stands for
+a network, with its gradient written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..autograd import by_hand, differentiably
+
+__all__ = ["Tanh", "tanh", "tanh_network"]
+
+
+def tanh(x: Tensor) -> Tensor:
+    """tanh x, on a CPU in single precision as 2 σ(2x) − 1."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.tanh(x)
+    return _Tanh.apply(x) if x.requires_grad and torch.is_grad_enabled() else _by_sigmoid(x)
+
+
+def _by_sigmoid(x: Tensor) -> Tensor:
+    return torch.add(x, x).sigmoid_().mul_(2).sub_(1)
+
+
+class _Tanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = _by_sigmoid(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(grad, y)
+
+
+class Tanh(nn.Module):
+    """`tanh` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return tanh(x)
+
+
+def tanh_network(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """A tanh network's output, (batch, out); differentiable as often as one likes.
+
+    Arguments:
+        x: (batch, in).
+        weights: W_k, (width of layer k, width of layer k − 1); one or more.
+        biases: b_k, (width of layer k,).
+    """
+    if x.dtype != torch.float32 or not x.is_cpu or len(weights) == 1 or not by_hand(x):
+        return _plain(x, weights, biases)
+    if torch.is_grad_enabled():
+        return _TanhNetwork.apply(x, *weights, *biases)
+    return _forward(x, weights, biases)[0]
+
+
+def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """The formulas as they stand."""
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        x = torch.tanh(F.linear(x, weight, bias))
+    return F.linear(x, weights[-1], biases[-1])
+
+
+def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """y, and the s_k of the hidden layers."""
+    s = torch.addmm(biases[0], x, weights[0].T, beta=2, alpha=2).sigmoid_()
+    states = [s]
+    for weight, bias in zip(weights[1:-1], biases[1:-1], strict=True):
+        s = torch.addmm(bias - weight.sum(1), s, weight.T, beta=2, alpha=4).sigmoid_()
+        states.append(s)
+    return torch.addmm(biases[-1] - weights[-1].sum(1), s, weights[-1].T, alpha=2), states
+
+
+class _TanhNetwork(torch.autograd.Function):
+    """`tanh_network`, with the gradient written out by hand."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        layers = len(parameters) // 2
+        y, states = _forward(x, parameters[:layers], parameters[layers:])
+        ctx.save_for_backward(x, *parameters, *states)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *saved = ctx.saved_tensors
+        layers = (len(saved) + 1) // 3
+        weights, biases, states = saved[:layers], saved[layers : 2 * layers], saved[2 * layers :]
+        if torch.is_grad_enabled():  # somebody will differentiate this gradient
+            inputs = (x, *weights, *biases)
+            return differentiably(lambda x, *p: _plain(x, p[:layers], p[layers:]), inputs, ctx.needs_input_grad, grad)
+        grad_weights: list[Tensor] = []
+        grad_biases: list[Tensor] = []
+        scale = 1.0  # ∂/∂a_k is `scale` times `grad`
+        for k in range(layers - 1, -1, -1):
+            total = grad.sum(0)
+            grad_biases.append(total if scale == 1 else scale * total)
+            if k == 0:
+                grad_weights.append((x.T @ grad).mul_(scale).T)
+                break
+            # h = 2s − 1
+            s = states[k - 1]
+            grad_weights.append(torch.addmm(total[:, None], grad.T, s, beta=-scale, alpha=2 * scale))
+            grad = grad @ weights[k]
+            torch.ops.aten.sigmoid_backward.grad_input(grad, s, grad_input=grad)
+            scale *= 4
+        if not ctx.needs_input_grad[0]:
+            return None, *reversed(grad_weights), *reversed(grad_biases)
+        narrow = weights[0].T.contiguous()  # three times as fast for few inputs
+        return (grad @ narrow.T).mul_(scale), *reversed(grad_weights), *reversed(grad_biases)
