@@ -29,6 +29,7 @@ from torch.nn.grad import conv2d_weight
 
 from .folded import Folded
 from .tangents import value_and_tangents
+from .together import Together, fold_together
 
 __all__ = [
     "LipSwish",
@@ -114,8 +115,8 @@ class LipschitzLayer(nn.Module):
         """W x + b with other parameters in place of this layer's own."""
 
     @abstractmethod
-    def outer(self, left: Tensor, right: Tensor) -> Tensor:
-        """∂(uᵀ W v)/∂weight, shaped as `weight`: uᵀ W v is its inner product with `weight`."""
+    def outer(self, lefts: Tensor, rights: Tensor) -> Tensor:
+        """∂(uᵀ W v)/∂weight of stacked layers, (layers, *weight): uᵀ W v is its inner product with the weight."""
 
     @torch.no_grad()
     def reset_vectors(self) -> None:
@@ -126,20 +127,24 @@ class LipschitzLayer(nn.Module):
         self.left.copy_(left[0])
         self.right.copy_(right[0])
 
-    @torch.no_grad()
-    def slope(self) -> Tensor:
-        """∂σ(W)/∂weight, shaped as `weight`, at the present u and v."""
-        left, right = self.left, self.right
+    def _vectors(self) -> tuple[Tensor, Tensor]:
+        """u and v as they are now."""
         if not self.training:
-            self.prepare_all([self])  # nothing to do where a model has prepared all its layers together
+            self.follow([self])  # nothing to do where a model has prepared all its layers together
             if self._converged is not None:
-                _, left, right = self._converged
-        with torch.autocast(left.device.type, enabled=False):
-            return self.outer(left, right)
+                return self._converged[1:]
+        return self.left, self.right
+
+    @torch.no_grad()
+    def slopes(self, layers: Sequence[LipschitzLayer]) -> Tensor:
+        """∂σ(W)/∂weight at the present u and v of each of some layers of this one's shape, (layers, *weight)."""
+        lefts, rights = (torch.stack(vectors) for vectors in zip(*(layer._vectors() for layer in layers), strict=True))
+        with torch.autocast(lefts.device.type, enabled=False):
+            return self.outer(lefts, rights)
 
     def scale(self) -> Tensor:
         """min(1, c/σ(W)), a scalar that is differentiable in W."""
-        return self.bound / (self.weight * self.slope()).sum().clamp_min(self.bound)
+        return self.bound / (self.weight * self.slopes([self])[0]).sum().clamp_min(self.bound)
 
     def normalised_weight(self) -> Tensor:
         """W̄ = W · min(1, c/σ(W)), shaped as `weight`."""
@@ -161,7 +166,7 @@ class LipschitzLayer(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def prepare_all(cls, layers: Sequence[LipschitzLayer]) -> None:
+    def follow(cls, layers: Sequence[LipschitzLayer]) -> None:
         """Follow the weights with the power iteration of all `layers`, those of one shape in one batched product.
 
         Training layers take up to `train_iterations` and keep the result as their state. Evaluation layers iterate to
@@ -184,11 +189,11 @@ class LipschitzLayer(nn.Module):
             # In full precision, whatever the step's is; and kept for calls outside of inference mode too.
             with torch.autocast(weights.device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
                 lefts, rights = power_iteration(*cls.operator(weights), vectors, **options)
-            for layer, left, right in zip(group, lefts, rights, strict=True):
-                if layer.training:
-                    layer.left.copy_(left)
-                    layer.right.copy_(right)
-                else:
+            if first.training:
+                torch._foreach_copy_([layer.left for layer in group], list(lefts.unbind()))
+                torch._foreach_copy_([layer.right for layer in group], list(rights.unbind()))
+            else:
+                for layer, left, right in zip(group, lefts, rights, strict=True):
                     layer._converged = (layer._weight_key(), left, right)
 
 
@@ -215,14 +220,15 @@ class LipschitzLinear(LipschitzLayer):
 
     @staticmethod
     def operator(weights: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        # Rows times matrices: ten times as fast on a CPU as matrices times columns.
         transposed = weights.mT.contiguous()
-        return lambda v: (weights @ v[..., None])[..., 0], lambda u: (transposed @ u[..., None])[..., 0]
+        return lambda v: (v[:, None] @ transposed)[:, 0], lambda u: (u[:, None] @ weights)[:, 0]
 
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.linear(x, weight, bias)
 
-    def outer(self, left: Tensor, right: Tensor) -> Tensor:
-        return torch.outer(left, right)
+    def outer(self, lefts: Tensor, rights: Tensor) -> Tensor:
+        return lefts[:, :, None] * rights[:, None]
 
 
 class LipschitzConv(LipschitzLayer):
@@ -272,8 +278,10 @@ class LipschitzConv(LipschitzLayer):
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
-    def outer(self, left: Tensor, right: Tensor) -> Tensor:
-        return conv2d_weight(right[None], list(self.weight.shape), left[None], padding=self.weight.shape[-1] // 2)
+    def outer(self, lefts: Tensor, rights: Tensor) -> Tensor:
+        shape, padding = list(self.weight.shape), self.weight.shape[-1] // 2
+        pairs = zip(lefts.split(1), rights.split(1), strict=True)
+        return torch.stack([conv2d_weight(right, shape, left, padding=padding) for left, right in pairs])
 
 
 def power_iteration(
@@ -324,6 +332,7 @@ class LipschitzNet(Folded):
 
     def __init__(self, layers: Sequence[LipschitzLayer], lipschitz: float) -> None:
         super().__init__()
+        self._together: Together | None = None
         self.lipschitz = lipschitz
         self.linears: Sequence[LipschitzLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.activations: Sequence[LipSwish] = nn.ModuleList(LipSwish() for _ in layers[1:])  # type: ignore[assignment]
@@ -340,18 +349,43 @@ class LipschitzNet(Folded):
         """Weights, and after them biases, with which g is a network of plain SiLU: as φ(h) = silu(βh) / (1.1 β), β goes
         into the layer before, and 1 / (1.1 β) into the layer after. In training they change with the power iteration
         too."""
-        return self._fold() if self.training else super().folded()
+        if not self.training:
+            return super().folded()
+        found = None if self._together is None or torch.compiler.is_compiling() else self._together.take(self)
+        return self._fold() if found is None else found
 
     def _fold(self) -> list[Tensor]:
-        weights, biases = [layer.weight for layer in self.linears], [layer.bias for layer in self.linears]
-        bound = self.linears[0].bound
-        scales = bound / _inner_products([layer.slope() for layer in self.linears], weights).clamp_min(bound)
+        if not torch.compiler.is_compiling():
+            return fold_together([self])[0]
+        weights, biases = [layer.normalised_weight() for layer in self.linears], [layer.bias for layer in self.linears]
         if self.activations:
-            betas = F.softplus(torch.stack([activation.raw_beta for activation in self.activations]))
-            one = betas.new_ones(1)
-            scales = scales * torch.cat([betas, one]) / torch.cat([one, SWISH_LIPSCHITZ * betas])
-            scales = torch.cat([scales, betas])
-        return [*_scaled(scales, [*weights, *biases[:-1]]), biases[-1]]
+            betas, ratios = self.beta_factors(torch.stack([activation.beta for activation in self.activations])[None])
+            weights = [w * ratio for w, ratio in zip(weights, ratios[0], strict=True)]
+            biases = [*(b * beta for b, beta in zip(biases, betas[0], strict=False)), biases[-1]]
+        return [*weights, *biases]
+
+    @staticmethod
+    def beta_factors(betas: Tensor) -> tuple[Tensor, Tensor]:
+        """For β of each activation, (nets, activations): what each bias but the last, and each weight, takes in."""
+        one = betas.new_ones(len(betas), 1)
+        return betas, torch.cat([betas, one], 1) / torch.cat([one, SWISH_LIPSCHITZ * betas], 1)
+
+    @classmethod
+    def prepare_all(cls, nets: Sequence[LipschitzNet]) -> None:
+        """Bring spectral norms up to date, and let the networks of one make compute their weights together."""
+        layers = [layer for net in nets for layer in net.linears]
+        kinds: dict[Hashable, list[LipschitzNet]] = defaultdict(list)
+        type(layers[0]).follow(layers)
+        for net in nets:
+            if net.training:
+                kinds[tuple((layer.weight.shape, layer.right.shape, layer.bound) for layer in net.linears)].append(net)
+        for members in kinds.values():
+            together = Together(members)
+            for net in members:
+                net._together = together
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_together": None}
 
     def forward(self, x: Tensor) -> Tensor:
         """g(x)."""
@@ -362,59 +396,6 @@ class LipschitzNet(Folded):
         for k, layer in enumerate(self.linears):
             x = layer.apply_with(x if k == 0 else F.silu(x), folded[k], folded[len(self.linears) + k])
         return x
-
-
-def _inner_products(constants: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    """⟨C_k, W_k⟩ of several tensors, (n,), differentiable in the W_k."""
-    if torch.compiler.is_compiling():
-        return torch.stack([(c * w).sum() for c, w in zip(constants, tensors, strict=True)])
-    return _InnerProducts.apply(constants, *tensors)
-
-
-def _scaled(factors: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """f_k W_k for each of several tensors, with factors (n,)."""
-    if torch.compiler.is_compiling():
-        return [f * w for f, w in zip(factors, tensors, strict=True)]
-    return _Scaled.apply(factors, *tensors)
-
-
-# A residual flow has fifty small weights, and for such each operation costs the same, however small: so one node of the
-# graph stands for all weights of a network.
-
-
-class _InnerProducts(torch.autograd.Function):
-    """⟨C_k, W_k⟩; the derivative by W_k is C_k."""
-
-    @staticmethod
-    def forward(ctx: Any, constants: Sequence[Tensor], *tensors: Tensor) -> Tensor:
-        ctx.constants = constants
-        return torch.stack([_dot(c, w) for c, w in zip(constants, tensors, strict=True)])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(g * c for g, c in zip(grad.unbind(), ctx.constants, strict=True))
-
-
-class _Scaled(torch.autograd.Function):
-    """f_k W_k; with the gradient G_k of it, that of W_k is f_k G_k, and that of f_k is ⟨G_k, W_k⟩."""
-
-    @staticmethod
-    def forward(ctx: Any, factors: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(factors, *tensors)
-        return tuple(f * w for f, w in zip(factors.unbind(), tensors, strict=True))
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        factors, *tensors = ctx.saved_tensors
-        inner = torch.stack([_dot(g, w) for g, w in zip(grads, tensors, strict=True)])
-        return inner, *(f * g for f, g in zip(factors.unbind(), grads, strict=True))
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """⟨a, b⟩, in the precision of both, which mixed precision leaves alone."""
-    return torch.dot(a.flatten(), b.flatten())
 
 
 class LipschitzMLP(LipschitzNet):

@@ -108,7 +108,7 @@ def test_no_gradient_where_none_is_wanted():
 @pytest.mark.parametrize("kappa", [0.5, 0.98])
 def test_inverse_converges_and_says_how_far(dim, kappa):
     f = block(dim, kappa=kappa).eval()
-    LipschitzLinear.prepare_all(f.net.linears)
+    LipschitzLinear.follow(f.net.linears)
     z = 5 * torch.randn(300, dim, dtype=torch.float64)
     x = f.inverse(z)
     assert (f(x)[0] - z).abs().max() < 1e-10

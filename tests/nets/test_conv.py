@@ -38,7 +38,7 @@ def test_the_gradient_of_the_norm() -> None:
     torch.manual_seed(0)
     layer = LipschitzConv(2, 3, 3, (4, 4), bound=0.5).double()
     left, right = torch.randn(3, 4, 4, dtype=torch.float64), torch.randn(2, 4, 4, dtype=torch.float64)
-    found = layer.outer(left, right)
+    found = layer.outer(left[None], right[None])[0]
     direct = (left * torch.nn.functional.conv2d(right[None], layer.weight, padding=1)[0]).sum()
     torch.testing.assert_close((found * layer.weight).sum(), direct)
     torch.testing.assert_close(found, torch.autograd.grad(direct, layer.weight)[0])

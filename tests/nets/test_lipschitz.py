@@ -64,7 +64,7 @@ def test_bound_holds_in_evaluation_however_large_the_weights(kappa):
     with torch.no_grad():
         for linear in net.linears:
             linear.weight.mul_(50)
-    LipschitzLinear.prepare_all(net.linears)
+    LipschitzLinear.follow(net.linears)
     for linear in net.linears:
         assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * (1 + 1e-4)
     x = 3 * torch.randn(500, 2, dtype=torch.float64)
@@ -85,13 +85,13 @@ def test_evaluation_iterates_once_for_each_state_of_the_weights(monkeypatch):
     monkeypatch.setattr(lipschitz, "power_iteration", lambda *a, **k: calls.append(len(a[2])) or real(*a, **k))
     net = LipschitzMLP(2, [8, 8, 8], 0.9).eval()
     calls.clear()
-    LipschitzLinear.prepare_all(net.linears)
+    LipschitzLinear.follow(net.linears)
     assert sorted(calls) == [1, 1, 2]  # one batched product for the layers of each shape
-    LipschitzLinear.prepare_all(net.linears)
+    LipschitzLinear.follow(net.linears)
     assert len(calls) == 3  # nothing has changed: nothing to do
     with torch.no_grad():
         net.linears[1].weight.mul_(1.1)
-    LipschitzLinear.prepare_all(net.linears)
+    LipschitzLinear.follow(net.linears)
     assert calls[3:] == [1]
 
 
@@ -102,19 +102,19 @@ def test_evaluation_leaves_the_training_state_alone():
             linear.weight.normal_()
     before = copy.deepcopy(net.state_dict())
     net.eval()
-    LipschitzLinear.prepare_all(net.linears)
+    LipschitzLinear.follow(net.linears)
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
 def test_copies_do_not_share_what_was_derived():
     net = LipschitzMLP(2, [8, 8], 0.9).eval()
-    LipschitzLinear.prepare_all(net.linears)
+    LipschitzLinear.follow(net.linears)
     for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         with torch.no_grad():
             for linear in other.linears:
                 linear.weight.normal_().mul_(3)
-        LipschitzLinear.prepare_all(other.linears)
+        LipschitzLinear.follow(other.linears)
         for linear in other.linears:
             assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001
 
@@ -129,7 +129,7 @@ def test_evaluation_follows_any_optimiser(fused):
         net(torch.randn(4, 2)).sum().backward()
         optimizer.step()
         net.eval()
-        LipschitzLinear.prepare_all(net.linears)
+        LipschitzLinear.follow(net.linears)
         for linear in net.linears:
             assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001
 
@@ -145,7 +145,7 @@ def test_the_gradient_through_norms_and_slopes(kind, training):
         for parameter in net.parameters():
             parameter.normal_()
         net.linears[1].weight.mul_(1e-2)  # one whose norm is below its bound, and is left alone
-    slopes = [linear.slope() for linear in net.linears]
+    slopes = [linear.slopes([linear])[0] for linear in net.linears]
     folded = net.folded()
     probes = [torch.randn_like(t) for t in folded]
     found = torch.autograd.grad(sum((p * t).sum() for p, t in zip(probes, folded, strict=True)), list(net.parameters()))
