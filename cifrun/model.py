@@ -87,6 +87,10 @@ class Model(nn.Module):
         self.latent_shape = steps[-1].bijection.latent_shape
         self.columns: tuple[str, ...] = ()  # names of the coordinates, where a run's data had them
         self.levels: int | None = None  # of images: a pixel of a run's data was one of 0 … levels − 1
+        self._prepared: dict[Any, list[nn.Module]] = defaultdict(list)  # by type, what `prepare` looks after
+        for module in self.modules():
+            if hasattr(module, "prepare_all"):
+                self._prepared[type(module)].append(module)
 
     @property
     def indexed(self) -> bool:
@@ -240,11 +244,7 @@ class Model(nn.Module):
 
         A module takes part by having a static method `prepare_all(modules)`.
         """
-        kinds: dict[Any, list[nn.Module]] = defaultdict(list)
-        for module in self.modules():
-            if hasattr(module, "prepare_all"):
-                kinds[type(module)].append(module)
-        for kind, modules in kinds.items():
+        for kind, modules in self._prepared.items():
             kind.prepare_all(modules)
 
     def inverse_residual(self) -> float | None:

@@ -201,11 +201,11 @@ class Update:
     def _step(self, bad: Tensor) -> None:
         """Step the optimiser unless `bad`, and count."""
         inner = self.optimizer.optimizer
-        if inner.defaults.get("fused"):
+        if inner.defaults.get("fused") and not bad.is_cpu:
             inner.found_inf = bad.float()  # where it is 1, a fused optimiser leaves weights and moments as they are
             with self._rate_on_device():
                 self.optimizer.step()
-        elif not bad.item():
+        elif not bad.item():  # on a CPU there is nothing to wait for
             self.optimizer.step()
         self._counts.copy_(torch.stack([self._counts[0] + bad, (self._counts[1] + 1) * bad]))
 
