@@ -58,12 +58,9 @@ def fold_together(nets: Sequence[LipschitzNet]) -> list[list[Tensor]]:
     """Weights and after them biases of each network, as its `folded` gives them; of networks whose shapes agree."""
     columns = list(zip(*(net.linears for net in nets), strict=True))  # the layers of one place in all networks
     count, depth = len(nets), len(columns)
-    ratios, betas = None, torch.empty(0)
-    if depth > 1:
-        raw = torch.stack([activation.raw_beta for net in nets for activation in net.activations])
-        betas, ratios = nets[0].beta_factors(F.softplus(raw).unflatten(0, (count, depth - 1)))
-    else:
-        ratios = columns[0][0].weight.new_ones(count, 1)
+    raw = [activation.raw_beta for net in nets for activation in net.activations]
+    betas = F.softplus(torch.stack(raw)) if raw else columns[0][0].weight.new_empty(0)
+    betas, ratios = nets[0].beta_factors(betas.unflatten(0, (count, depth - 1)))
     slopes = [column[0].slopes(column) for column in columns]
     bound = columns[0][0].bound
     weights = [layer.weight for column in columns for layer in column]
@@ -84,7 +81,7 @@ class _Fold(torch.autograd.Function):
         stacks = [torch.stack(parameters[k * count : (k + 1) * count]) for k in range(2 * depth - 1)]
         norms = torch.stack([_inner(w, s) for w, s in zip(stacks, slopes, strict=False)], 1)
         factors = bound / norms.clamp_min(bound)
-        scales = torch.cat([factors * ratios, betas], 1) if depth > 1 else factors * ratios
+        scales = torch.cat([factors * ratios, betas], 1)
         ctx.save_for_backward(norms, factors, scales, *slopes, *stacks)
         ctx.bound = bound
         scaled = [stack * _as_column(scales, k, stack) for k, stack in enumerate(stacks)]
