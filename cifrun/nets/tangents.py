@@ -21,7 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..autograd import by_hand
+
 __all__ = ["value_and_tangents"]
+
+#: Numbers of one layer in a pass without gradients on a CPU: more would leave the cache from one layer to the next.
+PASS = 3 * 2**18
 
 
 def value_and_tangents(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -34,13 +39,14 @@ def value_and_tangents(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Te
 
     Eagerly the result is differentiable once; compiled, or under mixed precision, as often as PyTorch's own operations.
     """
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
+    if not by_hand(x):
         return _plain(x, weights, biases)
-    if not torch.is_grad_enabled():
-        value, tangents, _ = _forward(x, weights, biases, keep=False)
-    else:
-        value, tangents = _Tangents.apply(x, *weights, *biases)
-    return value, tangents
+    if torch.is_grad_enabled():
+        return _Tangents.apply(x, *weights, *biases)
+    widest = max(len(bias) for bias in biases)
+    parts = x.split(max(1, PASS // ((1 + x.shape[1]) * widest))) if x.is_cpu else (x,)
+    values, tangents = zip(*(_forward(part, weights, biases, keep=False)[:2] for part in parts), strict=True)
+    return (torch.cat(values), torch.cat(tangents, 1)) if len(parts) > 1 else (values[0], tangents[0])
 
 
 def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,18 @@ def test_the_plain_formulas_are_the_same():
         torch.testing.assert_close(a, b)
 
 
+def test_many_data_are_gone_through_in_parts(monkeypatch):
+    weights, biases = network(2, 8, 7, 2)
+    x = torch.randn(23, 2, dtype=torch.float64)
+    with torch.no_grad():
+        expected = value_and_tangents(x, weights, biases)
+        for size in (1, 3 * 8 * 5, 3 * 8 * 23):  # at most one, five, or all of the data
+            monkeypatch.setattr(tangents, "PASS", size)
+            for a, b in zip(value_and_tangents(x, weights, biases), expected, strict=True):
+                torch.testing.assert_close(a, b)
+        assert value_and_tangents(x[:0], weights, biases)[1].shape == (2, 0, 2)
+
+
 def test_two_graphs_alive_at_once_do_not_disturb_each_other():
     weights, biases = network(2, 8, 8, 2)
     x, y = torch.randn(2, 5, 2, dtype=torch.float64)
