@@ -384,6 +384,10 @@ class LipschitzNet(Folded):
             for net in members:
                 net._together = together
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._together = None
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_together": None}
 

@@ -163,3 +163,67 @@ def test_the_gradient_through_norms_and_slopes(kind, training):
     loss = sum((p * t).sum() for p, t in zip(probes, expected, strict=True))
     for a, b in zip(found, torch.autograd.grad(loss, list(net.parameters())), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def networks(kind, count=3):
+    torch.manual_seed(0)
+    make = {"linear": lambda: LipschitzMLP(3, [5, 4], 0.9), "conv": lambda: LipschitzConvNet((2, 3, 3), [4, 4], 0.9)}
+    nets = [make[kind]().double() for _ in range(count)]
+    nets.append(
+        LipschitzMLP(3, [6], 0.9).double() if kind == "linear" else LipschitzConvNet((2, 3, 3), [4], 0.9).double()
+    )
+    with torch.no_grad():
+        for net in nets:
+            for parameter in net.parameters():
+                parameter.normal_()
+            for layer in net.linears:
+                layer.reset_vectors()
+    return nets
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_together_is_the_same_as_one_by_one(kind):
+    """Networks of two makes, prepared at once: their weights, and the gradient by all parameters."""
+    nets = networks(kind)
+    results = []
+    for prepare in (True, False):
+        if prepare:
+            type(nets[0]).prepare_all(nets)
+        folded = [net.folded() for net in nets]
+        assert (folded[0][0]._base is not None and len(folded[0][0]._base) == 3) == prepare  # three of one make
+        generator = torch.Generator().manual_seed(1)
+        loss = sum((torch.randn(t.shape, generator=generator, dtype=t.dtype) * t).sum() for f in folded for t in f)
+        gradient = torch.autograd.grad(loss, [p for net in nets for p in net.parameters()])
+        results.append([*(t.detach() for f in folded for t in f), *gradient])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_weights_computed_together_serve_one_pass():
+    nets = networks("linear")
+    kind = type(nets[0])
+    kind.prepare_all(nets)
+    first = nets[0].folded()
+    second = nets[0].folded()  # of a graph of its own: the first one's may be gone
+    sum(t.sum() for t in first).backward()
+    sum(t.sum() for t in second).backward()
+
+    kind.prepare_all(nets)
+    nets[0].folded()
+    with torch.no_grad():
+        nets[1].linears[0].weight.mul_(2)
+    torch.testing.assert_close(nets[1].folded()[0], nets[1]._fold()[0])  # changed meanwhile
+
+    kind.prepare_all(nets)
+    with torch.no_grad():
+        assert not nets[0].folded()[0].requires_grad
+    assert nets[1].folded()[0].requires_grad  # computed without a graph, and asked for with one
+
+    kind.prepare_all(nets)
+    nets[0].folded()
+    nets[1].train()
+    with torch.no_grad():
+        nets[1].linears[0].weight.data.mul_(2)  # no version tells
+    torch.testing.assert_close(nets[1].folded()[0], nets[1]._fold()[0])
+    for twin in (copy.deepcopy(nets[2]), pickle.loads(pickle.dumps(nets[2]))):
+        torch.testing.assert_close(twin.folded()[0], nets[2].folded()[0])
