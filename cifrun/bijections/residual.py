@@ -6,10 +6,11 @@ Exact, for small D: J comes from carrying D tangents forward beside x. Unbiased,
 random N and its terms are reweighted by 1/P(N ≥ k) (Russian roulette), each trace being vᵀJ^k v for one random v; the
 gradient uses the Neumann series ∂ log det(I + J) = Σ_{k≥0} (−1)^k tr(J^k ∂J), whose memory does not grow with N.
 
-x is found from z by Newton's method where J is at hand, else by the fixed point x ← z − g(x).
+x is found from z by Broyden's method from J at z, where J is at hand, else by the fixed point x ← z − g(x).
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
-Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735).
+Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735);
+Broyden, "A class of methods for solving nonlinear simultaneous equations", Mathematics of Computation 1965.
 """
 
 from __future__ import annotations
@@ -73,12 +74,12 @@ class ResidualBlock(Bijection):
     @torch.no_grad()
     def _inverse(self, z: Tensor) -> Tensor:
         tolerance = 8 * torch.finfo(z.dtype).eps
-        solve = self._newton if self.exact_log_det else self._fixed_point
+        solve = self._quasi_newton if self.exact_log_det else self._fixed_point
         x = torch.empty_like(z)
         worst = 0.0
         active = torch.arange(len(z), device=z.device)
         goal, guess = z, z
-        state = self._measure(guess, goal)
+        state = self._start(guess, goal)
         for _ in range(MAX_ITERATIONS):
             done = state[1] <= tolerance
             if done.any():
@@ -97,34 +98,60 @@ class ResidualBlock(Bijection):
             f"{state[1].max().item():.1e}, and {tolerance:.1e} is wanted; is Lip g < 1?"
         )
 
-    def _measure(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-        """(r, |r|, I + J) with r = x + g(x) − z, and |r| relative to 1 + |z|; without J where it is not at hand."""
-        extra: tuple[Tensor, ...] = ()
-        if self.exact_log_det:
-            g, jacobian = self.net.with_jacobian(x)  # type: ignore[operator]
-            extra = (jacobian + torch.eye(x.shape[1], dtype=x.dtype, device=x.device),)
-        else:
-            g = self.net(x)
+    def _start(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """(r, |r|) with r = x + g(x) − z, and |r| relative to 1 + |z|; and (I + J)⁻¹ where J is at hand."""
+        if not self.exact_log_det:
+            return self._measure(self.net(x), x, z)
+        g, jacobian = self.net.with_jacobian(x)  # type: ignore[operator]
+        return *self._measure(g, x, z), inverse_of_sum(jacobian)
+
+    @staticmethod
+    def _measure(g: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         residual = x + g - z
-        norm = residual.abs().flatten(1).amax(1) / (1 + z.abs().flatten(1).amax(1))
-        return (residual, norm, *extra)
+        return residual, residual.abs().flatten(1).amax(1) / (1 + z.abs().flatten(1).amax(1))
 
     def _fixed_point(self, x: Tensor, z: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = x - state[0]
-        return x, self._measure(x, z)
+        return x, self._start(x, z)
 
-    def _newton(self, x: Tensor, z: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A Newton step, or the contraction x ← z − g(x) for those points that Newton does not bring nearer."""
-        residual, norm, jacobian = state
-        step, _ = torch.linalg.solve_ex(jacobian, residual)  # a singular I + J gives no step that is nearer
-        new = x - step
-        new_state = self._measure(new, z)
-        worse = ~(new_state[1] < norm)
+    def _quasi_newton(self, x: Tensor, z: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A step s = −H r, after which H, near (I + J)⁻¹, learns from what became of r (Broyden, 1965):
+
+            H ← H + (s − H y) sᵀH / (sᵀ H y),        y the change of r
+
+        It takes one pass through g, where a new Jacobian takes 1 + D. Points whose residual is not halved get one, for
+        a Newton step; and those that Newton does not bring nearer the contraction x ← z − g(x).
+        """
+        residual, norm, inverse = state
+        step = -_times(inverse, residual)
+        new = x + step
+        new_residual, new_norm = self._measure(self.net(new), new, z)
+        change = new_residual - residual
+        row = (step[:, :, None] * inverse).sum(1)
+        along = (row * change).sum(1)[:, None, None]
+        inverse = inverse + torch.where(
+            along == 0, 0.0, (step - _times(inverse, change))[:, :, None] * row[:, None] / along
+        )
+        slow = ~(new_norm < norm / 2)
+        if slow.any():
+            nearer = (new_norm < norm)[:, None]
+            base = torch.where(nearer, new, x)[slow]
+            new[slow], found = self._newton(base, z[slow])
+            for part, better in zip((new_residual, new_norm, inverse), found, strict=True):
+                part[slow] = better
+        return new, (new_residual, new_norm, inverse)
+
+    def _newton(self, x: Tensor, z: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A step with the Jacobian at x, or the contraction for points that it does not bring nearer."""
+        residual, norm, inverse = self._start(x, z)
+        new = x - _times(inverse, residual)
+        state = self._start(new, z)
+        worse = ~(state[1] < norm)
         if worse.any():
             new[worse] = x[worse] - residual[worse]
-            for part, fixed in zip(new_state, self._measure(new[worse], z[worse]), strict=True):
+            for part, fixed in zip(state, self._start(new[worse], z[worse]), strict=True):
                 part[worse] = fixed
-        return new, new_state
+        return new, state
 
     @property
     def lipschitz_ceiling(self) -> float | None:
@@ -150,6 +177,23 @@ def small_log_det(jacobian: Tensor) -> Tensor:
         return torch.log1p(a + d + (a * d - b * c))  # det(I + J) = 1 + tr J + det J
     eye = torch.eye(dim, dtype=jacobian.dtype, device=jacobian.device)
     return torch.linalg.slogdet(eye + jacobian)[1]
+
+
+def inverse_of_sum(jacobian: Tensor) -> Tensor:
+    """(I + J)⁻¹ for J (batch, D, D); of any content where I + J is singular."""
+    dim = jacobian.shape[-1]
+    matrix = jacobian + torch.eye(dim, dtype=jacobian.dtype, device=jacobian.device)
+    if dim > 2:
+        return torch.linalg.inv_ex(matrix)[0]
+    if dim == 1:
+        return 1 / matrix
+    (a, b), (c, d) = (row.unbind(1) for row in matrix.unbind(1))
+    return (torch.stack([d, -b, -c, a], 1) / (a * d - b * c)[:, None]).unflatten(1, (2, 2))
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """The product for each row: (batch, D, D) and (batch, D) → (batch, D)."""
+    return (matrix * vector[:, None]).sum(2)
 
 
 def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,7 @@ def tanh_network(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor])
         return _plain(x, weights, biases)
     if torch.is_grad_enabled():
         return _TanhNetwork.apply(x, *weights, *biases)
-    return _forward(x, weights, biases)[0]
+    return _forward(x, weights, biases, keep=False)[0]
 
 
 def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
@@ -80,13 +80,13 @@ def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Te
     return F.linear(x, weights[-1], biases[-1])
 
 
-def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """y, and the s_k of the hidden layers."""
+def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool) -> tuple[Tensor, list[Tensor]]:
+    """y, and the s_k of the hidden layers if `keep`."""
     s = torch.addmm(biases[0], x, weights[0].T, beta=2, alpha=2).sigmoid_()
-    states = [s]
+    states = [s] if keep else []
     for weight, bias in zip(weights[1:-1], biases[1:-1], strict=True):
         s = torch.addmm(bias - weight.sum(1), s, weight.T, beta=2, alpha=4).sigmoid_()
-        states.append(s)
+        states = [*states, s] if keep else []
     return torch.addmm(biases[-1] - weights[-1].sum(1), s, weights[-1].T, alpha=2), states
 
 
@@ -96,7 +96,7 @@ class _TanhNetwork(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
         layers = len(parameters) // 2
-        y, states = _forward(x, parameters[:layers], parameters[layers:])
+        y, states = _forward(x, parameters[:layers], parameters[layers:], keep=True)
         ctx.save_for_backward(x, *parameters, *states)
         return y
 

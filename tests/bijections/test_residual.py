@@ -152,3 +152,29 @@ def test_memory_of_the_gradient_does_not_grow_with_the_terms():
         return sum(sizes)
 
     assert saved(60) == saved(2)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_the_inverse_is_the_fixed_point_of_the_contraction(dim):
+    f = block(dim).eval()
+    z = 5 * torch.randn(200, dim, dtype=torch.float64)
+    x = z
+    with torch.no_grad():
+        for _ in range(400):  # 0.9⁴⁰⁰ < 1e-18
+            x = z - f.net(x)
+    torch.testing.assert_close(f.inverse(z), x, rtol=0, atol=1e-11)
+
+
+def test_an_inverse_takes_few_jacobians(monkeypatch):
+    """One a point at the start, and few later: a pass for a Jacobian costs 1 + D times as much as one without."""
+    points = {"with_jacobian": 0, "forward": 0}
+    for name in points:
+        real = getattr(LipschitzMLP, name)
+        monkeypatch.setattr(
+            LipschitzMLP,
+            name,
+            lambda net, x, name=name, real=real: points.update({name: points[name] + len(x)}) or real(net, x),
+        )
+    block(2, hidden=(64, 64), scale=0.3).eval().inverse(torch.randn(1000, 2, dtype=torch.float64))
+    assert 1000 <= points["with_jacobian"] < 1500
+    assert 1000 <= points["forward"] < 10_000
