@@ -42,8 +42,10 @@ class Together:
             self._mode = _mode()
             for member, folded in zip(nets, fold_together(nets), strict=True):
                 self._found[id(member)] = _versions(member), folded
-        versions, folded = self._found.pop(id(net), (None, None))
-        return folded if versions == _versions(net) and self._mode == _mode() else None
+        found = self._found.pop(id(net), None)
+        if found is None or found[0] != _versions(net) or self._mode != _mode():
+            return None
+        return found[1]
 
 
 def _mode() -> tuple[bool, bool]:
@@ -58,7 +60,7 @@ def fold_together(nets: Sequence[LipschitzNet]) -> list[list[Tensor]]:
     """Weights and after them biases of each network, as its `folded` gives them; of networks whose shapes agree."""
     columns = list(zip(*(net.linears for net in nets), strict=True))  # the layers of one place in all networks
     count, depth = len(nets), len(columns)
-    raw = [activation.raw_beta for net in nets for activation in net.activations]
+    raw: list[Tensor] = [activation.raw_beta for net in nets for activation in net.activations]
     betas = F.softplus(torch.stack(raw)) if raw else columns[0][0].weight.new_empty(0)
     betas, ratios = nets[0].beta_factors(betas.unflatten(0, (count, depth - 1)))
     slopes = [column[0].slopes(column) for column in columns]
