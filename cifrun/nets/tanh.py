@@ -110,20 +110,15 @@ class _TanhNetwork(torch.autograd.Function):
             return differentiably(lambda x, *p: _plain(x, p[:layers], p[layers:]), inputs, ctx.needs_input_grad, grad)
         grad_weights: list[Tensor] = []
         grad_biases: list[Tensor] = []
-        scale = 1.0  # ∂/∂a_k is `scale` times `grad`
-        for k in range(layers - 1, -1, -1):
-            total = grad.sum(0)
-            grad_biases.append(total if scale == 1 else scale * total)
-            if k == 0:
-                grad_weights.append((x.T @ grad).mul_(scale).T)
-                break
-            # h = 2s − 1
+        for k in range(layers - 1, 0, -1):
             s = states[k - 1]
-            grad_weights.append(torch.addmm(total[:, None], grad.T, s, beta=-scale, alpha=2 * scale))
-            grad = grad @ weights[k]
+            grad_biases.append(grad.sum(0))
+            # ∂/∂W = ∂/∂a hᵀ with h = 2s − 1; what beta = 0 multiplies is not looked at
+            grad_weights.append(torch.addmm(grad_biases[-1][:, None], grad.T, s, beta=-1, alpha=2))
+            grad = torch.addmm(s, grad, weights[k], beta=0, alpha=4)
             torch.ops.aten.sigmoid_backward.grad_input(grad, s, grad_input=grad)
-            scale *= 4
-        if not ctx.needs_input_grad[0]:
-            return None, *reversed(grad_weights), *reversed(grad_biases)
+        grad_biases.append(grad.sum(0))
+        grad_weights.append((x.T @ grad).T)
         narrow = weights[0].T.contiguous()  # three times as fast for few inputs
-        return (grad @ narrow.T).mul_(scale), *reversed(grad_weights), *reversed(grad_biases)
+        grad_x = grad @ narrow.T if ctx.needs_input_grad[0] else None
+        return grad_x, *reversed(grad_weights), *reversed(grad_biases)
