@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -271,3 +272,17 @@ def test_copies_are_independent():
     other.log_w(x)
     torch.manual_seed(0)
     torch.testing.assert_close(model.log_w(x), a)
+
+
+def test_a_copy_looks_after_modules_of_its_own() -> None:
+    """What `prepare` brings up to date is the copy's, also between the preparation of the original and its use."""
+    model = small_model("resflow", True, double=False).train()
+    model.prepare()
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        for module in (m for modules in twin._prepared.values() for m in modules):
+            assert any(module is m for m in twin.modules())
+        assert twin._prepared
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        twin.log_w(torch.randn(5, 2)).sum().backward()
+        assert all(p.grad is None for p in model.parameters())
+        assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())

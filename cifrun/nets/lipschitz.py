@@ -359,16 +359,16 @@ class LipschitzNet(Folded):
             return fold_together([self])[0]
         weights, biases = [layer.normalised_weight() for layer in self.linears], [layer.bias for layer in self.linears]
         if self.activations:
-            betas, ratios = self.beta_factors(torch.stack([activation.beta for activation in self.activations])[None])
-            weights = [w * ratio for w, ratio in zip(weights, ratios[0], strict=True)]
-            biases = [*(b * beta for b, beta in zip(biases, betas[0], strict=False)), biases[-1]]
+            betas = torch.stack([activation.beta for activation in self.activations])
+            weights = [w * ratio for w, ratio in zip(weights, self.weight_factors(betas[None])[0], strict=True)]
+            biases = [*(b * beta for b, beta in zip(biases, betas, strict=False)), biases[-1]]
         return [*weights, *biases]
 
     @staticmethod
-    def beta_factors(betas: Tensor) -> tuple[Tensor, Tensor]:
-        """For β of each activation, (nets, activations): what each bias but the last, and each weight, takes in."""
+    def weight_factors(betas: Tensor) -> Tensor:
+        """What each weight takes in of the activations around it, (nets, layers), for β of (nets, activations)."""
         one = betas.new_ones(len(betas), 1)
-        return betas, torch.cat([betas, one], 1) / torch.cat([one, SWISH_LIPSCHITZ * betas], 1)
+        return torch.cat([betas, one], 1) / torch.cat([one, SWISH_LIPSCHITZ * betas], 1)
 
     @classmethod
     def prepare_all(cls, nets: Sequence[LipschitzNet]) -> None:

@@ -62,12 +62,12 @@ def fold_together(nets: Sequence[LipschitzNet]) -> list[list[Tensor]]:
     count, depth = len(nets), len(columns)
     raw: list[Tensor] = [activation.raw_beta for net in nets for activation in net.activations]
     betas = F.softplus(torch.stack(raw)) if raw else columns[0][0].weight.new_empty(0)
-    betas, ratios = nets[0].beta_factors(betas.unflatten(0, (count, depth - 1)))
+    betas = betas.unflatten(0, (count, depth - 1))
     slopes = [column[0].slopes(column) for column in columns]
     bound = columns[0][0].bound
     weights = [layer.weight for column in columns for layer in column]
     biases = [layer.bias for column in columns[:-1] for layer in column]
-    folded = _Fold.apply(slopes, bound, ratios, betas, *weights, *biases)
+    folded = _Fold.apply(slopes, bound, nets[0].weight_factors(betas), betas, *weights, *biases)
     last = [layer.bias for layer in columns[-1]]
     return [[*folded[k::count], last[k]] for k in range(count)]
 
