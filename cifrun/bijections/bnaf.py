@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..nets.folded import Folded
+from ..nets.products import linear
 from ..nets.tanh import tanh
 from .base import Bijection
 from .solvers import monotone_root
@@ -75,7 +76,7 @@ class BlockLinear(Folded):
         blocks = blocks.diagonal(dim1=0, dim2=2).permute(2, 1, 0)  # (D, in_width, out_width)
         top = log_slope.amax(-1, keepdim=True)
         slope = ((log_slope - top).exp() @ blocks).clamp_min(torch.finfo(w.dtype).tiny)
-        return F.linear(y, w, self.bias), slope.log() + top
+        return linear(y, w, self.bias), slope.log() + top
 
 
 class BlockAutoregressive(Bijection):

@@ -21,9 +21,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import ConvergenceError
+from ..nets.products import Linear, linear
 from ..nets.tanh import tanh
 from ..processes import largest
 from ..rng import for_rows, is_shared
@@ -51,17 +51,17 @@ class Velocity(nn.Module):
     def __init__(self, features: int, hidden: Sequence[int]) -> None:
         super().__init__()
         sizes = [features, *hidden, features]
-        self.linear: Sequence[nn.Linear] = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))  # type: ignore[assignment]
+        self.linear: Sequence[Linear] = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))  # type: ignore[assignment]
         self.time = nn.ParameterList(torch.randn(3, size) * 0.1 for size in sizes[1:])  # a, c, d of each layer
 
     def forward(self, t: float, z: Tensor, tangents: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """f(t, z) (batch, D), and J v for each tangent v in (n, batch or 1, D)."""
         h = z
-        for i, (linear, time) in enumerate(zip(self.linear, self.time, strict=True)):
+        for i, (layer, time) in enumerate(zip(self.linear, self.time, strict=True)):
             gate = torch.sigmoid(time[0] * t + time[1])
-            h = linear(h) * gate + time[2] * t
+            h = layer(h) * gate + time[2] * t
             if tangents is not None:
-                tangents = F.linear(tangents, linear.weight) * gate
+                tangents = linear(tangents, layer.weight) * gate
             if i < len(self.linear) - 1:
                 h = tanh(h)
                 if tangents is not None:

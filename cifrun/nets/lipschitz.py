@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 from .folded import Folded
+from .products import linear
 from .tangents import value_and_tangents
 from .together import Together, fold_together
 
@@ -225,7 +226,7 @@ class LipschitzLinear(LipschitzLayer):
         return lambda v: (v[:, None] @ transposed)[:, 0], lambda u: (u[:, None] @ weights)[:, 0]
 
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.linear(x, weight, bias)
+        return linear(x, weight, bias)
 
     def outer(self, lefts: Tensor, rights: Tensor) -> Tensor:
         return lefts[:, :, None] * rights[:, None]
@@ -430,7 +431,7 @@ class LipschitzMLP(LipschitzNet):
         folded = self.folded()
         weights, biases = folded[: len(self.linears)], folded[len(self.linears) :]
         if len(weights) == 1:  # no hidden layer: the Jacobian is the weight
-            return F.linear(x, weights[0], biases[0]), weights[0].expand(len(x), -1, -1)
+            return linear(x, weights[0], biases[0]), weights[0].expand(len(x), -1, -1)
         value, tangents = value_and_tangents(x, weights, biases)
         return value, tangents.permute(1, 2, 0)
 

@@ -15,10 +15,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .folded import Folded
 from .mlp import ACTIVATIONS
+from .products import linear
 from .tanh import tanh_network
 
 __all__ = ["MaskedLinear", "MaskedMLP"]
@@ -47,7 +47,7 @@ class MaskedLinear(Folded):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_features) → (batch, out_features)."""
-        return F.linear(x, self.folded(), self.bias)
+        return linear(x, self.folded(), self.bias)
 
 
 class MaskedMLP(nn.Module):
@@ -138,4 +138,4 @@ def _degrees(width: int, seen: int) -> Tensor:
 def _part(layer: MaskedLinear, start: int, end: int, known: list[Tensor]) -> Tensor:
     """Outputs start … end-1 of a masked layer; they see exactly the inputs known by now, so no mask is needed."""
     h = torch.cat(known, 1)
-    return F.linear(h, layer.weight[start:end, : h.shape[1]], layer.bias[start:end])
+    return linear(h, layer.weight[start:end, : h.shape[1]], layer.bias[start:end])

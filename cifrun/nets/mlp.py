@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .products import Linear
 from .tanh import Tanh, tanh_network
 
 __all__ = ["ACTIVATIONS", "MLP"]
@@ -38,7 +39,7 @@ class MLP(nn.Sequential):
         sizes = [in_features, *hidden, out_features]
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes):
-            layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
+            layers += [Linear(a, b), ACTIVATIONS[activation]()]
         super().__init__(*layers[:-1])
         if zero_init:
             last = self[-1]

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..autograd import by_hand
+from .products import linear, transposed_product
 
 __all__ = ["value_and_tangents"]
 
@@ -51,13 +52,26 @@ def value_and_tangents(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Te
 
 def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The formulas as they stand: what a compiler fuses by itself."""
-    a, tangents = F.linear(x, weights[0], biases[0]), weights[0].T[:, None]
+    a, tangents = linear(x, weights[0], biases[0]), [row.expand(len(x), -1) for row in weights[0].T]
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
-        s = torch.sigmoid(a)
-        stacked = torch.cat([(a * s)[None], tangents * (s * (1 + a * (1 - s)))])
-        stacked = F.linear(stacked, weight)
-        a, tangents = stacked[0] + bias, stacked[1:]
-    return a, tangents
+        # row by row, so that a compiler makes one loop of it, forward and backward
+        a, *tangents = linear(_recomputed(_stacked, a, *tangents), weight).unbind()
+        a = a + bias
+    return a, torch.stack(tangents)
+
+
+def _stacked(a: Tensor, *tangents: Tensor) -> Tensor:
+    """φ(a) stacked on φ'(a) ⊙ T."""
+    s = torch.sigmoid(a)
+    slope = s * (1 + a * (1 - s))
+    return torch.stack([a * s, *(slope * t for t in tangents)])
+
+
+def _recomputed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """The function's value, which a compiled backward computes anew instead of keeping it."""
+    if not torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return function(*inputs)
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _forward(
@@ -66,12 +80,9 @@ def _forward(
     """Value, tangents, and (a, T) of each hidden layer if `keep`; else layers take turns with two buffers."""
     a, tangents = torch.addmm(biases[0], x, weights[0].T), weights[0].T[:, None]
     states = [a]
-    for k, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
+    for weight, bias in zip(weights[1:], biases[1:], strict=True):
         stacked, _, _ = _activate(a, tangents)
-        shape = (stacked.shape[0], x.shape[0], weight.shape[0])
-        last = k == len(weights) - 2
-        state = a.new_empty(shape) if keep or last else _buffer(f"state {k % 2}", a, shape)
-        torch.mm(stacked.flatten(0, 1), weight.T, out=state.flatten(0, 1))
+        state = linear(stacked, weight)
         a, tangents = state[0].add_(bias), state[1:]
         states.append(state)
     return a, tangents, states[:-1]
@@ -101,10 +112,9 @@ class _Tangents(torch.autograd.Function):
             a, tangents = (state[0], state[1:]) if k > 1 else (state, weights[0].T[:, None])
             stacked, slope, s = _activate(a, tangents)
             rows = grad.flatten(0, 1)
-            grad_weights.append(rows.T @ stacked.flatten(0, 1))
+            grad_weights.append(transposed_product(rows, stacked.flatten(0, 1)))
             grad_biases.append(grad[0].sum(0))
-            grad = _buffer(f"gradient {k % 2}", a, stacked.shape)
-            torch.mm(rows, weights[k], out=grad.flatten(0, 1))
+            grad = linear(grad, weights[k].T)
             # ∂/∂T_j = φ' ⊙ g_j, and ∂/∂a = φ' ⊙ g_0 + φ'' ⊙ Σ_j g_j ⊙ T_j
             along = torch.mul(grad[1], tangents[0], out=_buffer("along", a, a.shape))
             for j in range(1, tangents.shape[0]):

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..autograd import by_hand, differentiably
+from .products import by_convolution, linear, transposed_product
 
 __all__ = ["Tanh", "tanh", "tanh_network"]
 
@@ -76,18 +76,32 @@ def tanh_network(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor])
 def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
     """The formulas as they stand."""
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = torch.tanh(F.linear(x, weight, bias))
-    return F.linear(x, weights[-1], biases[-1])
+        x = torch.tanh(linear(x, weight, bias))
+    return linear(x, weights[-1], biases[-1])
 
 
 def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool) -> tuple[Tensor, list[Tensor]]:
     """y, and the s_k of the hidden layers if `keep`."""
-    s = torch.addmm(biases[0], x, weights[0].T, beta=2, alpha=2).sigmoid_()
+    s = _affine(x, weights[0], biases[0], alpha=2, beta=2).sigmoid_()
     states = [s] if keep else []
     for weight, bias in zip(weights[1:-1], biases[1:-1], strict=True):
-        s = torch.addmm(bias - weight.sum(1), s, weight.T, beta=2, alpha=4).sigmoid_()
+        s = _affine(s, weight, bias - weight.sum(1), alpha=4, beta=2).sigmoid_()
         states = [*states, s] if keep else []
-    return torch.addmm(biases[-1] - weights[-1].sum(1), s, weights[-1].T, alpha=2), states
+    return _affine(s, weights[-1], biases[-1] - weights[-1].sum(1), alpha=2), states
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor, alpha: float, beta: float = 1) -> Tensor:
+    """α x Wᵀ + β b; for β = 0 it is not looked at what b is."""
+    if by_convolution(x, weight):
+        return linear(x, alpha * weight, beta * bias if beta else None)
+    return torch.addmm(bias, x, weight.T, alpha=alpha, beta=beta)
+
+
+def _by_weight(grad: Tensor, s: Tensor, total: Tensor) -> Tensor:
+    """∂/∂W = ∂/∂a hᵀ with h = 2s − 1, where `total` is the sum of ∂/∂a over the batch."""
+    if by_convolution(s, grad.T):
+        return transposed_product(grad, s).mul_(2).sub_(total[:, None])
+    return torch.addmm(total[:, None], grad.T, s, beta=-1, alpha=2)
 
 
 class _TanhNetwork(torch.autograd.Function):
@@ -113,9 +127,8 @@ class _TanhNetwork(torch.autograd.Function):
         for k in range(layers - 1, 0, -1):
             s = states[k - 1]
             grad_biases.append(grad.sum(0))
-            # ∂/∂W = ∂/∂a hᵀ with h = 2s − 1; what beta = 0 multiplies is not looked at
-            grad_weights.append(torch.addmm(grad_biases[-1][:, None], grad.T, s, beta=-1, alpha=2))
-            grad = torch.addmm(s, grad, weights[k], beta=0, alpha=4)
+            grad_weights.append(_by_weight(grad, s, grad_biases[-1]))
+            grad = _affine(grad, weights[k].T, s, alpha=4, beta=0)
             torch.ops.aten.sigmoid_backward.grad_input(grad, s, grad_input=grad)
         grad_biases.append(grad.sum(0))
         grad_weights.append((x.T @ grad).T)
