@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..autograd import by_hand
-from .products import linear, transposed_product
+from .products import by_convolution, linear, transposed_product
 
 __all__ = ["value_and_tangents"]
 
@@ -80,9 +80,10 @@ def _forward(
     """Value, tangents, and (a, T) of each hidden layer if `keep`; else layers take turns with two buffers."""
     a, tangents = torch.addmm(biases[0], x, weights[0].T), weights[0].T[:, None]
     states = [a]
-    for weight, bias in zip(weights[1:], biases[1:], strict=True):
+    for k, (weight, bias) in enumerate(zip(weights[1:], biases[1:], strict=True)):
         stacked, _, _ = _activate(a, tangents)
-        state = linear(stacked, weight)
+        last = k == len(weights) - 2
+        state = _times(stacked, weight, "" if keep or last else f"state {k % 2}")
         a, tangents = state[0].add_(bias), state[1:]
         states.append(state)
     return a, tangents, states[:-1]
@@ -114,9 +115,9 @@ class _Tangents(torch.autograd.Function):
             rows = grad.flatten(0, 1)
             grad_weights.append(transposed_product(rows, stacked.flatten(0, 1)))
             grad_biases.append(grad[0].sum(0))
-            grad = linear(grad, weights[k].T)
+            grad = _times(grad, weights[k].T, f"gradient {k % 2}")
             # ∂/∂T_j = φ' ⊙ g_j, and ∂/∂a = φ' ⊙ g_0 + φ'' ⊙ Σ_j g_j ⊙ T_j
-            along = torch.mul(grad[1], tangents[0], out=_buffer("along", a, a.shape))
+            along = torch.mul(grad[1], tangents[0], out=stacked[1])
             for j in range(1, tangents.shape[0]):
                 along.addcmul_(grad[1 + j], tangents[j])
             grad.mul_(slope)
@@ -137,6 +138,15 @@ def _activate(a: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     torch.addcmul(s, value, slope, out=slope)
     torch.mul(tangents, slope, out=stacked[1:])
     return stacked, slope, s
+
+
+def _times(stacked: Tensor, weight: Tensor, name: str) -> Tensor:
+    """`stacked` Wᵀ: in the buffer of that name, if it has one, unless a convolution makes it."""
+    if not name or by_convolution(stacked, weight):
+        return linear(stacked, weight)
+    result = _buffer(name, stacked, (*stacked.shape[:2], len(weight)))
+    torch.mm(stacked.flatten(0, 1), weight.T, out=result.flatten(0, 1))
+    return result
 
 
 class _Buffers(threading.local):
