@@ -38,11 +38,11 @@ NARROW = 8
 def by_convolution(x: Tensor, weight: Tensor) -> bool:
     """Whether x Wᵀ is done as a convolution: for x of (…, in), weight of (out, in)."""
     return (
-        ONEDNN
+        x.numel() * weight.shape[0] >= LARGE
+        and ONEDNN
         and x.is_cpu
         and x.dtype == torch.float32
         and min(weight.shape) >= NARROW
-        and x.numel() * weight.shape[0] >= LARGE
     )
 
 
