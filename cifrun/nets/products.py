@@ -1,8 +1,8 @@
 """Matrix products as fast as the processor takes them.
 
 On a CPU, PyTorch has MKL multiply fp32 matrices, and oneDNN convolve images. On processors that are not Intel's, MKL
-does without AVX-512, and on an AMD EPYC takes twice as long as oneDNN. There large products are done as what they are as
-well, the convolution of an image of one row of pixels with kernels of one pixel, channels last:
+does without AVX-512, and on an AMD EPYC takes twice as long as oneDNN. There large products are done as what they are
+as well, the convolution of an image of one row of pixels with kernels of one pixel, channels last:
 
     (x Wᵀ + b)_ij = Σ_k W_jk x_ik + b_j        i: pixel, k: channel of the image, j: channel of the result
 
