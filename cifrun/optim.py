@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .config import OptimizerConfig
 from .registry import OPTIMIZERS
 
-__all__ = ["build_optimizer", "learning_rate"]
+__all__ = ["FusedAdam", "build_optimizer", "learning_rate"]
 
 
 @OPTIMIZERS.register("adam")
@@ -53,7 +53,7 @@ class FusedAdam(torch.optim.Adam):
         return None
 
     def _find(self) -> tuple[list[Tensor], ...] | None:
-        """The parameters that have a gradient, all of them or None, with their state."""
+        """All parameters, with their state; None where only torch's own step will do, as where one has no gradient."""
         parameters = self.param_groups[0]["params"]
         if not parameters[0].is_cpu or len(self.param_groups) > 1 or self.param_groups[0]["amsgrad"]:
             return None

@@ -222,22 +222,8 @@ def measure(
 
 def show(results: Sequence[dict[str, Any]]) -> str:
     """The results as a table."""
-    header = [
-        "task",
-        "flow",
-        "",
-        "parameters",
-        "ms",
-        "±",
-        "rate",
-        "",
-        "PyTorch's floor ms",
-        "×",
-        "floor ms",
-        "×",
-        "MiB",
-    ]
-    header += ["compile s", "other ms", "other ÷ ours"]
+    header = ["task", "flow", "", "parameters", "ms", "±", "rate", "", "PyTorch's floor ms", "×", "floor ms", "×"]
+    header += ["MiB", "compile s", "other ms", "other ÷ ours"]
     rows = []
     for r in results:
         compiling = "" if r["compile_seconds"] is None else f"{r['compile_seconds']:.1f}"

@@ -52,7 +52,7 @@ def test_it_is_torchs_adam(dtype: torch.dtype, decay: float) -> None:
             torch.save(a.state_dict(), file)
             file.seek(0)
             a = adam(ours, config)
-            a.load_state_dict(torch.load(file))
+            a.load_state_dict(torch.load(file, weights_only=True))
         if step == 15:
             a.load_state_dict(copy.deepcopy(b.state_dict()))
         if step == 25:

@@ -42,7 +42,7 @@ def by_convolution(x: Tensor, weight: Tensor) -> bool:
         and ONEDNN
         and x.is_cpu
         and x.dtype == torch.float32
-        and min(weight.shape) >= NARROW
+        and min(x.numel() // weight.shape[1], *weight.shape) >= NARROW
     )
 
 

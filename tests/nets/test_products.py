@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -97,11 +98,13 @@ def test_small_double_and_other_products_are_those_of_torch(monkeypatch: pytest.
         (draw(large, 64).double(), draw(64, 64, seed=1).double(), False),
         (draw(products.LARGE // 2, 2), draw(products.NARROW, 2, seed=1), False),
         (draw(64), draw(64, 64, seed=1), False),
+        (draw(3000), draw(3000, 3000, seed=1), False),
+        (draw(2, 3000), draw(3000, 3000, seed=1), False),
     ):
         with Operations() as operations:
             y = linear(x, weight)
         assert ("convolution" in operations.names) == convolved
-        torch.testing.assert_close(y, F.linear(x, weight), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(y, F.linear(x, weight), rtol=1e-4, atol=1e-3)
     monkeypatch.setattr(products, "ONEDNN", False)
     with Operations() as operations:
         linear(draw(large, 64), draw(64, 64, seed=1))
@@ -146,6 +149,26 @@ def test_a_networks_gradient_does_not_depend_on_who_multiplies(
         results.append([frozen, y.detach(), *(g for g in grads if g is not None)])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * max(1.0, float(a.abs().max())))
+
+
+@pytest.mark.parametrize(
+    ("text", "processor", "intel"),
+    [
+        ("processor : 0\nvendor_id : GenuineIntel\n", "", True),
+        ("processor : 0\nvendor_id : AuthenticAMD\n", "", False),
+        (None, "Intel64 Family 6 Model 85 Stepping 4, GenuineIntel", True),
+        (None, "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD", False),
+    ],
+)
+def test_whose_processor_it_is(text: str | None, processor: str, intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(path: str) -> io.StringIO:
+        if text is None:
+            raise FileNotFoundError(path)
+        return io.StringIO(text)
+
+    monkeypatch.setattr(products, "open", opened, raising=False)
+    monkeypatch.setattr("platform.processor", lambda: processor)
+    assert products._intel() == intel
 
 
 def test_a_layer_is_a_linear_layer_of_torch() -> None:
