@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .run import load
+    from .runs.directory import load
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `cifrun --help` should not wait for it.
     if name == "load":
-        from .run import load
+        from .runs.directory import load
 
         return load
     raise AttributeError(f"module 'cifrun' has no attribute '{name}'")

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from .bijections.base import Bijection
 from .bijections.flatten import Flatten
-from .bijections.pixels import Centre, Logit
-from .bijections.standardize import Standardize
-from .bijections.whiten import Whiten
-from .config import Config
+from .bijections.preprocess.pixels import Centre, Logit
+from .bijections.preprocess.standardize import Standardize
+from .bijections.preprocess.whiten import Whiten
+from .cif.index import Index
+from .cif.model import Model, Step
+from .compute.rng import forked
+from .config.schema import Config
 from .data.base import Data, DatasetConfig
-from .data.images import Images
+from .data.images.base import Images
 from .errors import ConfigError
-from .index import Index
-from .model import Model, Step
+from .io.text import table
 from .registry import FLOWS
-from .rng import forked
-from .table import table
 
 __all__ = ["build_data", "build_model", "build_standardize", "build_steps", "describe", "first_step", "kind_of"]
 

@@ -56,8 +56,8 @@ class Registry:
             return
         self._loaded = True
         package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-            importlib.import_module(f"{self.package}.{module.name}")
+        for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{self.package}."):
+            importlib.import_module(module.name)
         for name, point in plugins(self.noun).items():
             try:
                 point.load()
@@ -98,6 +98,6 @@ class Registry:
 
 FLOWS = Registry("flow", "cifrun.flows")
 DATASETS = Registry("dataset", "cifrun.data")
-ACTIONS = Registry("index action", "cifrun.actions")
-OBJECTIVES = Registry("objective", "cifrun.objectives")
-OPTIMIZERS = Registry("optimizer", "cifrun.optim")
+ACTIONS = Registry("index action", "cifrun.cif.actions")
+OBJECTIVES = Registry("objective", "cifrun.cif.objectives")
+OPTIMIZERS = Registry("optimizer", "cifrun.training.optim")

@@ -10,8 +10,8 @@ Prints a table and writes bench.json (curves.json, blocks.json, and a picture) t
 --repeats calls, with the distance between the quartiles as a share of the median. The floor is the number of
 floating-point operations in matrix products, at the rate of a large matrix product measured in this very run: what a
 perfect implementation of the same arithmetic would take. It is given for the product that PyTorch takes by itself, and
-for the one that cifrun takes, which on some processors is twice as fast (`cifrun.nets.products`). Memory is the peak of
-what tensors take beyond the weights.
+for the one that cifrun takes, which on some processors is twice as fast (`nets/_kernels/linear.py`). Memory is the
+peak of what tensors take beyond the weights.
 
 `--against MODULE:FUNCTION` names a function of one mapping,
 
@@ -48,18 +48,18 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifrun import plots
 from cifrun.bijections import residual
 from cifrun.build import build_model
-from cifrun.compose import configure
-from cifrun.config import Config
-from cifrun.device import launch
+from cifrun.cif.model import Model
+from cifrun.cli.hydra_app import configure
+from cifrun.compute.device import launch
+from cifrun.config.schema import Config
 from cifrun.errors import ConfigError
-from cifrun.model import Model
-from cifrun.nets.lipschitz import LipschitzNet
-from cifrun.nets.products import linear
-from cifrun.table import table
-from cifrun.update import Update
+from cifrun.figures import plots
+from cifrun.io.text import table
+from cifrun.nets._kernels.linear import linear
+from cifrun.nets.lipschitz.networks import LipschitzNet
+from cifrun.training.step import Update
 
 FLOWS = "affine,realnvp,maf,nsf_coupling,nsf_ar,sos,planar,bnaf,cnf,resflow,vae,dlgm"
 TASKS = ("train", "eval", "sample")
@@ -368,7 +368,9 @@ def block_time(case: tuple[int, int, Sequence[str]]) -> list[float]:
 def by_blocks(counts: Sequence[int], repeats: int, overrides: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Memory and time of a training step for each number of blocks and gradient; each memory in its own process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cifrun.plots", "cifrun.update"])  # imported once; no process has run anything yet
+    context.set_forkserver_preload(
+        ["cifrun.figures.plots", "cifrun.training.step"]
+    )  # imported once; no process has run anything yet
     with context.Pool(1, maxtasksperchild=1) as pool:
         for blocks in counts:
             cases = [(blocks, gradient, repeats, overrides) for gradient in GRADIENTS]

@@ -25,10 +25,10 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 
 from cifrun.errors import CifrunError
+from cifrun.io.text import with_error
 from cifrun.registry import DATASETS
-from cifrun.run import RunDirectory
-from cifrun.table import with_error
-from cifrun.tracking import METRICS, read_metrics
+from cifrun.runs.directory import RunDirectory
+from cifrun.runs.records import METRICS, read_metrics
 
 TARGETS = ("two_uniforms", "checkerboard")
 #: What all runs are given beside their presets; DOCUMENT says it in words.

@@ -22,10 +22,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from cifrun.compose import configure
+from cifrun.cli.hydra_app import configure
 from cifrun.errors import CifrunError
-from cifrun.report import METRIC_COLUMNS, Report, find_runs
-from cifrun.table import with_error
+from cifrun.io.text import with_error
+from cifrun.reporting.report import METRIC_COLUMNS, Report, find_runs
 
 TABLES = ("iris", "diabetes", "wine", "breast_cancer")
 FLOWS = {

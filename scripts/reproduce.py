@@ -20,11 +20,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cifrun import load, plots
+from cifrun import load
 from cifrun.errors import CifrunError
+from cifrun.figures import plots
 from cifrun.registry import DATASETS
-from cifrun.report import Group, Report, report
-from cifrun.run import RunDirectory
+from cifrun.reporting.report import Group, Report, report
+from cifrun.runs.directory import RunDirectory
 
 #: Steps, seeds, and what the model is given beside its preset.
 BUDGETS = {

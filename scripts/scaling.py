@@ -37,12 +37,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifrun import plots, processes, rng
 from cifrun.build import build_model
-from cifrun.compose import configure
-from cifrun.config import DeviceConfig
-from cifrun.device import launch, spread
-from cifrun.update import Update
+from cifrun.cli.hydra_app import configure
+from cifrun.compute import processes, rng
+from cifrun.compute.device import launch, spread
+from cifrun.config.schema import DeviceConfig
+from cifrun.figures import plots
+from cifrun.training.step import Update
 
 #: Name → overrides, shape of an event, data a device.
 FLOWS: dict[str, tuple[list[str], tuple[int, ...], int]] = {

@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import torch
 
-from cifrun import state
-from cifrun.config import TrainerConfig, check
-from cifrun.data import tables
+from cifrun.config.schema import TrainerConfig, check
 from cifrun.data.base import Data
-from cifrun.data.tables import File
+from cifrun.data.tables import base as tables
+from cifrun.data.tables.base import File
+from cifrun.training import state
 
 MILLION, STEPS = 1_000_000, 200
 

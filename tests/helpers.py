@@ -10,11 +10,11 @@ import torch
 
 from cifrun.bijections.base import Bijection
 from cifrun.build import build_model
-from cifrun.config import Config
-from cifrun.model import Model
+from cifrun.cif.model import Model
+from cifrun.config.schema import Config
 from cifrun.registry import FLOWS
-from cifrun.run import RunDirectory
-from cifrun.tracking import METRICS, read_metrics
+from cifrun.runs.directory import RunDirectory
+from cifrun.runs.records import METRICS, read_metrics
 
 #: Small enough that a job takes about a second, long enough that a kill finds one under way.
 JOB = (

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..compute.rng import normal
 from ..nets.mlp import MLP
-from ..rng import normal
 from .base import Bijection
 
 __all__ = ["BernoulliDecoder"]

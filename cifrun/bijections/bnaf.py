@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nets.folded import Folded
-from ..nets.products import linear
-from ..nets.tanh import tanh
+from ..nets._kernels.linear import linear
+from ..nets._kernels.tanh import tanh
+from ..nets.derived_weights import Folded
 from .base import Bijection
-from .solvers import monotone_root
+from .root_finding import monotone_root
 
 __all__ = ["BlockAutoregressive", "BlockLinear"]
 

@@ -22,11 +22,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ..compute.processes import largest
+from ..compute.rng import for_rows, is_shared
 from ..errors import ConvergenceError
-from ..nets.products import Linear, linear
-from ..nets.tanh import tanh
-from ..processes import largest
-from ..rng import for_rows, is_shared
+from ..nets._kernels.linear import Linear, linear
+from ..nets._kernels.tanh import tanh
 from .base import Bijection
 
 __all__ = ["CNF", "Velocity", "solve_ode"]

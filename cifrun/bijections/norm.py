@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..processes import total
+from ..compute.processes import total
 from .elementwise import ElementwiseAffine
 
 __all__ = ["ActNorm", "BatchNorm"]

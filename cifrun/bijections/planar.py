@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..autograd import by_hand, differentiably
+from ..nets._kernels.autograd import by_hand, differentiably
 from .base import Bijection
-from .solvers import Root, monotone_root
+from .root_finding import Root, monotone_root
 
 __all__ = ["Planar", "planar_forward", "planar_inverse"]
 

@@ -21,9 +21,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..compute.rng import normal_blocks
 from ..errors import ConvergenceError
-from ..nets.lipschitz import LipschitzNet
-from ..rng import normal_blocks
+from ..nets.lipschitz.networks import LipschitzNet
 from .base import Bijection
 
 __all__ = ["ResidualBlock", "log_det_unbiased", "small_log_det"]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .solvers import monotone_root
+from .root_finding import monotone_root
 from .univariate import Univariate
 
 __all__ = ["SumOfSquares"]

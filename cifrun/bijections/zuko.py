@@ -26,7 +26,7 @@ from zuko.transforms import (
 
 from ..errors import ConvergenceError
 from .base import Bijection
-from .solvers import monotone_root
+from .root_finding import monotone_root
 
 __all__ = ["ZukoTransform"]
 

@@ -13,10 +13,10 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ..config import STRICT, setting
+from ..compute.rng import for_rows
+from ..config.schema import STRICT, setting
 from ..errors import ConfigError
-from ..rng import for_rows
-from .in_place import Events, Rows
+from .tables.in_place import Events, Rows
 
 __all__ = [
     "AnyDataset",

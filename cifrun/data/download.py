@@ -30,11 +30,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from ..config import STRICT, setting
+from ..config.schema import STRICT, setting
 from ..errors import ConfigError, RunError
-from ..files import cache, replacing, writing
+from ..io.files import cache, replacing, writing
 from .base import AnyDataset
-from .tables import AbsolutePath
+from .tables.base import AbsolutePath
 
 __all__ = ["MD5", "Fetched", "FetchedFiles", "Stored", "download", "unpack"]
 

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..cif.memory import chunk_size
+from ..cif.model import Model
+from ..cif.paths import generate, infer, log_weight
+from ..compute.rng import forked
+from ..config.schema import Config
 from ..data.base import Data, dequantize
 from ..errors import CifrunError
-from ..memory import chunk_size
-from ..model import Model
-from ..rng import forked
 from . import invertibility, topology, trust
-from .activity import reach
-from .paths import generate, infer, log_weight
+from .index_use import reach
 
 __all__ = ["Diagnostics", "scalars"]
 

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cif.model import Model
+from ..cif.paths import Path, infer, outward
 from ..errors import ConvergenceError
-from ..model import Model
-from .paths import Path, infer, outward
 
 __all__ = [
     "ceilings",

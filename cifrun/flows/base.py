@@ -12,7 +12,7 @@ from ..bijections.base import Bijection
 from ..bijections.linear import LULinear
 from ..bijections.norm import ActNorm, BatchNorm
 from ..bijections.permutation import Flip, Permutation
-from ..config import STRICT, setting
+from ..config.schema import STRICT, setting
 from ..errors import ConfigError
 
 __all__ = ["Activation", "FlowConfig", "Norm", "flipped", "mixed", "norms", "with_norm"]

@@ -18,7 +18,7 @@ from torch import nn
 from ..bijections.base import Bijection
 from ..bijections.image_coupling import ChannelCoupling
 from ..bijections.linear import InvertibleConv
-from ..config import STRICT, setting
+from ..config.schema import STRICT, setting
 from ..nets.conv import ConvNet
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms

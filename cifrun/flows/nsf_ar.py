@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from ..bijections.autoregressive import Autoregressive
 from ..bijections.base import Bijection
 from ..bijections.spline import RationalQuadraticSpline
-from ..config import STRICT, Sizes, setting
+from ..config.schema import STRICT, Sizes, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, mixed, with_norm
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..bijections.base import Bijection
 from ..bijections.image_coupling import ChannelCoupling, CheckerboardCoupling
-from ..config import STRICT, Sizes, setting
+from ..config.schema import STRICT, Sizes, setting
 from ..nets.conv import ConvResNet
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms

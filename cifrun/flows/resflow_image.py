@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
-from ..config import STRICT, Sizes, setting
-from ..nets.lipschitz import LipschitzConvNet, LipschitzMLP
+from ..config.schema import STRICT, Sizes, setting
+from ..nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
 from .multiscale import MultiScale

@@ -19,7 +19,7 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
-from ..config import STRICT, setting
+from ..config.schema import STRICT, setting
 from ..errors import ConfigError, did_you_mean
 from ..nets.mlp import ACTIVATIONS
 from ..registry import FLOWS

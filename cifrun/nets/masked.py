@@ -16,10 +16,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .folded import Folded
+from ._kernels.linear import linear
+from ._kernels.tanh import tanh_network
+from .derived_weights import Folded
 from .mlp import ACTIVATIONS
-from .products import linear
-from .tanh import tanh_network
 
 __all__ = ["MaskedLinear", "MaskedMLP"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .products import Linear
-from .tanh import Tanh, tanh_network
+from ._kernels.linear import Linear
+from ._kernels.tanh import Tanh, tanh_network
 
 __all__ = ["ACTIVATIONS", "MLP"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cifrun.bijections.bernoulli import BernoulliDecoder
-from cifrun.model import Model, Step
+from cifrun.cif.model import Model, Step
 
 
 def small(dim: int = 1) -> Model:

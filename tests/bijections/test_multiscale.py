@@ -9,10 +9,10 @@ from torch import Tensor
 from cifrun.bijections.image_coupling import ChannelCoupling
 from cifrun.bijections.linear import InvertibleConv
 from cifrun.bijections.multiscale import Partial, Squeeze
-from cifrun.config import IndexConfig
+from cifrun.cif.index import Index
+from cifrun.config.schema import IndexConfig
 from cifrun.errors import ConfigError
 from cifrun.flows.multiscale import MultiScale
-from cifrun.index import Index
 
 
 def images(*shape: int) -> Tensor:

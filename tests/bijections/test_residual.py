@@ -11,7 +11,7 @@ from torch import nn
 from cifrun.bijections import residual
 from cifrun.bijections.residual import ResidualBlock, log_det_unbiased
 from cifrun.errors import ConvergenceError
-from cifrun.nets.lipschitz import LipschitzLinear, LipschitzMLP
+from cifrun.nets.lipschitz.networks import LipschitzLinear, LipschitzMLP
 
 
 def block(dim, log_det="auto", kappa=0.9, hidden=(16, 16), scale=3.0, seed=0):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cifrun.cli import main
+from cifrun.cli.main import main
 from cifrun.data import download as module
 from cifrun.data.download import download, unpack
 from cifrun.errors import RunError

@@ -11,11 +11,11 @@ import torch
 from cifrun.build import build_data, build_model, build_standardize
 from cifrun.diagnostics import Diagnostics, scalars
 from cifrun.errors import ConvergenceError
-from cifrun.evaluate import evaluate
+from cifrun.evaluation.evaluate import evaluate
 from cifrun.registry import FLOWS
-from cifrun.run import RunDirectory
-from cifrun.tracking import read_metrics
-from cifrun.trainer import train
+from cifrun.runs.directory import RunDirectory
+from cifrun.runs.records import read_metrics
+from cifrun.training.loop import train
 
 from ..helpers import randomise, small_config
 

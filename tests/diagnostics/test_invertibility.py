@@ -13,14 +13,15 @@ from cifrun.bijections.linear import LULinear
 from cifrun.bijections.norm import ActNorm, BatchNorm
 from cifrun.bijections.permutation import Flip, Permutation
 from cifrun.bijections.planar import Planar
+from cifrun.bijections.preprocess.standardize import Standardize
+from cifrun.bijections.preprocess.whiten import Whiten
 from cifrun.bijections.residual import ResidualBlock
-from cifrun.bijections.standardize import Standardize
-from cifrun.bijections.whiten import Whiten
 from cifrun.build import build_model
-from cifrun.diagnostics import invertibility, paths
+from cifrun.cif import paths
+from cifrun.cif.model import Model, Step
+from cifrun.diagnostics import invertibility
 from cifrun.errors import ConvergenceError
-from cifrun.model import Model, Step
-from cifrun.nets.lipschitz import LipschitzMLP
+from cifrun.nets.lipschitz.networks import LipschitzMLP
 
 from ..helpers import randomise, small_config, small_model
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cifrun.config import check
+from cifrun.config.schema import check
 from cifrun.data.base import Target
 from cifrun.diagnostics import topology
 from cifrun.registry import DATASETS

@@ -12,10 +12,11 @@ import torch
 from scipy import stats
 
 from cifrun.bijections.base import Identity
-from cifrun.config import IndexConfig
-from cifrun.diagnostics import paths, trust
-from cifrun.index import Index
-from cifrun.model import Model, Step
+from cifrun.cif import paths
+from cifrun.cif.index import Index
+from cifrun.cif.model import Model, Step
+from cifrun.config.schema import IndexConfig
+from cifrun.diagnostics import trust
 
 
 def pareto_draws(k: float, n: int, batch: int, seed: int = 0) -> torch.Tensor:

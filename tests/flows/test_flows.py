@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from cifrun.build import build_steps
-from cifrun.config import Config
+from cifrun.cif.model import Model
+from cifrun.config.schema import Config
 from cifrun.errors import ConfigError
 from cifrun.flows.base import FlowConfig
-from cifrun.model import Model
 from cifrun.registry import FLOWS
 
 #: Settings that make a flow small enough to build hundreds of; each is used where a flow has a field of that name.

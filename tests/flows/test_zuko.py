@@ -14,10 +14,10 @@ import zuko
 from torch import Tensor
 
 from cifrun.build import build_model
-from cifrun.cli import main
-from cifrun.config import Config
+from cifrun.cif.model import Model
+from cifrun.cli.main import main
+from cifrun.config.schema import Config
 from cifrun.errors import ConfigError, ConvergenceError
-from cifrun.model import Model
 from cifrun.registry import FLOWS
 
 #: Arguments with which each flow is small.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cifrun.bijections.residual import ResidualBlock, log_det_unbiased
 from cifrun.nets.conv import ConvNet, ConvResNet
-from cifrun.nets.lipschitz import LipschitzConv, LipschitzConvNet
+from cifrun.nets.lipschitz.networks import LipschitzConv, LipschitzConvNet
 
 
 def matrix(layer: LipschitzConv, area: tuple[int, int]) -> Tensor:

@@ -1,0 +1,1 @@
+"""First steps of a model: standardising, whitening, and pixels to real numbers."""

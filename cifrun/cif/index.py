@@ -1,0 +1,185 @@
+"""What makes a flow continuously indexed: u_l, its prior p_l and inference q_l, and the map it steers.
+
+    u_l ~ p_l(u_l | z_{l−1}),     F_l(z; u) = f_l(e^{−s_l(u)} ⊙ z − t_l(u))                          generative
+    u_l ~ q_l(u_l | z_l),         F_l⁻¹(x; u) = e^{s_l(u)} ⊙ (f_l⁻¹(x) + t_l(u))                      inference
+
+An `Index` knows nothing of which flow f_l belongs to: it takes f_l⁻¹(x) and u, and gives F_l⁻¹(x; u). What u does to
+f_l⁻¹(x) is an `Action`: above the affine one with parameters (s, t), and there are others. p_l and q_l are diagonal
+Gaussians, and q_l is given by how it differs from p_l:
+
+    p_l(u | z) = N(μ(z), σ(z)²),     q_l(u | x) = N(μ(y) + σ(y) Δμ(x), (σ(y) e^{Δ(x)})²)   with y = f_l⁻¹(x)
+
+The action starts as the identity, and the network of (Δμ, Δ) at zero. So at first F_l⁻¹(x; u) = f_l⁻¹(x), q = p, and
+each importance weight equals the density of the plain flow: training starts exactly at the baseline. Yet u already
+depends on x, through μ and σ; without that, (s, t) would get no gradient that tells one u from another, and training
+would start at a saddle point. Where p does not look at z (as in a variational autoencoder), or where q is given by
+itself (`index.relative=false`, as published), nothing but a random start of q's network makes u depend on x, so there
+it starts at random, and the CIF near the baseline only.
+
+For images u_l is an image of `index.dim` channels and all networks are convolutional. Where a step works on the leading
+part of an event (`bijections.multiscale`), so does its index.
+
+References: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
+normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833); for q relative to p: Vahdat, Kautz, "NVAE: a deep
+hierarchical variational autoencoder", NeurIPS 2020 (https://arxiv.org/abs/2007.03898).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..compute.rng import normal
+from ..config.schema import IndexConfig
+from ..nets.conv import ConvResNet
+from ..nets.mlp import MLP
+from ..registry import ACTIONS
+from .actions import Action
+
+__all__ = ["Constant", "DiagonalGaussian", "Index"]
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class DiagonalGaussian(NamedTuple):
+    """N(mean, diag(exp(log_std))²), one a row: both (batch, *dim)."""
+
+    mean: Tensor
+    log_std: Tensor
+
+    def log_prob(self, u: Tensor) -> Tensor:
+        """Log-density at u (batch, dim), in nats, (batch,)."""
+        noise = (u - self.mean) / torch.exp(self.log_std)
+        return -self._constant() - torch.addcmul(self.log_std, noise, noise, value=0.5).flatten(1).sum(1)
+
+    def sample(self) -> Tensor:
+        """One reparametrised draw a row, (batch, dim)."""
+        return self.draw()[0]
+
+    def draw(self, count: int = 1) -> tuple[Tensor, Tensor]:
+        """`count` reparametrised draws a row, (count · batch, dim): all rows once, then all rows again, …; and each
+        draw's own log-density in nats, (count · batch,), which the noise that made it gives at once."""
+        noise = normal((count, *self.mean.shape), self.mean, dim=1)
+        u = torch.addcmul(self.mean, torch.exp(self.log_std), noise)
+        log_prob = -0.5 * noise.square().flatten(2).sum(2) - self._constant() - self.log_std.flatten(1).sum(1)
+        return u.flatten(0, 1), log_prob.flatten()
+
+    def _constant(self) -> float:
+        """log √(2π) for each dimension."""
+        return LOG_SQRT_2PI * math.prod(self.mean.shape[1:])
+
+
+def repeat(x: Tensor, count: int) -> Tensor:
+    """x (batch, …) `count` times over: (count · batch, …)."""
+    return x if count == 1 else x.expand(count, *x.shape).flatten(0, 1)
+
+
+class Constant(nn.Module):
+    """A network that does not look at its input: (batch, …) → (batch, *shape).
+
+    Arguments:
+        start: The output at first, if it is learned, of that shape.
+        learned: Whether the constant is a parameter; else it is zero.
+    """
+
+    def __init__(self, start: Tensor, learned: bool) -> None:
+        super().__init__()
+        self.value: nn.Parameter | None = nn.Parameter(start.clone()) if learned else None
+        self.shape = tuple(start.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.value is None:
+            return x.new_zeros(len(x), *self.shape)
+        return self.value.expand(len(x), *self.shape)
+
+
+def network(
+    spec: list[int] | str, shape: Sequence[int], start: Tensor, activation: str, random: bool = False
+) -> nn.Module:
+    """The network that a config names by hidden sizes, or as a constant.
+
+    It maps vectors (batch, in) to (batch, len(start)), and images (batch, C, H, W) to (batch, len(start), H, W). Its
+    output at first is `start` everywhere, whatever the input, or `start` and what random weights add if `random`.
+    """
+    if isinstance(spec, str):
+        whole = start.reshape(-1, *[1] * (len(shape) - 1)).expand(-1, *shape[1:])
+        return Constant(whole, learned=spec == "learned_constant")
+    kind = MLP if len(shape) == 1 else ConvResNet
+    net = kind(shape[0], spec, len(start), activation, zero_init=not random)
+    *_, bias = net.parameters()
+    with torch.no_grad():
+        bias.add_(start)
+    return net
+
+
+class Index(nn.Module):
+    """The index of one step.
+
+    Arguments:
+        shape: Shape of the part of an event that the index acts on, on the latent side of its step's bijection.
+        data_shape: Shape of the part of an event that q looks at, on the data side of that bijection.
+        config: Size of u, its action, and the networks of the action's parameters, p and q.
+    """
+
+    def __init__(self, shape: Sequence[int], data_shape: Sequence[int], config: IndexConfig) -> None:
+        super().__init__()
+        self.shape, self.data_shape = tuple(shape), tuple(data_shape)
+        self.dim = config.dim
+        self.action: Action = ACTIONS[config.action]()
+        # An image of u steers an image of z, if each number of z has parameters of its own; else all are vectors.
+        self.spatial = len(shape) == 3 and self.action.pointwise
+        below, above = (tuple(s) if self.spatial else (math.prod(s),) for s in (shape, data_shape))
+        self.u_shape = (config.dim, *below[1:])
+        blind = isinstance(config.p, str)  # p does not look at z
+        self.relative = config.relative and not isinstance(config.q, str)
+        zero = torch.zeros(2 * config.dim)
+        initial = self.action.initial(below[0])
+        self.st = network(config.st, self.u_shape, initial, config.activation, random=blind)
+        self.p_net = network(config.p, below, zero, config.activation, random=True)
+        self.q_net = network(config.q, above, zero, config.activation, random=blind or not self.relative)
+
+    def p(self, z: Tensor) -> DiagonalGaussian:
+        """p(u | z), a Gaussian a row of z (batch, *shape), over u (batch, *u_shape)."""
+        return DiagonalGaussian(*self._read(self.p_net, _part(z, self.shape)).chunk(2, dim=1))
+
+    def q(self, x: Tensor, below: Tensor) -> DiagonalGaussian:
+        """q(u | x), a Gaussian a row, from x (batch, *data_shape) and below = f⁻¹(x) (batch, *shape)."""
+        mean, log_std = self._read(self.q_net, _part(x, self.data_shape)).chunk(2, dim=1)
+        if not self.relative:
+            return DiagonalGaussian(mean, log_std)
+        prior = self.p(below)
+        return DiagonalGaussian(torch.addcmul(prior.mean, torch.exp(prior.log_std), mean), prior.log_std + log_std)
+
+    def forward(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """f⁻¹(x) (batch, *shape) ↦ F⁻¹(x; u), and the log-determinant of this in nats, (batch,)."""
+        part = _part(z, self.shape)
+        result, log_det = self.action.forward(part.flatten(1), self._read(self.st, u).flatten(1))
+        return self._whole(result, z), log_det
+
+    def inverse(self, z: Tensor, u: Tensor) -> Tensor:
+        """The z that `forward` takes to this one. Raises `ConvergenceError` if an iterative inverse fails."""
+        part = _part(z, self.shape)
+        return self._whole(self.action.inverse(part.flatten(1), self._read(self.st, u).flatten(1)), z)
+
+    @property
+    def inverse_residual(self) -> float | None:
+        """The largest residual that the last `inverse` left; None if it is in closed form."""
+        return self.action.inverse_residual
+
+    def _read(self, net: nn.Module, x: Tensor) -> Tensor:
+        """The network's output for x, in x's precision: under mixed precision only the network is in less."""
+        return net(x if self.spatial else x.flatten(1)).to(x.dtype)
+
+    def _whole(self, part: Tensor, z: Tensor) -> Tensor:
+        """The event z with its leading part replaced."""
+        part = part.reshape(-1, *self.shape)
+        return part if z.shape[1] == self.shape[0] else torch.cat([part, z[:, self.shape[0] :]], 1)
+
+
+def _part(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The leading part of events x, along their first dimension."""
+    return x if x.shape[1] == shape[0] else x[:, : shape[0]]

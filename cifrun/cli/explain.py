@@ -1,0 +1,126 @@
+"""What Hydra, OmegaConf and the system say when a user makes a mistake, in one sentence of ours.
+
+A sentence names the key, its value, what is allowed, and the name that was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+from ..errors import CifrunError, did_you_mean
+from ..registry import DATASETS, FLOWS
+from .config_groups import groups
+
+__all__ = ["explain"]
+
+#: Lines of Hydra's messages that do not help here: advice to add keys that no config has, and internals.
+_NOISE = ("To append", "See https", "full_key", "object_type")
+
+
+def explain(error: BaseException, inside: bool = False) -> str | None:
+    """One sentence for a mistake that a user can make, and None for what only a programmer can.
+
+    `inside` a job, an `OSError` is the user's when it is about space or permissions; before it, always.
+    """
+    cause: BaseException | None = error
+    while isinstance(cause, HydraException | OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, CifrunError):
+        return str(cause)
+    if isinstance(error, MissingConfigException):
+        return _no_choice(error)
+    if isinstance(error, OverrideParseException):
+        return _no_override(error)
+    if isinstance(error.__cause__, OmegaConfBaseException) and isinstance(error, ConfigCompositionException):
+        return _no_key(error, error.__cause__)
+    if isinstance(error, InterpolationResolutionError):
+        return f"{error.full_key} has a value that can't be worked out: {str(error).splitlines()[0]}"
+    if isinstance(error, ConfigCompositionException) and "--multirun" in str(error):
+        text = str(error).split("'")[1]
+        return f"{text} holds more than one value: add -m to run a job for each, or put a list in brackets, [1,2]"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _flat(str(error))
+    if isinstance(error, OSError) and error.filename and (not inside or not isinstance(error, FileNotFoundError)):
+        return f"'{error.filename}' can't be used: {error.strerror}"
+    if isinstance(error, RuntimeError | MemoryError):
+        from ..cif.memory import is_short_of_memory
+
+        if is_short_of_memory(error):
+            return "memory is too small: lower eval.chunk_size, or trainer.batch_size, or raise trainer.micro_batches"
+    if not inside and isinstance(error, ValueError):  # Hydra's word on options that exclude each other
+        return _flat(str(error))
+    return None
+
+
+def _flat(text: str) -> str:
+    """The first paragraph of a message of many lines, without the advice to add keys that no config here has."""
+    lines = [line.strip() for line in text.strip().split("\n\n")[0].splitlines()]
+    return " ".join(
+        line for line in lines if not line.startswith(("To append", "See https", "full_key", "object_type"))
+    )
+
+
+def _no_choice(error: MissingConfigException) -> str:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return _flat(str(error))
+    for registry in (FLOWS, DATASETS):
+        if group == registry.noun and name in (broken := registry.broken()):
+            return broken[name]
+    options = list(error.options or [])
+    return f"there is no {group} '{name}': choose one of {', '.join(options)}{did_you_mean(name, options)}"
+
+
+def _no_override(error: OverrideParseException) -> str:
+    text = error.override
+    if "=" in text.lstrip("=") and text[0] not in "=+~":
+        key, _, value = text.partition("=")
+        reason = _flat(str(error)).replace("EQUAL", "'='").replace("<EOF>", "its end")
+        quoted = f"{key}=\"'{value}'\""
+        return f"{key} = {value} can't be read ({reason}): if it is meant as text, put it in quotes, {quoted}"
+    options = groups().get(text)
+    hint = f", for example {text}={options[0]}" if options else ", for example trainer.max_steps=1000"
+    return f"'{text}' is not an override: write KEY=VALUE{hint}"
+
+
+def _no_key(error: ConfigCompositionException, cause: OmegaConfBaseException) -> str:
+    key = str(cause.full_key or cause.key)
+    if not str(error).startswith("Could not override"):
+        return f"{_flat(str(error))}: {_flat(str(cause))}"
+    node: Any = cause.parent_node
+    root = node._get_root() if node is not None else None
+    if not isinstance(root, DictConfig):
+        return f"there is no key '{key}'"
+    parent, _, last = key.rpartition(".")
+    holder = OmegaConf.select(root, parent) if parent else root
+    allowed = [str(name) for name in holder] if isinstance(holder, DictConfig) else []
+    if not parent:
+        allowed = [name for name in allowed if name != "hydra"]
+        allowed += [group for group in groups() if group not in allowed]
+    dotted = [f"{parent}.{name}" if parent else name for name in allowed]
+    # A name that is close here is a better guess than one that is close elsewhere.
+    if near := difflib.get_close_matches(last, allowed, n=1, cutoff=0.5):
+        dotted = [dotted[allowed.index(near[0])]]
+    else:
+        dotted = [other for other in _walk(root) if difflib.get_close_matches(last, [other.rpartition(".")[2]])]
+        dotted = difflib.get_close_matches(key, dotted, n=1, cutoff=0)
+    meant = f"; did you mean '{dotted[0]}'?" if dotted else ""
+    if not allowed:
+        return f"there is no key '{key}'" + meant
+    return f"there is no key '{key}': allowed {f'in {parent} ' if parent else ''}are {', '.join(allowed)}{meant}"
+
+
+def _walk(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key, but Hydra's own."""
+    for key in map(str, config):
+        if prefix or key != "hydra":
+            yield f"{prefix}{key}"
+            value = config._get_node(key)
+            if isinstance(value, DictConfig) and not value._is_none():
+                yield from _walk(value, f"{prefix}{key}.")

@@ -1,0 +1,95 @@
+"""Sweeps that survive: `cifrun train -m … sweep.name=NAME`, given again, does what is left of it.
+
+Each job of the sweep has the directory multirun/NAME/OVERRIDES, whatever else the sweep holds. Whoever works on a job
+holds the lock of its directory, which the operating system takes from a process that ends, however it ends; so a job is
+never done twice, and never lost. The lock holds between machines where their common file system has locks (NFS 4,
+Lustre with flock); of other file systems, give each a sweep of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..config.schema import Config, to_dict
+from ..errors import RunError
+from ..io.files import writing
+from ..runs.directory import RunDirectory
+
+__all__ = ["LOCK", "go_on", "take_part"]
+
+#: The lock in the directory of a job.
+LOCK = ".lock"
+#: What may differ between a job and the run in its directory: how long, where, and what belongs to one command.
+FREE = ("device", "run", "resume", "n", "output", "data", "per_point", "sweep")
+
+
+def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] | None:
+    """Do a job, or what is left of it: its summary, or None while another process is at it.
+
+    A job that is complete, or whose patience ran out, is left alone; one that was interrupted, or is now to be longer,
+    is continued; one that has not begun is trained.
+
+    Arguments:
+        config: What the job is.
+        directory: Where it belongs.
+        wait: Wait for the other process to end, and then do what it left.
+
+    Errors:
+        RunError: the directory holds a run of other settings, or one that failed before.
+        TrainingError, KeyboardInterrupt: as in `trainer.train`.
+    """
+    lock = FileLock(directory / LOCK)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:  # an OSError too
+            return None
+    try:
+        return go_on(config, directory)
+    finally:
+        lock.release()
+
+
+def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
+    """As `take_part`, for whoever is alone at the directory."""
+    from ..training.loop import train
+
+    run = RunDirectory(directory)
+    if not ((directory / "config.yaml").is_file() and run.checkpoint_path("latest").is_file()):
+        return train(config, directory)
+    saved = run.config()
+    if (key := _difference(to_dict(config), to_dict(saved))) is not None:
+        raise RunError(
+            f"'{directory}' holds a run of another {key}, which a preset or a default must have changed since: "
+            f"choose another sweep.name or hydra.run.dir"
+        )
+    summary = run.summary()
+    status, steps = summary.get("status"), max(config.trainer.max_steps, saved.trainer.max_steps)
+    if status == "failed":
+        raise RunError(f"'{directory}' failed before, at step {summary.get('steps')}: remove it to try again")
+    if status == "stopped_early" or (status == "completed" and steps == saved.trainer.max_steps):
+        print(f"cifrun: {directory.name} is complete", file=sys.stderr)
+        return summary
+    return train(replace(config, trainer=replace(config.trainer, max_steps=steps)), directory, resume=True)
+
+
+def _difference(new: Mapping[str, Any], old: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The first setting that differs, of those that define a run."""
+    for key in dict.fromkeys([*new, *old]):
+        name = f"{prefix}{key}"
+        if name in FREE or name == "trainer.max_steps" or name == "trainer.progress":
+            continue
+        a, b = new.get(key), old.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            if (inner := _difference(a, b, f"{name}.")) is not None:
+                return inner
+        elif a != b:
+            return name
+    return None

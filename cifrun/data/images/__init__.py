@@ -1,0 +1,1 @@
+"""Images: grey levels and where their files come from."""

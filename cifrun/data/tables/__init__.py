@@ -1,0 +1,1 @@
+"""Tables: your own files, scikit-learn's, and the benchmarks of density estimation."""

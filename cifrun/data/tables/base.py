@@ -1,0 +1,178 @@
+"""Tables: a row a point. What all of them share, and a table of your own, whatever its size.
+
+A file is read once, front to back, in pieces (of Parquet, one row group after the other; npz: whole), into a file of
+float32 for each split, which is mapped into memory. So memory holds a piece, and whatever of the mapped files the
+system has room for and can take back; nothing else grows with the rows. These files, and not the original, are what
+training reads: any row of them can be had alone, while Parquet gives up nothing less than a row group, and text has no
+places at all. In which order, for data that memory holds or does not hold, is up to `state.Batches`.
+
+The splits of a file of `LARGE_FILE` bytes or more are kept: other runs and other processes map the same files. An npy
+file of that size has all that such files have already, and is read where it is (`in_place.Rows`), unless less than half
+of it would be trained on: then its pages are read for little, and a copy is small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import AfterValidator, BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from ...config.schema import STRICT, setting
+from ...errors import ConfigError
+from ...io.files import cache, fingerprint
+from ...registry import DATASETS
+from ..base import Data, DatasetConfig
+from .formats import Arrays, Source, open_source
+from .in_place import Events, Rows
+from .reading import Table, check_finite, pick, read
+from .splits import Assignment, chosen, kept, split
+
+__all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig"]
+
+#: Size of a file, in bytes, from which `dataset.keep=auto` keeps what is made of it, or makes nothing of it.
+LARGE_FILE = 2**30
+#: Bytes up to which a split of a file that is read in place is held in memory.
+HELD = 2**24
+
+#: A path that means the same from every directory, as a run may be looked at from another one.
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(os.path.expanduser(path))))]
+
+#: What a split column may hold.
+WORDS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
+
+
+@dataclass(config=STRICT)
+class TableConfig(DatasetConfig):
+    """A table, and how many of its points to use."""
+
+    num_train: int | None = setting(None, "at most so many training points; null for all", ge=1)
+    num_valid: int | None = setting(None, "at most so many validation points; null for all", ge=1)
+    num_test: int | None = setting(None, "at most so many test points; null for all", ge=1)
+
+    @property
+    def _most(self) -> tuple[int | None, int | None, int | None]:
+        return self.num_train, self.num_valid, self.num_test
+
+
+@dataclass(config=STRICT)
+class SplitTable(TableConfig):
+    """A table that is split by chance."""
+
+    valid_fraction: float = setting(0.1, "share of the rows that are validation points", gt=0, lt=1)
+    test_fraction: float = setting(0.1, "share of the rows that are test points", gt=0, lt=1)
+    seed: int = setting(
+        0, "of the split; the same in runs of different seeds, so that their tests are the same", ge=0, lt=2**32
+    )
+
+    def check_fractions(self) -> None:
+        """Raise `ConfigError` if nothing is left to train on."""
+        if (share := self.valid_fraction + self.test_fraction) >= 1:
+            raise ConfigError(
+                f"dataset.valid_fraction + dataset.test_fraction = {share:g} leaves nothing to train on: "
+                f"it should be less than 1"
+            )
+
+    def assign(self, count: int, given: np.ndarray | None = None) -> Assignment:
+        """The split of each of `count` rows, with these settings; `given` are those that the table says."""
+        return Assignment(count, (self.valid_fraction, self.test_fraction), self.seed, self._most, given)
+
+
+# --- a file of your own -----------------------------------------------------------------------------------------------
+
+Name = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
+
+
+@DATASETS.register("file")
+@dataclass(config=STRICT)
+class File(SplitTable):
+    """Your own table, csv, tsv, parquet, npy or npz: dataset.path=FILE."""
+
+    path: AbsolutePath | None = setting(None, "the file; its ending says the format")
+    columns: list[Name] | Literal["all"] = setting("all", "columns to use, by name; for an array, by number from 1")
+    split_column: str | None = setting(None, "a column that says train, valid or test; null to split by chance")
+    delimiter: str | None = setting(
+        None, "what separates columns; null for a tab in .tsv, else a comma", min_length=1, max_length=2
+    )
+    header: bool | Literal["auto"] = setting(
+        "auto", "whether the first line names the columns; auto: yes, and a line of numbers alone is refused"
+    )
+    keep: bool | Literal["auto"] = setting(
+        "auto",
+        "keep its numbers, split, for later runs, in $CIFRUN_DATA, else ~/.cache/cifrun; auto: from 1 GiB, but an npy "
+        "file of that size is read where it is",
+    )
+
+    def load(self) -> Data:
+        if self.path is None:
+            raise ConfigError("dataset.path is missing: dataset=file needs the file to read, dataset.path=FILE")
+        self.check_fractions()
+        source = open_source(self.path, self._separator, self.header)
+        columns = self.columns
+        if self.split_column is not None and self.split_column not in source.names:
+            raise ConfigError(f"{self.path} has no column '{self.split_column}', which dataset.split_column names")
+        if columns == "all":
+            columns = [name for name in source.names if name != self.split_column]
+        if not columns:
+            raise ConfigError(f"dataset.columns = [] is not allowed: name at least one column of {self.path}")
+        if self.split_column in columns:
+            raise ConfigError(f"column '{self.split_column}' of {self.path} says the split, and so is none to model")
+        columns = pick(source, columns)
+
+        def make(folder: Path | None = None) -> tuple[Table, Assignment]:
+            table = read(source, columns, self.split_column, WORDS, folder)
+            return table, self.assign(len(table.values), table.labels)
+
+        content, size, changed = fingerprint(self.path), self.path.stat().st_size, self.path.stat().st_mtime_ns
+        parts: Sequence[Events]
+        rows = None if self.keep is True else _in_place(source, columns)
+        if rows is not None and 2 * (codes := self.assign(len(rows))).size(0) >= len(rows):
+            check_finite(source, rows)
+            # What is small is held: its rows may lie far apart, and are read again and again.
+            parts = [x[:] if x.nbytes <= HELD else x for x in map(rows.choose, chosen(codes))]
+        elif self.keep is True or (self.keep == "auto" and size >= LARGE_FILE):
+            folder = cache() / "tables" / f"{self.path.stem}-{_digest(str(self.path))}"
+            used = (columns, self.split_column, self.valid_fraction, self.test_fraction, self.seed, self._most)
+            settings = _digest(repr((*used, self._separator, self.header)))
+            # The time too: of a large file, the fingerprint does not see every byte.
+            parts = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
+        else:
+            parts = split(*make(), str(self.path))
+        train, valid, test = parts
+        return Data(train, valid, test, columns=tuple(columns), fingerprint=content)
+
+    def read(self, path: Path, columns: Sequence[str]) -> tuple[Events, list[str]]:
+        """Another file of the same form: these columns of it, (rows, columns), and the names of those left aside.
+
+        A file without names, and without those that such a file would have, is taken in its order if it has as many
+        columns.
+        """
+        source = open_source(path, self._separator, self.header)
+        in_order = source.numbered and len(source.names) == len(columns) and not set(columns) <= set(source.names)
+        columns = pick(source, source.names if in_order else columns)
+        others = [name for name in source.names if name not in columns]
+        if (rows := _in_place(source, columns)) is not None:
+            check_finite(source, rows)
+            return rows, others
+        return torch.from_numpy(read(source, columns).values), others
+
+    @property
+    def _separator(self) -> str | None:
+        return "\t" if self.delimiter == "\\t" else self.delimiter
+
+
+def _in_place(source: Source, columns: Sequence[str]) -> Rows | None:
+    """The rows of a large file, if they are there as numbers one after the other, and these columns are all of them."""
+    if not isinstance(source, Arrays) or source.array is None or columns != source.names:
+        return None
+    return Rows(source.path, source.array, source.seen) if source.path.stat().st_size >= LARGE_FILE else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

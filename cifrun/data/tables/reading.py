@@ -1,0 +1,141 @@
+"""A user's table, read once from front to back, in pieces, into a file of float32.
+
+Every number is checked as it is written down; the result is a memory-mapped array, (rows, columns). Nothing is dropped
+or filled in: what is no finite number is refused with its row and column.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from ...errors import ConfigError, RunError, did_you_mean
+from .formats import Source, at_once, listed
+from .in_place import Rows
+
+__all__ = ["Table", "check_finite", "mapped", "pick", "read", "scratch"]
+
+
+class Table(NamedTuple):
+    """What `read` makes of a file: columns' names, numbers (rows, columns), and the code of each row's label."""
+
+    columns: tuple[str, ...]
+    values: np.ndarray  # float32, in a file
+    labels: np.ndarray | None  # uint8, in a file
+
+
+def pick(source: Source, wanted: Sequence[str]) -> list[str]:
+    """The columns that are asked for, by name, or by number from 1 where the file names none."""
+    numbers = {str(k + 1): name for k, name in enumerate(source.names)} if source.numbered else {}
+    picked = [name if name in source.names else numbers.get(name, name) for name in wanted]
+    for name in picked:
+        if name not in source.names:
+            near = did_you_mean(name, source.names)
+            raise ConfigError(f"{source.path} has no column '{name}': it has {listed(source.names)}{near}")
+        if not name.strip():
+            raise ConfigError(
+                f"column {source.names.index(name) + 1} of {source.path} has no name, as if row numbers had been saved "
+                f"along: name it, or the columns to use, dataset.columns=[…], of {listed(filter(None, source.names))}"
+            )
+        if picked.count(name) > 1:
+            raise ConfigError(f"column '{name}' of {source.path} is asked for twice")
+    return picked
+
+
+def read(
+    source: Source,
+    columns: Sequence[str],
+    label: str | None = None,
+    words: Mapping[str, int] | None = None,
+    folder: Path | None = None,
+) -> Table:
+    """Read the columns once, check each number, and keep them in a temporary file that is mapped into memory.
+
+    Arguments:
+        label: A column of words; `words` says the code of each, and every row must hold one of them.
+        folder: Where the temporary file is; None for $TMPDIR or the system's place.
+
+    Errors:
+        ConfigError: a value that is missing, no number, or not finite, with its row and column; a label that is none of
+            the words; no rows.
+        RunError: there is no room for the temporary file.
+    """
+    columns = pick(source, columns)
+    count = 0
+    with scratch(str(source.path), folder) as file, scratch(str(source.path), folder) as codes:
+        for numbers, labels in source.batches(columns, label):
+            file.write(_single(source, columns, numbers, count).data)
+            if labels is not None and label is not None:
+                codes.write(_codes(source, label, labels, words or {}, count).tobytes())
+            count += len(numbers[0])
+        if count == 0:
+            raise ConfigError(f"{source.path} has no rows")
+        values = mapped(file, (count, len(columns)))
+        return Table(tuple(columns), values, None if label is None else mapped(codes, (count,), np.uint8))
+
+
+def check_finite(source: Source, rows: Rows) -> None:
+    """Look at all rows of a file once, in pieces.
+
+    Raises `ConfigError`, as `read` does, for the first number that is not finite in single precision.
+    """
+    size = at_once(rows.shape[1])
+    for start in range(0, len(rows), size):
+        if not rows[start : start + size].isfinite().all():
+            _single(source, source.names, list(rows.exact(start, start + size).T), start)
+
+
+@contextmanager
+def scratch(origin: str, folder: Path | None = None) -> Iterator[IO[bytes]]:
+    """A temporary file without a name, in `folder`, by default $TMPDIR or the system's place; it is gone when nothing
+    maps it any more.
+    """
+    try:
+        with tempfile.TemporaryFile(prefix="cifrun-", dir=folder) as file:
+            yield file
+    except OSError as error:
+        what = f"{origin} can't be copied to {folder or f'a temporary file in {tempfile.gettempdir()}'}"
+        variable = "CIFRUN_DATA" if folder else "TMPDIR"
+        raise RunError(f"{what}: {error.strerror or error}; {variable} names another place") from error
+
+
+def mapped(file: IO[bytes], shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray:
+    """The numbers that were written to `file`, as an array that stays on disk until it is looked at."""
+    file.flush()
+    return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def _single(source: Source, columns: Sequence[str], numbers: Sequence[np.ndarray], done: int) -> np.ndarray:
+    """Single precision, (rows, columns). Raises `ConfigError` for the first number that is not finite in it."""
+    with np.errstate(over="ignore"):
+        single = np.stack(numbers, 1, dtype=np.float32, casting="same_kind")
+    if not np.isfinite(single).all():
+        row, k = np.argwhere(~np.isfinite(single))[0]
+        value = numbers[k][row]
+        if math.isfinite(value):
+            what = f"holds {value:g}, more than single precision can hold: change its unit"
+            raise ConfigError(f"{source.path}: row {done + row + 1}, column '{columns[k]}' {what}")
+        raise ConfigError(
+            f"{source.path}: row {done + row + 1}, column '{columns[k]}' holds {value}, which is not finite: "
+            f"remove the row, fill it in, or leave out the column"
+        )
+    return single
+
+
+def _codes(source: Source, label: str, texts: np.ndarray, words: Mapping[str, int], done: int) -> np.ndarray:
+    values, inverse = np.unique(texts.astype(str), return_inverse=True)
+    for k, value in enumerate(values):
+        if value.strip().lower() not in words:
+            row = int((inverse == k).argmax())
+            raise ConfigError(
+                f"{source.path}: row {done + row + 1}, column '{label}' holds '{value}': it should be one of "
+                f"{', '.join(words)}"
+            )
+    table = np.array([words[value.strip().lower()] for value in values], dtype=np.uint8)
+    return table[inverse]

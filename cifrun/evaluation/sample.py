@@ -1,0 +1,72 @@
+"""Draw from a trained model into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..cif.memory import chunk_size
+from ..cif.model import Model
+from ..compute.device import launch
+from ..config.schema import Config
+from ..data.base import quantize
+from ..figures.plots import images_figure, sample_png, save
+from ..io.files import replacing
+from ..io.table_files import TABLES, check_ending, numbered, write_table
+from ..runs.directory import RunDirectory
+
+__all__ = ["sample"]
+
+
+def sample(directory: Path, config: Config) -> Path:
+    """Draw `config.n` samples with `config.seed` from the best weights of a run; write them to `config.output`.
+
+    The file's ending says the format: .npy (float32, (n, *shape)), .png (a picture), or a table, .csv, .tsv, .parquet
+    or .npz, with the columns of the data, or x1 … xD where they had no names. Of images, all of them hold grey levels,
+    ⌊x⌋ (.npy: uint8, (n, C, H, W)), and the picture is a grid of at most 2,500.
+
+    Errors:
+        ConfigError: an ending that is none of these.
+        ConvergenceError: an iterative inverse missed its tolerance; nothing is written.
+    """
+    output = config.output or directory / "samples.npy"
+    write = WRITERS[check_ending("output", output, WRITERS)]
+    fabric = launch(config.device)
+    model = RunDirectory(directory).load_model().to(fabric.device)
+    if not fabric.is_global_zero:  # one process draws
+        return output
+    samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config)).cpu()
+    if model.levels is not None:
+        samples = quantize(samples, model.levels)
+    write(samples, output, model)
+    residual = model.inverse_residual()
+    note = "" if residual is None else f"; largest residual of the inverse {residual:.1e}"
+    print(f"{len(samples):,} samples → {output}{note}")
+    return output
+
+
+def _write_npy(samples: Tensor, path: Path, _: Model) -> None:
+    with replacing(path) as file, open(file, "wb") as stream:
+        np.save(stream, samples.numpy())
+
+
+def _write_png(samples: Tensor, path: Path, model: Model) -> None:
+    if model.levels is None:
+        sample_png(samples, path, model.columns)
+    else:
+        save(images_figure(samples, model.levels), path)
+
+
+def _write_table(samples: Tensor, path: Path, model: Model) -> None:
+    flat = samples.flatten(1).numpy()
+    write_table(path, dict(zip(model.columns or numbered(flat.shape[1]), flat.T, strict=True)))
+
+
+WRITERS: dict[str, Callable[[Tensor, Path, Model], None]] = {
+    ".npy": _write_npy,
+    ".png": _write_png,
+    **dict.fromkeys(TABLES, _write_table),
+}

@@ -1,0 +1,1 @@
+"""Pictures: of densities, samples, images, training and diagnostics."""

@@ -1,0 +1,80 @@
+"""Named columns of numbers, written as a table: .csv, .tsv, .parquet or .npz."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from ..data.tables.formats import ROWS, library
+from ..errors import ConfigError
+from .files import replacing
+
+__all__ = ["TABLES", "check_ending", "numbered", "write_table"]
+
+
+def check_ending(key: str, path: Path, allowed: Mapping[str, object]) -> str:
+    """The ending of a file that will be written. Raises `ConfigError` if it is none of the allowed."""
+    ending = path.suffix.lower()
+    if ending not in allowed:
+        raise ConfigError(f"{key} = '{path}' is not allowed: its ending should be one of {', '.join(allowed)}")
+    return ending
+
+
+def numbered(count: int) -> list[str]:
+    """What coordinates are called that have no names: x1, x2, …"""
+    return [f"x{k + 1}" for k in range(count)]
+
+
+def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write columns of one length, whole or not at all; as text in nine digits, which lose nothing of a float32.
+
+    Errors:
+        ConfigError: an ending that is none of `TABLES`.
+        RunError: the file can't be written.
+    """
+    write = TABLES[check_ending("the output", path, TABLES)]
+    with replacing(path) as file:
+        write(file, columns)
+
+
+def _write_text(path: Path, columns: Mapping[str, np.ndarray], delimiter: str) -> None:
+    line = delimiter.join("%d" if column.dtype.kind in "iu" else "%.9g" for column in columns.values())
+    count = len(next(iter(columns.values())))
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerow(columns)
+        for start in range(0, count, ROWS):
+            parts = [column[start : start + ROWS].tolist() for column in columns.values()]
+            stream.writelines(line % row + "\n" for row in zip(*parts, strict=True))
+
+
+def _write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    _write_text(path, columns, ",")
+
+
+def _write_tsv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    _write_text(path, columns, "\t")
+
+
+def _write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    arrow, parquet = library("pyarrow", "writing parquet"), library("pyarrow.parquet", "writing parquet")
+    parquet.write_table(arrow.table(dict(columns)), path)
+
+
+def _write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:  # numpy's own function has no room for a column called "file"
+        for name, column in columns.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                npy.write_array(stream, np.ascontiguousarray(column), allow_pickle=False)
+
+
+TABLES: dict[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = {
+    ".csv": _write_csv,
+    ".tsv": _write_tsv,
+    ".parquet": _write_parquet,
+    ".npz": _write_npz,
+}

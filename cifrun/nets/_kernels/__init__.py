@@ -1,0 +1,1 @@
+"""Operations with gradients written out by hand, each beside its plain formula."""

@@ -1,0 +1,239 @@
+"""One update of the weights: log w, the objective, its gradient, the optimiser's step.
+
+    θ ← θ − η · Adam(∇θ −(1/B) Σ_b objective(log w(x_b)))
+
+The batch may be shared by several processes, and each share gone through in several micro-batches: gradients are sums
+over data, so the update is the same, to rounding, and so are the random numbers (`rng.share`).
+
+Nothing here waits for the device: what became of an update stays there as tensors until somebody reads it. A loss or a
+gradient that is not finite does not say where to go, so the weights are left alone; that too is decided on the device.
+On a GPU an update that does the same each time is recorded after a few, and then replayed as a whole (`cuda_graph`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..cif.memory import is_short_of_memory, micro_batches
+from ..cif.model import Model
+from ..compute import processes, rng
+from ..config.schema import Config
+from ..errors import ConfigError, TrainingError
+from ..registry import OBJECTIVES
+from .cuda_graph import Recorded, watched
+from .optim import build_optimizer
+from .state import TrainingState
+
+__all__ = ["Outcome", "Update"]
+
+#: Updates before one is recorded; the last of them is watched. They set up optimiser, libraries and compiled code.
+WARM_UP = 3
+
+
+class Outcome(NamedTuple):
+    """Numbers of one update, each a tensor () on the device."""
+
+    loss: Tensor  # minus the objective, mean over the batch, nats
+    elbo: Tensor  # mean log w over batch and importance samples, nats
+    grad_norm: Tensor  # length of the gradient of all weights, before it is clipped
+
+
+class Update:
+    """What changes a model's weights, a batch at a time.
+
+    Arguments:
+        model: On the CPU; `fabric` takes it to its device.
+        config: Gives objective, optimiser, micro-batches, and whether to compile.
+        fabric: Device and precision.
+        fetch: Takes what is needed of some rows of a batch to the device, without waiting; as it is if not given.
+        events: Makes of that, on the device, the events (rows, *shape); it is events already if not given.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: Config,
+        fabric: Fabric,
+        fetch: Callable[[Tensor], Tensor] = lambda rows: rows,
+        events: Callable[[Tensor], Tensor] = lambda fetched: fetched,
+    ) -> None:
+        if config.device.compile:
+            model.compile_training()
+        self.model = model
+        self.module, self.optimizer = fabric.setup(model, build_optimizer(model.parameters(), config.optimizer))
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._fabric = fabric
+        self._fetch, self._events = fetch, events
+        self._objective = OBJECTIVES[config.objective.name]
+        self._importance_samples = config.objective.importance_samples
+        self._max_norm = config.optimizer.max_grad_norm
+        self._wanted = config.trainer.micro_batches
+        self._micro_batches = 0  # until the first batch comes, if memory is to say
+        self._counts = torch.zeros(2, dtype=torch.long, device=fabric.device)  # skipped, and of late in a row
+        self._lr = torch.zeros((), device=fabric.device)  # where a recorded update finds it
+        self._recorded: Recorded | None = None
+        graphs = config.device.cuda_graph and fabric.device.type == "cuda" and processes.count() == 1
+        self._until_recording = WARM_UP if graphs else 0
+
+    def __call__(self, batch: Tensor, lr: float) -> Outcome:
+        """Update with all of a batch, (B, …), of which this process takes its share, at learning rate `lr`.
+
+        Errors:
+            ConfigError: the batch has fewer rows than there are processes and micro-batches.
+            TrainingError: the memory of the device is too small for a micro-batch.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self._lr.fill_(lr)
+        if not self.model.training:  # a walk through all modules
+            self.module.train()
+        if self._recorded is not None:
+            x = self._fetch(batch)
+            if self._recorded.takes(x):
+                return Outcome(*self._recorded(x).unbind())
+        if self._until_recording == 1:
+            with watched() as watch:
+                outcome = self._apply(self._gradient(batch))
+            if watch.repeatable and self._micro_batches == 1 and watch.fits():
+                self._record(self._fetch(batch))
+        else:
+            outcome = self._apply(self._gradient(batch))
+        self._until_recording = max(0, self._until_recording - 1)
+        return Outcome(*outcome.unbind())
+
+    def _apply(self, means: Tensor) -> Tensor:
+        """Use the gradient that is there; the numbers of an `Outcome`, (3,), from the first two of them."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients).detach()
+        if self._max_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
+        self._step(~(means[0].isfinite() & norm.isfinite()))
+        return torch.cat([means, norm[None]])
+
+    def _record(self, x: Tensor) -> None:
+        """Record an update with what `fetch` gave; the next one replays it."""
+
+        def work(x: Tensor) -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            return self._apply(self._part(x, len(x)) / len(x))
+
+        self.optimizer.zero_grad(set_to_none=True)  # recorded gradients have memory of their own
+        changes = chain(self.model.parameters(), self.model.buffers())
+        self._recorded = Recorded(work, x, changes)
+
+    def _gradient(self, batch: Tensor) -> Tensor:
+        """Fill in the gradient of the whole batch; its loss and ELBO, (2,)."""
+        before = rng.get_state()
+        while True:
+            parts = self._parts(batch)
+            try:
+                sums = self._accumulate(batch, parts, before)
+            except (RuntimeError, MemoryError) as error:
+                if not is_short_of_memory(error):
+                    raise
+                rows = len(parts[0])
+                if self._wanted != "auto" or processes.count() > 1 or rows == 1:
+                    raise TrainingError(
+                        f"the memory of {self._fabric.device} is too small for {rows} data at once, trainer.batch_size "
+                        f"= {len(batch)} in {self._micro_batches * processes.count()} parts: lower it, or raise "
+                        f"trainer.micro_batches, which changes no result"
+                    ) from None
+                self._micro_batches = min(2 * self._micro_batches, len(batch))
+                rng.set_state(before)
+                if self._fabric.device.type == "cuda":
+                    torch.cuda.empty_cache()
+            else:
+                return processes.total(sums) / len(batch)
+
+    def _parts(self, batch: Tensor) -> list[range]:
+        """The rows of this process, a range for each micro-batch."""
+        count, rank = processes.count(), processes.rank()
+        if not self._micro_batches:
+            share = -(-len(batch) // count)
+            found = self._wanted
+            if found == "auto":
+                found = micro_batches(self.model, batch[:share], self._log_w)
+            self._micro_batches = processes.most(found)
+        parts = count * self._micro_batches
+        if parts > len(batch):
+            raise ConfigError(
+                f"a batch of {len(batch)} can't be cut into {parts} parts, one for each process and micro-batch: raise "
+                f"trainer.batch_size, or lower device.count or trainer.micro_batches"
+            )
+        ends = [len(batch) * k // parts for k in range(parts + 1)]
+        mine = range(rank * self._micro_batches, (rank + 1) * self._micro_batches)
+        return [range(ends[k], ends[k + 1]) for k in mine]
+
+    def _log_w(self, rows: Tensor) -> Tensor:
+        return self.model.log_w(self._events(self._fetch(rows)), self._importance_samples)
+
+    def _accumulate(self, batch: Tensor, parts: list[range], before: dict[str, Tensor]) -> Tensor:
+        """Gradients of all parts, and the sums over their data of the loss and of the ELBO, (2,)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = []
+        for part in parts:
+            first, last = part is parts[0], part is parts[-1]
+            if not first:
+                rng.set_state(before)
+            fetched = self._fetch(batch[part.start : part.stop])
+            with (
+                rng.share(part.start, part.stop, len(batch)),
+                self._fabric.no_backward_sync(self.module, enabled=not last),
+            ):
+                sums.append(self._part(fetched, len(batch), first))
+        return torch.stack(sums).sum(0)
+
+    def _part(self, fetched: Tensor, whole: int, first: bool = True) -> Tensor:
+        """Add the gradient of some data of a batch of `whole`; the sums over them of the loss and of the ELBO, (2,)."""
+        log_w = self.module(self._events(fetched), self._importance_samples, prepare=first)
+        loss = -self._objective(log_w).sum()
+        # Of several processes, gradients are averaged.
+        self._fabric.backward(loss * (processes.count() / whole))
+        return torch.stack([loss.detach(), log_w.detach().mean(0).sum()])
+
+    def _step(self, bad: Tensor) -> None:
+        """Step the optimiser unless `bad`, and count."""
+        inner = self.optimizer.optimizer
+        if inner.defaults.get("fused") and not bad.is_cpu:
+            inner.found_inf = bad.float()  # where it is 1, a fused optimiser leaves weights and moments as they are
+            with self._rate_on_device():
+                self.optimizer.step()
+        elif not bad.item():  # on a CPU there is nothing to wait for
+            self.optimizer.step()
+        self._counts.copy_(torch.stack([self._counts[0] + bad, (self._counts[1] + 1) * bad]))
+
+    @contextmanager
+    def _rate_on_device(self) -> Iterator[None]:
+        """Inside, a fused optimiser on a GPU reads the learning rate there, as it must in a recorded update.
+
+        It does in every update, as it reads it in single precision: so what is recorded and what is not agree.
+        """
+        groups = self.optimizer.param_groups if self._fabric.device.type == "cuda" else []
+        before = [dict(group) for group in groups]
+        for group in groups:
+            group["lr"] = self._lr
+            if "capturable" in group:
+                group["capturable"] = torch.cuda.is_current_stream_capturing()
+        try:
+            yield
+        finally:
+            for group, old in zip(groups, before, strict=True):
+                group.update({key: old[key] for key in ("lr", "capturable") if key in old})
+
+    def start_from(self, state: TrainingState) -> None:
+        """Take over the counts of skipped steps; call it once the optimiser's own state has been restored."""
+        inner = self.optimizer.optimizer
+        for group in inner.param_groups:  # a checkpoint may be of a time when optimisers were not fused
+            group.update({key: inner.defaults[key] for key in ("fused", "foreach") if key in inner.defaults})
+        self._counts = self._counts.new_tensor([state.skipped, state.bad_steps])
+
+    def count(self, state: TrainingState) -> None:
+        """Bring the counts of skipped steps up to date in `state`; this waits for the device."""
+        state.skipped, state.bad_steps = self._counts.tolist()

@@ -1,0 +1,481 @@
+"""Images: read from their original files, made continuous by noise, and measured in bits a dimension."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import math
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+from torch import Tensor
+
+from cifrun.bijections.base import Bijection, Invert
+from cifrun.bijections.preprocess.pixels import Centre, Logit
+from cifrun.build import build_data, build_model, build_standardize, describe
+from cifrun.cif.model import Model, Step
+from cifrun.cli.config_groups import groups
+from cifrun.cli.main import main
+from cifrun.config.schema import Config, check
+from cifrun.data.base import Data, dequantize, quantize
+from cifrun.data.images.base import Images, PublishedImages
+from cifrun.errors import ConfigError
+from cifrun.evaluation.evaluate import estimate_split, evaluate_split
+from cifrun.registry import DATASETS, FLOWS
+from cifrun.runs.directory import RunDirectory
+from cifrun.runs.records import read_metrics
+from cifrun.training.loop import train
+
+from ..helpers import randomise
+from .archive import serving
+from .image_archive import SIZES, batch, cifar_archive, idx, images, put, records
+
+NAMES = [name for name in DATASETS if issubclass(DATASETS[name], PublishedImages)]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of the sizes of `image_archive`, and none of the system's."""
+    for name in NAMES:
+        monkeypatch.setattr(DATASETS[name], "published", SIZES[name])
+        monkeypatch.setattr(DATASETS[name], "system", ())
+
+
+def load(name: str, **settings: Any) -> Data:
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
+    return check(DATASETS[name], {"name": name, **settings}).load().check(name)
+
+
+def config_of(family: str = "maf", cif: bool = False, groups: dict[str, Any] | None = None, **dataset: Any) -> Config:
+    """A small model of the bundled digits."""
+    sizes = {"num_train": 200, "num_valid": 50, "num_test": 100}
+    flow = {"family": family, "depth": 2, "hidden": [16]}
+    data = {"name": "digits", **sizes, **dataset}
+    return Config.parse({"dataset": data, "flow": flow, "cif": cif, **(groups or {})})
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("below", ["", "its name"])
+@pytest.mark.parametrize("name", NAMES)
+def test_original_files_are_read(name: str, below: str, plain: bool, tmp_path: Path) -> None:
+    put(name, tmp_path / name if below else tmp_path, plain)
+    data = load(name, root=tmp_path)
+    train, test = images(name)
+    held_out = len(train) // 10
+    assert torch.equal(data.train, torch.from_numpy(train[:-held_out]))
+    assert torch.equal(data.valid, torch.from_numpy(train[-held_out:]))
+    assert torch.equal(data.test, torch.from_numpy(test))
+    assert (data.levels, data.binary, data.train.dtype) == (256, False, torch.uint8)
+    few = load(name, root=tmp_path, num_train=3, num_valid=1, num_test=2)
+    assert torch.equal(few.train, data.train[:3]) and (len(few.valid), len(few.test)) == (1, 2)
+
+
+def test_published_sizes_are_what_is_checked(tmp_path: Path) -> None:
+    sizes = {"mnist": (60_000, 10_000), "cifar10": (50_000, 10_000), "svhn": (73_257, 26_032)}
+    assert {name: DATASETS[name].published for name in NAMES} == {**sizes, "fashion_mnist": sizes["mnist"]}
+    put("mnist", tmp_path)
+    with pytest.raises(ConfigError, match=r"'mnist' has 20 \+ 10 images .* published are 60,000 \+ 10,000"):
+        load("mnist", root=tmp_path)
+
+
+def mat(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    savemat(stream, arrays)
+    return stream.getvalue()
+
+
+GREY, COLOUR = images("mnist")[0], images("cifar10")[0]
+X = GREY[:, 0, 0]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("name", "file", "content", "words"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz", gzip.compress(idx(GREY))[:-500], ["cut off or damaged"]),
+        ("mnist", "train-images-idx3-ubyte.gz", b"", ["begins with the bytes , and not"]),
+        ("mnist", "train-images-idx3-ubyte", idx(GREY)[:-1], ["announces 15,680 pixels and holds 15,679"]),
+        ("mnist", "train-images-idx3-ubyte", idx(GREY) + b"x", ["holds 15,681"]),
+        ("mnist", "train-images-idx3-ubyte", idx(GREY)[:9], ["sizes are 20, where they should be N × 28 × 28"]),
+        ("mnist", "train-images-idx3-ubyte", b"<html>sorry</html>", ["3c 68 74 6d", "not with 00 00 08 03"]),
+        ("mnist", "train-images-idx3-ubyte", b"\0\0\x0d" + idx(GREY)[3:], ["00 00 0d 03"]),
+        ("mnist", "train-images-idx3-ubyte", b"\0\0\x08\x01" + struct.pack(">I", 4) + b"1234", ["sizes are 4, where"]),
+        ("mnist", "train-images-idx3-ubyte", b"\0\0\x08\x03" + struct.pack(">3I", 1, 4, 7) + bytes(28), ["1 × 4 × 7"]),
+        ("cifar10", "cifar-10-batches-py/data_batch_2", batch(COLOUR)[:-999], ["data_batch_2", "truncated"]),
+        ("cifar10", "cifar-10-batches-py/data_batch_2", batch(X), ["no array 'data' of N × 3072"]),
+        ("cifar10", "cifar-10-batches-py/data_batch_2", b"cos\nsystem\n(S'touch evil'\ntR.", ["it names os.system"]),
+        ("cifar10", "cifar-10-batches-py/test_batch", batch(COLOUR.astype(np.float32)), ["type float32", "uint8"]),
+        ("cifar10", "cifar-10-batches-bin/test_batch.bin", records(COLOUR)[:-5], ["61,455 bytes", "of 3,073"]),
+        ("svhn", "test_32x32.mat", b"nothing of the kind" * 20, ["test_32x32.mat"]),
+        ("svhn", "test_32x32.mat", mat(y=X), ["no array 'X' of 32 × 32 × 3 × N"]),
+        ("svhn", "test_32x32.mat", mat(X=np.zeros((3, 32, 32, 5), np.uint8)), ["no array 'X'"]),
+        ("svhn", "test_32x32.mat", mat(X=np.zeros((32, 32, 3, 5))), ["type float64"]),
+    ],
+)
+def test_one_sentence_for_a_file_that_is_damaged_or_another(
+    name: str, file: str, content: bytes, words: list[str], tmp_path: Path
+) -> None:
+    put(name, tmp_path, plain=not file.endswith(".gz") and "py" not in file)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load(name, root=tmp_path)
+    text = str(error.value)
+    assert len(text.splitlines()) == 1 and str(tmp_path) in text and all(word in text for word in words), text
+    assert not Path("evil").exists()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_are_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=f"there is no .*: cifrun data fetch {name} downloads it, or dataset.root=DIR"
+    ):
+        load(name, root=tmp_path)
+
+
+@pytest.mark.usefixtures("small")
+def test_where_files_are_without_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFRUN_DATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(DATASETS["fashion_mnist"], "system", (tmp_path / "system",))
+    put("fashion_mnist", tmp_path / "system")
+    put("mnist", tmp_path / "cache" / "mnist")
+    assert torch.equal(load("fashion_mnist").test, torch.from_numpy(images("fashion_mnist")[1]))
+    assert torch.equal(load("mnist").test, torch.from_numpy(images("mnist")[1]))
+
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_the_real_fashion_mnist() -> None:
+    data = load("fashion_mnist", root=DEBIAN)
+    assert (len(data.train), len(data.valid), len(data.test), data.shape) == (54_000, 6_000, 10_000, (1, 28, 28))
+    mean, std = data.moments()
+    assert mean.item() / 255 == pytest.approx(0.286, abs=1e-3)  # as is well known
+    assert std.item() / 255 == pytest.approx(0.353, abs=1e-3)
+
+
+def test_bundled_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    data = load("digits")
+    assert data.shape == (1, 8, 8) and data.levels == 17
+    assert (len(data.train), len(data.valid), len(data.test)) == (1439, 179, 179)
+    whole = load_digits().images
+    together = torch.cat([data.train, data.valid, data.test])
+    assert together.double().sum().item() == whole.sum() and int(together.max()) == 16
+    assert np.array_equal(data.test[:, 0], whole[9::10]) and np.array_equal(data.valid[:, 0], whole[8::10])
+
+
+# --- downloads --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["mnist", "svhn"])
+def test_fetch_downloads_file_by_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server has the same content for each."""
+    put(name, tmp_path / "there")
+    content = (tmp_path / "there" / DATASETS[name].files[0]).read_bytes()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(DATASETS[name], "published", (20, 20))
+    with serving(content) as server:
+        settings = {
+            "root": str(tmp_path / "new"),
+            "url": server.url.rpartition("/")[0],
+            "md5": dict.fromkeys(DATASETS[name].files, md5),
+        }
+        check(DATASETS[name], {"name": name, **settings}).fetch()
+        assert server.paths == [f"/files/{file}" for file in DATASETS[name].files]
+        check(DATASETS[name], {"name": name, **settings}).fetch()
+        assert len(server.asked) == 2
+    out = capsys.readouterr().out
+    assert f"{name} → {tmp_path / 'new' / name}" in out and f"{name} is there already" in out
+    assert len(load(name, root=tmp_path / "new").test) == 20
+    with pytest.raises(ConfigError, match=r"dataset.md5 has no checksum of"):
+        check(DATASETS[name], {"name": name, **settings, "root": str(tmp_path / "newer"), "md5": {}}).fetch()
+
+
+@pytest.mark.usefixtures("small")
+def test_fetch_takes_cifar_out_of_its_archive(tmp_path: Path) -> None:
+    content = cifar_archive()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    with serving(content) as server:
+        words = [f"dataset.root={tmp_path}", f"dataset.url={server.url}", f"dataset.md5={md5}"]
+        assert main(["data", "fetch", "cifar10", *words]) == 0
+    assert torch.equal(load("cifar10", root=tmp_path).test, torch.from_numpy(images("cifar10")[1]))
+
+
+def test_digits_need_no_download(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "fetch", "digits"]) == 2
+    assert "'digits' has nothing to download" in capsys.readouterr().err
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+def test_noise_is_uniform_fresh_and_below_the_next_level() -> None:
+    n = torch.arange(256, dtype=torch.uint8).repeat(2000).reshape(-1, 1, 1, 1)
+    torch.manual_seed(0)
+    x, y = dequantize(n), dequantize(n)
+    assert x.dtype == torch.float32 and not torch.equal(x, y)
+    assert torch.equal(x.floor().to(torch.uint8), n) and torch.equal(quantize(y, 256), n)
+    noise = (x.double() - n).flatten()
+    # 512 000 draws: mean and variance are within 5 standard errors but once in 10⁶.
+    assert noise.mean().item() == pytest.approx(1 / 2, abs=5 * math.sqrt(1 / 12 / len(noise)))
+    assert noise.var().item() == pytest.approx(1 / 12, abs=5 * math.sqrt(1 / 180 / len(noise)))
+    assert torch.equal(quantize(torch.tensor([-3.0, 0.2, 16.9, 17.0, math.nan, math.inf]), 17).int(),
+                       torch.tensor([0, 0, 16, 16, 0, 16], dtype=torch.int32))  # fmt: skip
+
+
+def test_what_is_no_grey_level_gets_no_noise() -> None:
+    before = torch.get_rng_state()
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    assert dequantize(x) is x
+    assert torch.equal(dequantize(torch.tensor([[True], [False]])), torch.tensor([[1.0], [0.0]]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Quantile(Bijection):
+    """The standard normal quantile of a density that is constant between integers, n ≤ x < n + 1: P(n)."""
+
+    def __init__(self, shape: tuple[int, ...], probabilities: Tensor) -> None:
+        super().__init__(shape)
+        self.p = torch.nn.Parameter(probabilities.double())
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        n = x.floor().long()
+        z = torch.special.ndtri((self.p.cumsum(0) - self.p)[n] + self.p[n] * (x - n))
+        normal = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
+        return z, (self.p[n].log() - normal).flatten(1).sum(1)
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("first", ["none", "logit", "centre"])
+@pytest.mark.parametrize(
+    ("probabilities", "bits"),
+    [([1 / 2, 1 / 4, 1 / 8, 1 / 8], 1.75), ([1 / 17] * 17, math.log2(17)), ([1 / 256] * 256, 8.0)],
+    ids=["four levels", "17 levels", "256 levels"],
+)
+def test_a_known_distribution_gets_its_bits_per_dim(probabilities: list[float], bits: float, first: str) -> None:
+    """Images in which each level comes up as often as it is probable, and a model that is exactly their density."""
+    shape, levels = (2, 4, 4), len(probabilities)
+    counts = [round(p * 2176) for p in probabilities] if levels == 17 else [round(p * 2048) for p in probabilities]
+    pixels = torch.repeat_interleave(torch.arange(levels, dtype=torch.uint8), torch.tensor(counts))
+    x = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))].reshape(-1, *shape)
+    steps: list[Bijection] = [Quantile(shape, torch.tensor(probabilities))]
+    if first != "none":  # there and back: the constants of its Jacobian take part, and should leave no trace
+        step = Logit(shape, levels, 0.05) if first == "logit" else Centre(shape, levels)
+        steps = [step.double(), Invert(step.double()), *steps]
+    model = Model([Step(step) for step in steps])
+    result = evaluate_split(model, x, config_of(), 1)
+    assert result["bits_per_dim"] == pytest.approx(bits, abs=1e-6)
+    assert result["bits_per_dim_se"] == pytest.approx(result["log_likelihood_se"] / 32 / math.log(2))
+
+
+def test_evaluation_has_its_own_noise_whatever_the_chunk() -> None:
+    config = config_of()
+    data = build_data(config)
+    model = build_model(config, data.shape, build_standardize(config, data))
+    torch.manual_seed(1)
+    one = estimate_split(model, data.test, config, 1).log_likelihood
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    small_chunks = config_of(groups={"eval": {"chunk_size": 7}})
+    torch.testing.assert_close(estimate_split(model, data.test, small_chunks, 1).log_likelihood, one)
+    assert torch.equal(torch.get_rng_state(), before)
+    other = estimate_split(model, data.test, config_of(groups={"eval": {"seed": 1}}), 1).log_likelihood
+    assert not torch.allclose(other, one)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+PACE = {"valid_every": 3, "log_every": 2, "checkpoint_every": 4, "plot_every": 0, "batch_size": 30, "progress": False}
+EVAL = {"importance_samples": 2, "valid_importance_samples": 2}
+
+
+@pytest.mark.parametrize("cif", [False, True])
+def test_eight_steps_are_four_and_four(cif: bool, tmp_path: Path) -> None:
+    """The noise comes from the training generator, whose state is part of the checkpoint."""
+
+    def run(steps: int, name: str, resume: bool = False) -> dict[str, Any]:
+        config = config_of("realnvp", cif, {"trainer": {**PACE, "max_steps": steps}, "eval": EVAL})
+        return train(config, tmp_path / name, resume)
+
+    whole = run(8, "whole")
+    run(4, "parts")
+    parts = run(8, "parts", resume=True)
+    first, second = (RunDirectory(tmp_path / name).load_checkpoint("latest").tensors for name in ("whole", "parts"))
+    assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    assert whole["test"]["bits_per_dim"] == parts["test"]["bits_per_dim"]
+    rows = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    valid = [row for row in rows if "valid/bits_per_dim" in row]
+    assert len(valid) == 2
+    for row in valid:
+        assert row["valid/bits_per_dim"] == pytest.approx(-row["valid/log_likelihood"] / 64 / math.log(2))
+    assert rows[-1]["test/bits_per_dim_se"] == whole["test"]["bits_per_dim_se"] > 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind"),
+    [({"logit_lambda": 0.01}, Logit), ({"preprocess": "centre"}, Centre), ({"preprocess": "none"}, type(None))],
+    ids=["logit", "centre", "none"],
+)
+def test_a_run_remembers_what_it_does_to_pixels(dataset: dict[str, Any], kind: type, tmp_path: Path) -> None:
+    config = config_of("maf", True, {"trainer": {**PACE, "max_steps": 2}, "eval": EVAL}, **dataset)
+    summary = train(config, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    model, data = run.load_model("latest"), build_data(config)
+    first = build_standardize(config, data)
+    assert type(first) is kind and model.levels == 17
+    assert type(model.steps[0].bijection) is (kind if first is not None else type(model.steps[0].bijection))
+    if isinstance(first, Logit):
+        found = model.steps[0].bijection
+        assert isinstance(found, Logit) and float(found.lam) == pytest.approx(0.01) and float(found.levels) == 17
+    again = evaluate_split(model, data.test, config, 2)
+    assert again["bits_per_dim"] == pytest.approx(summary["test"]["bits_per_dim"], abs=1e-5)
+    samples = model.sample(5, seed=0)
+    assert samples.shape == (5, 1, 8, 8)
+    names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert {"samples.png", "reconstructions.png", "training.png", "bounds.png", "lipschitz.png"} <= names
+
+
+@pytest.mark.parametrize("cif", [False, True])
+def test_reconstructions_are_the_data(cif: bool) -> None:
+    config = config_of("maf", cif)
+    data = build_data(config)
+    model = build_model(config, data.shape, build_standardize(config, data)).double()
+    randomise(model, 0.1)
+    x = dequantize(data.test[:20]).double()
+    torch.testing.assert_close(model.eval().reconstruct(x), x, rtol=0, atol=1e-6)
+
+
+def test_flows_for_vectors_take_images_in_a_row() -> None:
+    text = describe(config_of())
+    assert "digits (1, 8, 8)" in text and "Flatten" in text and "Logit" in text
+
+
+def test_preprocessing_takes_three_values() -> None:
+    with pytest.raises(ConfigError, match=r"dataset.preprocess = 'whiten' is not allowed"):
+        config_of(preprocess="whiten")
+    with pytest.raises(ConfigError, match=r"dataset.logit_lambda = 0.5 is not allowed"):
+        config_of(logit_lambda=0.5)
+
+
+# --- pixels that are 0 or 1 -------------------------------------------------------------------------------------------
+
+
+def test_binarised_pixels_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DATASETS["mnist"], "published", SIZES["mnist"])
+    put("mnist", tmp_path)
+    grey, one, two = (load("mnist", root=tmp_path, binarize=b) for b in (False, True, True))
+    assert one.binary and one.levels == 2 and one.train.dtype == torch.bool
+    assert torch.equal(one.train, two.train) and torch.equal(one.test, two.test)
+    assert torch.equal(load("mnist", root=tmp_path, binarize=True, num_train=5).train, one.train[:5])
+    share = grey.train.float() / 255
+    assert not one.train[share == 0].any() and one.train[share == 1].all()
+    # 14 112 pixels: within 5 standard errors but once in 10⁶.
+    bound = 5 * (share * (1 - share)).sum().sqrt().item()
+    assert one.train.sum().item() == pytest.approx(share.sum().item(), abs=bound)
+
+
+def test_densities_are_not_for_pixels_that_are_0_or_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"'digits' holds pixels that are 0 or 1, which flow=maf does not model"):
+        build_data(config_of(binarize=True))
+    monkeypatch.setattr(FLOWS["affine"], "binary", True)
+    config = Config.parse({"dataset": {"name": "digits", "binarize": True}, "flow": {"family": "affine"}})
+    assert build_data(config).binary and build_standardize(config, build_data(config)) is None
+    config = Config.parse({"dataset": {"name": "digits"}, "flow": {"family": "affine"}})
+    with pytest.raises(ConfigError, match=r"numbers that are not 0 or 1 only.*dataset.binarize=true"):
+        build_data(config)
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("images") / "run"
+    assert main(["train", "dataset=digits", "flow=maf", "debug=tiny", f"hydra.run.dir={run}"]) == 0
+    return run
+
+
+def test_samples_are_grey_levels_that_can_be_scored(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(*words: str) -> int:
+        return main([words[0], f"run={run}", *words[1:]])
+
+    for name in ("x.npy", "x.png", "x.csv"):
+        assert call("sample", "n=9", f"output={run / name}", "seed=3") == 0
+    x = np.load(run / "x.npy")
+    assert x.dtype == np.uint8 and x.shape == (9, 1, 8, 8) and x.max() <= 16
+    table = np.loadtxt(run / "x.csv", delimiter=",", skiprows=1)
+    assert np.array_equal(table, x.reshape(9, 64))
+    assert (run / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert call("eval", f"data={run / 'x.npy'}", f"per_point={run / 'scores.csv'}") == 0
+    assert call("eval", f"per_point={run / 'test.csv'}") == 0
+    for file, count in (("scores.csv", 9), ("test.csv", 100)):
+        scores = np.genfromtxt(run / file, delimiter=",", names=True)
+        assert len(scores) == count and np.isfinite(scores["log_likelihood"]).all()
+    assert "bits per dimension" in capsys.readouterr().out
+
+
+PRESETS = [
+    (preset, cif) for preset in groups()["experiment"] if preset.startswith(tuple(NAMES)) for cif in ("false", "true")
+]
+QUICK = [("mnist_resflow", "true"), ("svhn_glow", "false")]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("preset", "cif"), [pytest.param(*p, marks=[] if p in QUICK else [pytest.mark.slow]) for p in PRESETS]
+)
+def test_every_preset_runs_in_seconds(preset: str, cif: str, tmp_path: Path) -> None:
+    put(max((name for name in NAMES if preset.startswith(name)), key=len), tmp_path / "data")
+    words = [f"experiment={preset}", f"cif={cif}", "debug=tiny", f"dataset.root={tmp_path / 'data'}"]
+    began = time.process_time()
+    assert main(["train", *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    assert time.process_time() - began < 60  # where the machine has nothing else to do, a quarter of it at most
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "completed" and summary["test"]["bits_per_dim"] > 0
+    assert "left_out" not in summary["test"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: np.zeros((3, 8, 8), np.uint8), ["its sizes are 3 × 8 × 8, where they should be N × 1 × 8 × 8"]),
+        (lambda: np.zeros((3, 1, 8, 8)), ["type float64", "uint8"]),
+        (lambda: np.full((3, 1, 8, 8), 200, np.uint8), ["pixels up to 200", "below 17"]),
+        (lambda: np.zeros((0, 1, 8, 8), np.uint8), ["its sizes are 0 × 1 × 8 × 8"]),
+    ],
+)
+def test_other_data_that_are_no_such_images(
+    run: Path, make: Callable[[], np.ndarray], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(run / "other.npy", make())
+    capsys.readouterr()
+    assert main(["eval", f"run={run}", f"data={run / 'other.npy'}"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and all(word in err for word in words), err
+
+
+def test_every_dataset_of_images_is_listed_with_what_it_holds() -> None:
+    names = [name for name in DATASETS if issubclass(DATASETS[name], Images)]
+    assert set(names) >= {"mnist", "fashion_mnist", "cifar10", "svhn", "digits"}
+    assert all("pixels" in DATASETS.describe()[name] for name in names)

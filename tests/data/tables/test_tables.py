@@ -1,0 +1,246 @@
+"""Tables of one's own: splits, units and names, from the file to samples and scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from cifrun.build import build_data, build_model, build_standardize
+from cifrun.cif.model import Model, Step
+from cifrun.cli.main import main
+from cifrun.config.schema import Config, check
+from cifrun.data.base import Data
+from cifrun.data.tables.base import File
+from cifrun.data.tables.formats import open_source
+from cifrun.data.tables.reading import read
+from cifrun.errors import ConfigError
+from cifrun.runs.directory import RunDirectory
+from cifrun.training.state import TrainingState
+
+MEAN, FACTOR = np.array([170.0, 65.0, -3e-3]), np.array([[10.0, 0, 0], [6, 8, 0], [1e-3, 0, 1e-3]])
+
+
+@pytest.fixture
+def csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Correlated Gaussians of three scales, with names in a column of text, in the present directory."""
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(1000, 3)) @ FACTOR.T + MEAN
+    rows = "".join(f"p{k},{a!r},{b!r},{c!r}\n" for k, (a, b, c) in enumerate(x.tolist()))
+    (tmp_path / "my.csv").write_text("name,height,weight,angle\n" + rows)
+    return tmp_path / "my.csv"
+
+
+def load(path: Path, **settings: Any) -> Data:
+    return check(File, {"name": "file", "path": str(path), **settings}, "dataset").load().check("file")
+
+
+def config_of(path: Path, standardize: bool | str) -> Config:
+    dataset = {"name": "file", "path": str(path), "columns": ["height", "weight", "angle"], "standardize": standardize}
+    return Config.parse({"dataset": dataset, "flow": {"family": "affine"}, "cif": False})
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_is_in_one_split(csv: Path) -> None:
+    columns = ["weight", "angle"]
+    whole = read(open_source(csv), columns).values
+    data = load(csv, columns=columns, valid_fraction=0.2, test_fraction=0.3)
+    assert [len(x) for x in (data.train, data.valid, data.test)] == [500, 200, 300]
+    assert data.columns == ("weight", "angle")
+    together = np.concatenate([data.train, data.valid, data.test])
+    assert np.array_equal(np.sort(together[:, 0]), np.sort(whole[:, 0]))
+    other = load(csv, columns=columns, valid_fraction=0.2, test_fraction=0.3, seed=1)
+    assert not torch.equal(data.test, other.test)
+
+
+def test_a_column_may_say_the_split(tmp_path: Path) -> None:
+    words = ["train", "Validation", " test", "dev"]
+    rows = "".join(f"{k},{words[k % 4]},{k * k % 13}\n" for k in range(40))
+    (tmp_path / "a.csv").write_text("a,part,b\n" + rows)
+    data = load(tmp_path / "a.csv", split_column="part")
+    assert data.columns == ("a", "b")
+    assert data.train[:, 0].tolist() == list(range(0, 40, 4))
+    assert data.valid[:, 0].tolist() == sorted([*range(1, 40, 4), *range(3, 40, 4)])
+    assert data.test[:, 0].tolist() == list(range(2, 40, 4))
+    assert len(load(tmp_path / "a.csv", split_column="part", num_valid=3).valid) == 3
+    with pytest.raises(ConfigError, match=r"row 1, column 'part' holds 'train', no number"):
+        load(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match=r"row 2, column 'a' holds '1': it should be one of train"):
+        (tmp_path / "b.csv").write_text("a,b\ntrain,1\n1,2\n")
+        load(tmp_path / "b.csv", split_column="a")
+    with pytest.raises(ConfigError, match=r"no column 'parts', which dataset.split_column names"):
+        load(tmp_path / "a.csv", split_column="parts")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"path": None}, "dataset.path is missing"),
+        ({"columns": []}, r"dataset.columns = \[\]"),
+        ({"columns": "some"}, "dataset.columns = 'some'"),
+        ({"columns": ["height", "wait"]}, "no column 'wait'.*did you mean 'weight'"),
+        ({"valid_fraction": 0.5, "test_fraction": 0.5}, "leaves nothing to train on"),
+        ({"valid_fraction": 0.0}, "dataset.valid_fraction = 0.0"),
+        ({"split_column": "name"}, "column 'name' holds 'p0'"),
+        ({"split_column": "name", "columns": ["name", "height"]}, "column 'name' of .* says the split"),
+    ],
+)
+def test_one_sentence_for_a_wrong_setting(settings: dict[str, Any], words: str, csv: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check(File, {"name": "file", "path": str(csv), **settings}, "dataset").load()
+
+
+def test_columns_without_a_density_are_named(tmp_path: Path) -> None:
+    rows = "".join(f"{k},{k},7,{1e9 + k % 2}\n" for k in range(50))
+    (tmp_path / "a.csv").write_text("a,b,c,d\n" + rows)
+    for columns, words in {
+        ("a", "b"): "column 'b' is equal to column 'a'",
+        ("a", "c"): "column 'c' is constant",
+        ("a", "d"): "column 'd' (is constant|varies by)",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            load(tmp_path / "a.csv", columns=list(columns))
+
+
+def test_a_path_is_the_same_from_everywhere(csv: Path) -> None:
+    assert load(Path("my.csv"), columns=["weight"]).shape == (1,)
+    assert check(File, {"name": "file", "path": "my.csv"}).path == csv
+
+
+# --- units ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [True, "whiten"])
+def test_log_likelihood_is_in_the_units_of_the_file(kind: bool | str, csv: Path) -> None:
+    """With nothing but the first step, the model is the Gaussian with the data's moments: scipy knows its density."""
+    config = config_of(csv, kind)
+    data = build_data(config)
+    step = build_standardize(config, data)
+    assert step is not None
+    model = Model([Step(step.double())]).eval()
+    x = data.train.double().numpy()
+    covariance = np.cov(x.T, bias=True)
+    if kind is True:
+        covariance = np.diag(np.diag(covariance))
+    exact = multivariate_normal(x.mean(0), covariance).logpdf(data.test.double().numpy())
+    np.testing.assert_allclose(model.log_prob(data.test.double()).numpy(), exact, atol=1e-4)
+    z = step(data.train.double())[0]
+    np.testing.assert_allclose(z.mean(0), np.zeros(3), atol=1e-3)
+    if kind == "whiten":
+        np.testing.assert_allclose(np.cov(z.T.numpy(), bias=True), np.eye(3), atol=1e-4)
+    samples = model.double().generate(torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)).double())
+    np.testing.assert_allclose(np.cov(samples.T.numpy()), covariance, rtol=0.05, atol=0.05 * covariance.max())
+    np.testing.assert_allclose(step.inverse(z).numpy(), x, rtol=1e-9)
+
+
+def test_whitening_needs_an_invertible_covariance(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    np.savez(tmp_path / "a.npz", a=x[:, 0], b=x[:, 1], c=2 * x[:, 0] - x[:, 1])
+    dataset = {"name": "file", "path": str(tmp_path / "a.npz"), "standardize": "whiten"}
+    config = Config.parse({"dataset": dataset, "flow": {"family": "affine"}})
+    with pytest.raises(ConfigError, match="column 'c' is a linear function of those before it"):
+        build_standardize(config, build_data(config))
+
+
+def test_moments_of_a_large_table_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 9.0]) + 4
+    data = Data(x, x, x)
+    whole = (*data.moments(), data.covariance())
+    monkeypatch.setattr("cifrun.data.base.AT_ONCE", 21)
+    data = Data(x, x, x)
+    for piecewise, at_once in zip((*data.moments(), data.covariance()), whole, strict=True):
+        torch.testing.assert_close(piecewise, at_once, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(data.covariance(), x.double().T.cov(correction=0), rtol=1e-12, atol=1e-12)
+
+
+# --- from the file to samples and scores -----------------------------------------------------------------------------
+
+
+def test_three_commands_from_a_csv_to_samples_and_scores(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["dataset=file", "dataset.path=my.csv", "dataset.columns=[height,weight]", "dataset.standardize=whiten"]
+    assert main(["train", *words, "flow=maf", "flow.hidden=[8]", "debug=tiny", "hydra.run.dir=run"]) == 0
+    for ending in ("csv", "tsv", "parquet", "npz"):
+        assert main(["sample", "run=run", "n=50", f"output=samples.{ending}"]) == 0
+        table = read(open_source(Path(f"samples.{ending}")), ["height", "weight"])
+        assert table.values.shape == (50, 2)
+        assert abs(table.values[:, 0].mean() - 170) < 20
+    assert Path("samples.csv").read_text().startswith("height,weight\n")
+
+    other = "weight,id,height\n65,1,170\n66.5,2,171\n900,3,20\n"
+    Path("other.csv").write_text(other)
+    before = Path("run/summary.json").read_text(), Path("run/metrics.jsonl").read_text()
+    capsys.readouterr()
+    assert main(["eval", "run=run", "data=other.csv", "per_point=scores.csv", "eval.importance_samples=20"]) == 0
+    out, err = capsys.readouterr()
+    assert "other.csv, 3 data" in out and "3 rows → scores.csv" in out
+    assert err == "cifrun: not looked at in other.csv: id\n"
+    assert (Path("run/summary.json").read_text(), Path("run/metrics.jsonl").read_text()) == before
+    header, *rows = Path("scores.csv").read_text().splitlines()
+    assert header == "row,log_likelihood,elbo,ess"
+    scores = np.array([[float(value) for value in row.split(",")] for row in rows])
+    assert scores[:, 0].tolist() == [1, 2, 3]
+    assert scores[2, 1] < scores[:2, 1].min() - 10, "an outlier stands out"
+    assert (scores[:, 1] >= scores[:, 2] - 1e-4).all() and (scores[:, 3] <= 20.001).all()
+
+    model = RunDirectory(Path("run")).load_model()
+    assert model.columns == ("height", "weight")
+    log_p = model.elbo(torch.tensor([[170, 65], [171, 66.5]]), 500)
+    np.testing.assert_allclose(scores[:2, 2], log_p, atol=0.1)
+
+
+def test_the_test_set_can_be_written_too(csv: Path) -> None:
+    words = ["dataset=file", "dataset.path=my.csv", "dataset.columns=[height]", "flow=affine", "cif=false"]
+    assert main(["train", *words, "debug=tiny", "hydra.run.dir=run"]) == 0
+    assert main(["eval", "run=run", "per_point=scores.parquet"]) == 0
+    scores = read(open_source(Path("scores.parquet")), ["log_likelihood", "elbo", "ess"]).values
+    mean = json.loads(Path("run/summary.json").read_text())["test"]["log_likelihood"]
+    assert scores[:, 0].mean() == pytest.approx(mean, abs=1e-4)
+    assert np.array_equal(scores[:, 0], scores[:, 1]) and (scores[:, 2] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["data=no.csv"], ["no file", "no.csv"]),
+        (["data=lacks.csv"], ["no column 'weight'", "it has height"]),
+        (["data=text.csv"], ["row 1, column 'weight' holds 'x'"]),
+        (["data=three.npy"], ["no column 'height'", "x1, x2, x3"]),
+        (["per_point=scores.txt"], ["per_point = 'scores.txt'", ".csv, .tsv, .parquet, .npz"]),
+        (["data=good.csv", "per_point=nowhere/s.csv"], ["nowhere/s.csv", "no such folder"]),
+        (["data=good.csv", "per_point=./good.csv"], ["good.csv", "overwrite the data"]),
+    ],
+)
+def test_one_sentence_when_other_data_do_not_fit(
+    words: list[str], expected: list[str], csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = {"name": "file", "path": str(csv), "columns": ["height", "weight"]}
+    config = Config.parse({"dataset": dataset, "flow": {"family": "affine"}, "cif": False})
+    data = build_data(config)
+    step = build_standardize(config, data)
+    model = build_model(config, data.shape, step)
+    run = RunDirectory(Path("run"))
+    run.create(config)
+    run.save_checkpoint("latest", TrainingState([2], True, list(data.columns)).checkpoint(model))
+    Path("lacks.csv").write_text("height\n1\n")
+    Path("text.csv").write_text("height,weight\n1,x\n")
+    Path("good.csv").write_text("height,weight\n1,2\n")
+    np.save("three.npy", np.zeros((2, 3)))
+    assert main(["eval", "run=run", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and all(word in err for word in expected), err
+
+
+def test_data_without_names_are_taken_in_order(csv: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "two.npy", np.arange(6.0).reshape(3, 2))
+    file = File(name="file", path=csv)
+    values, others = file.read(tmp_path / "two.npy", ["height", "weight"])
+    assert values.tolist() == [[0, 1], [2, 3], [4, 5]] and others == []
+    values, _ = file.read(tmp_path / "two.npy", ["x2", "x1"])  # of a run on such a file, with columns=[2,1]
+    assert values.tolist() == [[1, 0], [3, 2], [5, 4]]

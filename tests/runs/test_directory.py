@@ -1,0 +1,157 @@
+"""The run directory: what is damaged is said in a sentence, and a write that fails leaves what was there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+
+import cifrun
+from cifrun.errors import RunError
+from cifrun.io.files import replacing
+from cifrun.runs.directory import Checkpoint, RunDirectory
+from cifrun.training.loop import train
+
+from .helpers import small_config
+
+QUICK = {"max_steps": 3, "batch_size": 50, "valid_every": 2, "plot_every": 0, "progress": False}
+EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
+
+
+def quick(flow="realnvp", cif=True, **overrides):
+    return small_config(flow, cif, trainer={**QUICK, **overrides}, eval=EVAL)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "finished"
+    train(quick(), directory)
+    return directory
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run, to be damaged."""
+    import shutil
+
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def test_load_gives_the_trained_model(finished):
+    model = cifrun.load(finished)
+    x = torch.randn(5, 2)
+    assert not model.training
+    assert model.log_prob(x, importance_samples=4).shape == model.elbo(x).shape == (5,)
+    assert model.sample(7).shape == (7, 2)
+    weights = RunDirectory(finished).load_checkpoint("best").part("model")
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+
+
+def test_files_of_a_run(finished):
+    names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    events = {n for n in names if n.startswith("events.out.tfevents")}
+    pictures = {n for n in names if n.startswith("figures/")}
+    assert events and names - events - pictures == {
+        "config.yaml", "summary.json", "metrics.jsonl",
+        "checkpoints/latest.safetensors", "checkpoints/best.safetensors",
+    }  # fmt: skip
+    drawn = ("density", "samples", "training", "lipschitz", "bounds", "maps", "index")
+    assert pictures == {f"figures/{name}.{ending}" for name in drawn for ending in ("png", "pdf")}
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["status"] == "completed" and summary["steps"] == 3 and summary["flow"] == "realnvp"
+    expected = {"log_likelihood", "log_likelihood_se", "elbo", "importance_samples", "bits_per_dim", "kl_to_truth"}
+    assert expected | {"bi_lipschitz", "coverage", "mass_off_support"} <= summary["test"].keys()
+
+
+def test_config_rebuilds_the_model_without_hydra(finished):
+    import subprocess
+    import sys
+
+    code = f"import sys, cifrun; cifrun.load({str(finished)!r}); sys.exit('hydra' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda d: (d / "config.yaml").unlink(), r"not a run directory: it has no config\.yaml"),
+        (lambda d: (d / "config.yaml").write_text("a: [1"), "can't be read as YAML"),
+        (lambda d: (d / "config.yaml").write_bytes(b"\xff\xfe\x00"), "can't be read as YAML"),
+        (lambda d: (d / "config.yaml").write_text("just words"), "does not hold a configuration"),
+        (lambda d: (d / "config.yaml").write_text("flow: {family: maf}"), "not a valid configuration"),
+        (lambda d: (d / "config.yaml").write_text("!!python/object/apply:os.system ['true']"), "can't be read as YAML"),
+        (lambda d: [p.unlink() for p in (d / "checkpoints").iterdir()], "no checkpoint 'latest'"),
+        (lambda d: truncate(d / "checkpoints/best.safetensors", 0.5), "damaged or not a checkpoint"),
+        (lambda d: truncate(d / "checkpoints/best.safetensors", 0), "damaged or not a checkpoint"),
+        (lambda d: (d / "checkpoints/best.safetensors").write_bytes(b"hello" * 99), "damaged or not a checkpoint"),
+        (lambda d: (d / "checkpoints/best.safetensors").write_bytes(pickle.dumps({})), "damaged or not a checkpoint"),
+    ],
+)  # fmt: skip
+def test_damage_is_one_sentence(run, damage, sentence):
+    damage(run)
+    with pytest.raises(RunError, match=sentence) as error:
+        cifrun.load(run)
+    assert "\n" not in str(error.value)
+
+
+def truncate(path, share):
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+def test_directories_that_are_none(tmp_path):
+    with pytest.raises(RunError, match="there is no run directory"):
+        cifrun.load(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"not a run directory: it has no config\.yaml"):
+        cifrun.load(tmp_path)
+
+
+def test_weights_of_another_flow_are_refused(run, tmp_path):
+    train(quick("maf"), tmp_path / "other")
+    for tag in ("best", "latest"):
+        target = run / f"checkpoints/{tag}.safetensors"
+        target.write_bytes((tmp_path / f"other/checkpoints/{tag}.safetensors").read_bytes())
+    with pytest.raises(RunError, match="weights of another model"):
+        cifrun.load(run)
+    with pytest.raises(RunError, match="weights of another model"):
+        train(quick(max_steps=5), run, resume=True)
+
+
+def test_a_plain_safetensors_file_is_no_checkpoint(run):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, run / "checkpoints/best.safetensors")
+    with pytest.raises(RunError, match="damaged or not a checkpoint"):
+        cifrun.load(run)
+
+
+@pytest.mark.parametrize("place", ["/proc/cifrun", "FILE/run"])
+def test_a_folder_that_cant_be_written_is_one_sentence(place, tmp_path):
+    (tmp_path / "FILE").write_text("")
+    directory = tmp_path / place  # an absolute path replaces tmp_path
+    with pytest.raises(RunError, match="can't be written") as error:
+        train(quick(), directory)
+    assert str(directory) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(file) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+    with replacing(file) as temporary:
+        temporary.write_text("new")
+        assert file.read_text() == "old"
+    assert file.read_text() == "new" and list(tmp_path.iterdir()) == [file]
+
+
+def test_shared_tensors_are_stored_apart(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    shared = torch.arange(4.0)
+    RunDirectory(tmp_path).save_checkpoint("latest", Checkpoint({"a": shared, "b": shared[:2]}, {"step": 1}))
+    back = RunDirectory(tmp_path).load_checkpoint("latest")
+    assert torch.equal(back.tensors["b"], shared[:2]) and back.state == {"step": 1}

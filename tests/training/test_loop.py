@@ -1,0 +1,205 @@
+"""Training: continued runs are bit-for-bit the same, losses that are not finite do no harm, kills lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import cifrun
+from cifrun.cif.objectives import elbo
+from cifrun.errors import TrainingError
+from cifrun.registry import OBJECTIVES
+from cifrun.runs.directory import RunDirectory
+from cifrun.runs.records import read_metrics
+from cifrun.training.loop import train
+
+from .helpers import small_config
+
+EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
+
+
+def config(flow="realnvp", cif=True, eval=EVAL, objective=None, optimizer=None, **trainer):
+    pace = {"valid_every": 7, "log_every": 5, "checkpoint_every": 9, "plot_every": 0}
+    options = {"batch_size": 300, "progress": False, **pace}
+    extra = {k: v for k, v in (("objective", objective), ("optimizer", optimizer)) if v}
+    return small_config(flow, cif, eval=eval, trainer={**options, **trainer}, **extra)
+
+
+def same(a, b):
+    a, b = a.tensors, b.tensors
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("flow", ["resflow", "realnvp", "maf"])
+@pytest.mark.parametrize("cif", [True, False])
+def test_forty_steps_are_twenty_and_twenty(flow, cif, tmp_path):
+    """Weights, optimiser, generators, best checkpoint and every logged number are equal to the last bit."""
+    train(config(flow, cif, max_steps=40), tmp_path / "whole")
+    train(config(flow, cif, max_steps=20), tmp_path / "parts")
+    train(config(flow, cif, max_steps=40), tmp_path / "parts", resume=True)
+    whole, parts = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "parts")
+    for tag in ("latest", "best"):
+        assert same(whole.load_checkpoint(tag), parts.load_checkpoint(tag))
+    times = ("time", "train/step_seconds", "test/seconds")
+    rows = [
+        {k: v for k, v in row.items() if k not in times and not k.startswith("test/")}
+        for run in (whole, parts)
+        for row in read_metrics(run.path / "metrics.jsonl")
+        if row["step"] > 20
+    ]
+    assert len(rows) > 8 and rows[: len(rows) // 2] == rows[len(rows) // 2 :]
+    assert whole.summary()["test"]["log_likelihood"] == parts.summary()["test"]["log_likelihood"]
+
+
+def test_the_unbiased_estimator_continues_too(tmp_path):
+    settings = {"logdet": "unbiased"}
+    options = {"batch_size": 64, "plot_every": 0, "progress": False, "valid_every": 50}
+
+    def make(steps):
+        return small_config("resflow", True, flow=settings, eval=EVAL, trainer={**options, "max_steps": steps})
+
+    train(make(12), tmp_path / "whole")
+    train(make(6), tmp_path / "parts")
+    train(make(12), tmp_path / "parts", resume=True)
+    a, b = (RunDirectory(tmp_path / n).load_checkpoint("latest") for n in ("whole", "parts"))
+    assert same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("objective", "optimizer"),
+    [
+        ({"name": "iwae", "importance_samples": 5}, {"name": "adam", "max_grad_norm": 1.0}),
+        ({"name": "elbo", "importance_samples": 2}, {"name": "adamw", "schedule": "cosine", "warmup_steps": 10}),
+        ({"name": "elbo", "importance_samples": 1}, {"name": "sgd", "lr": 1e-2, "max_grad_norm": 1.0}),
+    ],
+)
+def test_every_objective_and_optimiser_learns(objective, optimizer, tmp_path):
+    summary = train(config("maf", True, max_steps=120, objective=objective, optimizer=optimizer), tmp_path)
+    first = next(row for row in read_metrics(tmp_path / "metrics.jsonl") if "train/elbo" in row)
+    assert summary["test"]["elbo"] > first["train/elbo"] + 0.1
+
+
+def test_validation_does_not_change_training(tmp_path):
+    for name, every in (("often", 1), ("never", 1000)):
+        train(config("maf", True, max_steps=10, valid_every=every), tmp_path / name)
+    a, b = (RunDirectory(tmp_path / name).load_checkpoint("latest") for name in ("often", "never"))
+    assert same(a, b)
+
+
+def test_patience_stops_early(tmp_path):
+    # A learning rate that ruins the model: validation soon gets no better.
+    ruin = {"name": "adam", "lr": 0.5}
+    summary = train(config("maf", True, max_steps=500, valid_every=1, patience=3, optimizer=ruin), tmp_path)
+    assert summary["status"] == "stopped_early" and summary["steps"] < 500
+
+
+@pytest.fixture
+def sometimes_nan():
+    """An objective that is NaN on the calls named by `bad`."""
+    bad, calls = set(), [0]
+
+    def objective(log_w):
+        calls[0] += 1
+        return elbo(log_w) * (float("nan") if calls[0] in bad else 1.0)
+
+    OBJECTIVES._entries["sometimes_nan"] = objective
+    yield bad
+    del OBJECTIVES._entries["sometimes_nan"]
+
+
+def test_a_loss_that_is_not_finite_skips_the_step(sometimes_nan, tmp_path):
+    sometimes_nan.update({3, 4, 9})
+    summary = train(config(max_steps=12, objective={"name": "sometimes_nan"}), tmp_path)
+    assert summary["status"] == "completed" and summary["steps"] == 12 and summary["skipped_steps"] == 3
+    assert all(v.isfinite().all() for v in RunDirectory(tmp_path).load_checkpoint("latest").part("model").values())
+
+
+def test_too_many_of_them_stop_the_run_and_keep_the_last_good_checkpoint(sometimes_nan, tmp_path):
+    sometimes_nan.update(range(11, 100))
+    options = {"max_bad_steps": 5, "log_every": 1, "checkpoint_every": 1}
+    with pytest.raises(TrainingError, match=r"not finite for 5 steps in a row, up to step 15.*latest"):
+        train(config(max_steps=50, **options, objective={"name": "sometimes_nan"}), tmp_path)
+    checkpoint = RunDirectory(tmp_path).load_checkpoint("latest")
+    assert checkpoint.state["step"] == 10
+    assert RunDirectory(tmp_path).summary()["status"] == "failed"
+    cifrun.load(tmp_path)
+
+
+# --- processes that are stopped and killed ----------------------------------------------------------------------------
+
+
+def start(directory, *overrides):
+    command = [
+        sys.executable, "-m", "cifrun", "train", "dataset=two_uniforms", "dataset.num_train=500", "flow=realnvp",
+        "flow.depth=2", "flow.hidden=[8]", "trainer.batch_size=50", "trainer.plot_every=0", "trainer.valid_every=10",
+        "dataset.num_valid=50", "dataset.num_test=50", "eval.importance_samples=2", f"hydra.run.dir={directory}",
+        *overrides,
+    ]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def resume(directory, *overrides):
+    command = [sys.executable, "-m", "cifrun", "train", f"resume={directory}", *overrides]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_request_saves_and_says_how_to_go_on(number, tmp_path):
+    directory = tmp_path / "run"
+    process = start(directory, "trainer.max_steps=1000000")
+    wait_for(lambda: (directory / "checkpoints/best.safetensors").exists())
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"cifrun train resume={directory}" in err and "Traceback" not in err
+    run = RunDirectory(directory)
+    step = run.load_checkpoint("latest").state["step"]
+    assert run.summary()["status"] == "interrupted" and run.summary()["steps"] == step
+    done = resume(directory, f"trainer.max_steps={step + 5}")
+    assert done.returncode == 0, done.stderr
+    assert run.summary()["status"] == "completed" and run.summary()["steps"] == step + 5
+
+
+def test_killed_at_random_moments_it_always_loads_and_goes_on(tmp_path):
+    """SIGKILL while checkpoints are written at every step: the directory holds the old one or the new one, whole."""
+    directory = tmp_path / "run"
+    generator = random.Random(0)
+    process = start(directory, "trainer.max_steps=1000000", "trainer.checkpoint_every=1", "trainer.valid_every=1")
+    wait_for(lambda: (directory / "checkpoints/best.safetensors").exists())
+    steps = []
+    for _ in range(4):
+        time.sleep(0.1 + generator.random())
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        cifrun.load(directory).log_prob(torch.zeros(1, 2), importance_samples=2)
+        steps.append(RunDirectory(directory).load_checkpoint("latest").state["step"])
+        json.loads((directory / "summary.json").read_text())
+        command = [sys.executable, "-m", "cifrun", "train", f"resume={directory}"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        count = len(read_metrics(directory / "metrics.jsonl"))
+        wait_for(lambda n=count: len(read_metrics(directory / "metrics.jsonl")) > n + 3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert steps == sorted(steps) and steps[-1] > steps[0]
+    end = RunDirectory(directory).load_checkpoint("latest").state["step"] + 3
+    done = resume(directory, f"trainer.max_steps={end}")
+    assert done.returncode == 0, done.stderr
+    rows = [row["step"] for row in read_metrics(directory / "metrics.jsonl") if "train/loss" in row]
+    assert rows == sorted(set(rows)) and rows[-1] == end  # no step is logged twice

@@ -1,0 +1,129 @@
+"""The commands of the README, run for real, from another directory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifrun.io.text import with_error
+
+README = Path(__file__).parents[2] / "README.md"
+TINY = ["debug=tiny", "flow=maf", "flow.depth=2", "flow.hidden=[8]"]
+
+
+def cifrun(cwd, *words, code=0):
+    environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+    command = [sys.executable, "-m", "cifrun", *words]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A directory in which one tiny CIF was trained to outputs/DATE/TIME."""
+    home = tmp_path_factory.mktemp("home")
+    cifrun(home, "train", "dataset=two_uniforms", "cif=true", *TINY)
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(home):
+    (config,) = home.glob("outputs/*/*/config.yaml")
+    return config.parent
+
+
+def test_train_reports_its_result(home, run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "completed" and summary["cif"] is True and summary["dataset"] == "two_uniforms"
+    assert summary["test"]["log_likelihood_se"] > 0 and not summary["test"]["exact"]
+
+
+def test_eval_writes_what_it_prints(home, run):
+    done = cifrun(home, "eval", f"run={run.relative_to(home)}", "eval.importance_samples=7")
+    assert "IWAE_7" in done.stdout and "±" in done.stdout and done.stderr == ""
+    test = json.loads((run / "summary.json").read_text())["test"]
+    assert test["importance_samples"] == 7
+    assert with_error(test["log_likelihood"], test["log_likelihood_se"]) in done.stdout
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["test/log_likelihood"] == test["log_likelihood"]
+
+
+def test_a_plain_flow_says_that_it_is_exact(home):
+    done = cifrun(home, "train", "dataset=two_uniforms", "cif=false", *TINY, "hydra.run.dir=plain")
+    assert "(exact)" in done.stdout
+    assert json.loads((home / "plain/summary.json").read_text())["test"]["exact"] is True
+
+
+def test_sample_writes_what_was_asked_for(home, run):
+    for name in ("a.npy", "b.npy", "c.csv", "d.png"):
+        cifrun(home, "sample", f"run={run}", "n=50", f"output={name}", "seed=3")
+    a, b = np.load(home / "a.npy"), np.load(home / "b.npy")
+    assert a.shape == (50, 2) and np.array_equal(a, b)
+    assert np.allclose(np.loadtxt(home / "c.csv", delimiter=",", skiprows=1), a)
+    assert (home / "c.csv").read_text().startswith("x1,x2\n")
+    assert (home / "d.png").read_bytes().startswith(b"\x89PNG")
+    done = cifrun(home, "sample", f"run={run}", "n=5", "output=x.txt", code=2)
+    assert done.stderr.count("\n") == 1 and ".npy, .png, .csv" in done.stderr
+
+
+def test_multirun_keeps_jobs_apart(home):
+    cifrun(home, "train", "-m", "dataset=two_uniforms", "cif=true,false", "seed=1,2", *TINY, "hydra.sweep.dir=sweep")
+    names = sorted(path.parent.name for path in (home / "sweep").glob("*/summary.json"))
+    assert len(names) == 4 and all("cif=" in name and "seed=" in name for name in names)
+
+
+def test_a_finished_run_is_extended(home):
+    cifrun(home, "train", "dataset=two_uniforms", *TINY, "hydra.run.dir=more")
+    before = json.loads((home / "more/summary.json").read_text())["steps"]
+    cifrun(home, "train", "resume=more", f"trainer.max_steps={before + 4}")
+    assert json.loads((home / "more/summary.json").read_text())["steps"] == before + 4
+    done = cifrun(home, "train", "resume=more", "flow=realnvp", code=2)
+    assert "flow" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_nobody_reads_on(home):
+    """`cifrun show … | head -1` prints a line and no complaint."""
+    command = f"{sys.executable} -m cifrun show flow=maf flow.depth=200 | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=home, capture_output=True, text=True, check=False)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+
+
+def people(count, seed):
+    """Rows of a table of adults: height in cm, weight in kg, age in years."""
+    draw = np.random.default_rng(seed)
+    height = np.where(draw.random(count) < 0.5, 164, 178) + 7 * draw.standard_normal(count)
+    weight = (height / 100) ** 2 * (24.5 + 3 * draw.standard_normal(count))
+    age = draw.integers(18, 90, count)
+    return [f"{h:.1f},{w:.1f},{a}" for h, w, a in zip(height, weight, age, strict=True)]
+
+
+@pytest.mark.parametrize("shorter", ["debug=tiny", pytest.param("", marks=pytest.mark.slow)])
+def test_from_a_csv_to_samples_and_scores_by_the_commands_of_the_readme(tmp_path, shorter):
+    """As they stand there, in a shell, in a folder that holds two tables and nothing else."""
+    section = README.read_text(encoding="utf-8").partition("\n## Your own table\n")[2]
+    commands = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].splitlines()
+    assert [command.split()[:2] for command in commands] == [["cifrun", verb] for verb in ("train", "sample", "eval")]
+    (tmp_path / "my.csv").write_text("\n".join(["height,weight,age", *people(1000, 0)]))
+    (tmp_path / "other.csv").write_text("\n".join(["height,weight,age", *people(20, 1), "172.0,13.5,40"]))  # 13.5 kg
+    program = f'cifrun() {{ "{sys.executable}" -m cifrun "$@"; }}'
+    for command in [f"{commands[0]} {shorter}", *commands[1:]]:
+        words = ["bash", "-c", f"{program}\n{command}"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    with open(tmp_path / "samples.csv", newline="") as file:
+        samples = list(csv.DictReader(file))
+    assert len(samples) == 1000 and samples[0].keys() == {"height", "weight"}
+    assert np.mean([float(row["height"]) for row in samples]) == pytest.approx(171, abs=10)
+    with open(tmp_path / "scores.csv", newline="") as file:
+        scores = {row["row"]: float(row["log_likelihood"]) for row in csv.DictReader(file)}
+    assert list(scores) == [str(k) for k in range(1, 22)]
+    assert min(scores, key=scores.get) == "21"  # the anomaly
