@@ -183,6 +183,5 @@ class Ray(Launcher):
 
 
 for _launcher in (Joblib, Slurm, SubmititLocal, Ray):
-    # Hydra instantiates launchers only from a package of this name.
-    _launcher.__module__ = "hydra_plugins.cifrun"
-    Plugins.instance().register(_launcher)
+    # Hydra makes launchers only of names in a package `hydra_plugins`.
+    Plugins.instance().class_name_to_class[f"hydra_plugins.cifrun.{_launcher.__name__}"] = _launcher
