@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from .errors import ConfigError, did_you_mean
 from .plugins import owner, plugins
 
-__all__ = ["ACTIONS", "DATASETS", "FLOWS", "OBJECTIVES", "OPTIMIZERS", "Registry"]
+__all__ = ["DATASETS", "FLOWS", "OBJECTIVES", "OPTIMIZERS", "Registry"]
 
 T = TypeVar("T")
 
@@ -98,6 +98,5 @@ class Registry:
 
 FLOWS = Registry("flow", "cifrun.flows")
 DATASETS = Registry("dataset", "cifrun.data")
-ACTIONS = Registry("index action", "cifrun.cif.actions")
-OBJECTIVES = Registry("objective", "cifrun.cif.objectives")
+OBJECTIVES = Registry("objective", "cifrun.objectives")
 OPTIMIZERS = Registry("optimizer", "cifrun.training.optim")

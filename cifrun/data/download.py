@@ -30,7 +30,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, Role, setting
 from ..errors import ConfigError, RunError
 from ..io.files import cache, replacing, writing
 from .base import AnyDataset
@@ -52,7 +52,9 @@ WAITS = (1, 5)
 class Stored(AnyDataset):
     """A dataset whose files come from a public place. Subclasses set `files`, and write `download`."""
 
-    root: AbsolutePath | None = setting(None, "folder of its files; null for $CIFRUN_DATA, else ~/.cache/cifrun")
+    root: AbsolutePath | None = setting(
+        None, "folder of its files; null for $CIFRUN_DATA, else ~/.cache/cifrun", role=Role.EXECUTION
+    )
 
     #: The files, as paths below `folder`.
     files: ClassVar[tuple[str, ...]] = ()
@@ -95,7 +97,7 @@ class Stored(AnyDataset):
 class Fetched(Stored):
     """A dataset whose files come out of one archive, where their names end in `files`."""
 
-    url: str = setting("", "the archive that holds them", pattern=r"^https?://")
+    url: str = setting("", "the archive that cifrun data fetch downloads", pattern=r"^https?://")
     md5: MD5 = setting("", "its checksum")
 
     def download(self) -> None:
@@ -109,7 +111,7 @@ class Fetched(Stored):
 class FetchedFiles(Stored):
     """A dataset whose files are downloaded one by one."""
 
-    url: str = setting("", "the place that holds its files", pattern=r"^https?://")
+    url: str = setting("", "the place that cifrun data fetch downloads them from", pattern=r"^https?://")
     md5: dict[str, MD5] = setting({}, "their checksums")
 
     def download(self) -> None:

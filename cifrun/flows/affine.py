@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
 from ..bijections.elementwise import ElementwiseAffine
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 

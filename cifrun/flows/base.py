@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -12,21 +12,17 @@ from ..bijections.base import Bijection
 from ..bijections.linear import LULinear
 from ..bijections.norm import ActNorm, BatchNorm
 from ..bijections.permutation import Flip, Permutation
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT
+from ..config.schema import Activation, FlowSettings, Norm
 from ..errors import ConfigError
 
 __all__ = ["Activation", "FlowConfig", "Norm", "flipped", "mixed", "norms", "with_norm"]
-
-#: Activations of a network that a config may name.
-Activation = Literal["tanh", "relu", "silu", "elu"]
-#: What may stand between the steps of a flow.
-Norm = Literal["none", "actnorm", "batchnorm"]
 
 _NORMS: dict[str, Callable[[Sequence[int]], Bijection]] = {"actnorm": ActNorm, "batchnorm": BatchNorm}
 
 
 @dataclass(config=STRICT)
-class FlowConfig(ABC):
+class FlowConfig(FlowSettings, ABC):
     """Settings of one family, and how its steps are made.
 
     A subclass adds its settings and `build`, and registers itself:
@@ -43,10 +39,6 @@ class FlowConfig(ABC):
     images: ClassVar[bool] = False
     #: Whether events are pixels that are 0 or 1, which have a probability, and no density.
     binary: ClassVar[bool] = False
-
-    family: str = setting("", "name of the family; the group choice sets it")
-    depth: int = setting(1, "number of steps L", ge=1)
-    norm: Norm = setting("none", "normalisation after each step: none, actnorm or batchnorm")
 
     @abstractmethod
     def build(self, shape: Sequence[int]) -> list[Bijection]:

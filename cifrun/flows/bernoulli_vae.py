@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
 from ..bijections.bernoulli import BernoulliDecoder
-from ..config.schema import STRICT, Sizes, setting
+from ..config.fields import STRICT, Sizes, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig
 

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
 from ..bijections.bnaf import BlockAutoregressive
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, setting
 from ..registry import FLOWS
 from .base import FlowConfig, flipped, with_norm
 

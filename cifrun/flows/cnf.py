@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
 from ..bijections.cnf import CNF
-from ..config.schema import STRICT, Sizes, setting
+from ..config.fields import STRICT, Sizes, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, setting
 from ..registry import FLOWS
 from .vae import VAE
 

@@ -18,7 +18,7 @@ from torch import nn
 from ..bijections.base import Bijection
 from ..bijections.image_coupling import ChannelCoupling
 from ..bijections.linear import InvertibleConv
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, setting
 from ..nets.conv import ConvNet
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
@@ -37,7 +37,7 @@ class Glow(FlowConfig):
     depth: int = setting(8, "steps K of a level", ge=1)
     scales: int = setting(3, "resolutions, each half the one before; the steps are at all but the first", ge=2)
     width: int = setting(128, "channels of each coupling's network", ge=1)
-    norm: Norm = setting("actnorm", "normalisation before each 1×1 convolution: none, actnorm or batchnorm")
+    norm: Norm = setting("actnorm", "normalisation before each 1×1 convolution")
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         def net(inputs: int, outputs: int) -> nn.Module:

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from ..bijections.autoregressive import Autoregressive
 from ..bijections.base import Bijection
 from ..bijections.spline import RationalQuadraticSpline
-from ..config.schema import STRICT, Sizes, setting
+from ..config.fields import STRICT, Sizes, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, mixed, with_norm
 
@@ -35,7 +35,7 @@ class NSFAutoregressive(FlowConfig):
     activation: Activation = setting("relu", "activation of the masked networks")
     residual: bool = setting(False, "add a hidden layer's input to its output where the sizes agree")
     bins: int = setting(8, "bins of a spline", ge=2)
-    bound: float = setting(3.0, "B: a spline acts on [-B, B]", gt=0)
+    bound: float = setting(3.0, "B: a spline acts on [-B, B]; outside it is the identity", gt=0)
     linear: bool = setting(False, "a learned LU matrix after each permutation")
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from ..bijections.base import Bijection
 from ..bijections.coupling import Coupling
 from ..bijections.univariate import Affine
-from ..config.schema import STRICT, Sizes, setting
+from ..config.fields import STRICT, Sizes, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, with_norm
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..bijections.base import Bijection
 from ..bijections.image_coupling import ChannelCoupling, CheckerboardCoupling
-from ..config.schema import STRICT, Sizes, setting
+from ..config.fields import STRICT, Sizes, setting
 from ..nets.conv import ConvResNet
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
@@ -37,7 +37,7 @@ class RealNVPImage(FlowConfig):
     depth: int = setting(3, "couplings of each kind at a scale; one more of checkerboards at the last", ge=1)
     scales: int = setting(2, "resolutions, each half the one before", ge=1)
     hidden: Sizes = setting([32, 32, 32, 32], "channels of the residual blocks of each coupling's network")
-    norm: Norm = setting("actnorm", "normalisation after each step: none, actnorm or batchnorm")
+    norm: Norm = setting("actnorm", "normalisation after each step")
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         def net(inputs: int, outputs: int) -> nn.Module:

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
-from ..config.schema import STRICT, Sizes, setting
+from ..config.fields import STRICT, Sizes, setting
 from ..nets.lipschitz.networks import LipschitzMLP
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
@@ -28,10 +28,12 @@ __all__ = ["ResFlow"]
 class ResFlow(FlowConfig):
     """Residual flow: blocks x + g(x) with Lip g ≤ κ < 1 (Chen et al., 2019)."""
 
-    depth: int = setting(10, "number of residual blocks L", ge=1)
+    depth: int = setting(10, "number of steps L, each a residual block", ge=1)
     hidden: Sizes = setting([128, 128, 128, 128], "hidden sizes of each g")
     lipschitz: float = setting(0.9, "κ, the bound on Lip g of each block", gt=0, lt=1)
-    logdet: Literal["auto", "exact", "unbiased"] = setting("auto", "log-determinant; auto: exact up to 8 dimensions")
+    logdet: Literal["auto", "exact", "unbiased"] = setting(
+        "auto", "log-determinant: exact, unbiased (Russian roulette), or auto: exact up to 8 dimensions"
+    )
     train_iterations: int = setting(5, "power iterations a training step", ge=1)
     eval_iterations: int = setting(200, "most power iterations in evaluation", ge=1)
 

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
-from ..config.schema import STRICT, Sizes, setting
+from ..config.fields import STRICT, Sizes, setting
 from ..nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
@@ -41,7 +41,7 @@ class ResFlowImage(FlowConfig):
     train_iterations: int = setting(20, "most power iterations a training step", ge=1)
     eval_iterations: int = setting(200, "most power iterations in evaluation", ge=1)
     tolerance: float = setting(1e-3, "a training step's power iteration ends when the norm changes by less", gt=0)
-    norm: Norm = setting("actnorm", "normalisation before each block: none, actnorm or batchnorm")
+    norm: Norm = setting("actnorm", "normalisation before each block")
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         rule = self.lipschitz, self.train_iterations, self.eval_iterations, self.tolerance

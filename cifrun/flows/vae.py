@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection, Identity
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 

@@ -19,7 +19,7 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, setting
 from ..errors import ConfigError, did_you_mean
 from ..nets.mlp import ACTIVATIONS
 from ..registry import FLOWS
@@ -48,7 +48,9 @@ class Zuko(FlowConfig):
 
     depth: int = setting(0, "number of transforms L, if kwargs.transforms does not say; 0 for zuko's own default", ge=0)
     name: str = setting("NSF", "a flow of zuko.flows: BPF, CNF, GF, MAF, NAF, NICE, NSF, RealNVP, SOSPF or UNAF")
-    kwargs: dict[str, Any] = setting({}, "its arguments: transforms, hidden_features, activation, bins, …")
+    kwargs: dict[str, Any] = setting(
+        {}, "its arguments, as flow.kwargs.KEY=VALUE: transforms, hidden_features, activation, bins, …"
+    )
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         (features,) = self.flat(shape)

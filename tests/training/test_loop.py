@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import cifrun
-from cifrun.cif.objectives import elbo
 from cifrun.errors import TrainingError
+from cifrun.objectives.elbo import elbo
 from cifrun.registry import OBJECTIVES
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics

@@ -15,7 +15,8 @@ from torch import Tensor
 from cifrun.bijections.preprocess.standardize import Standardize
 from cifrun.build import build_data, build_model, build_standardize, describe
 from cifrun.cif.model import Model
-from cifrun.config.schema import STRICT, Config, setting, to_dict
+from cifrun.config.fields import STRICT, setting
+from cifrun.config.schema import Config, to_dict
 from cifrun.data.base import Data, DatasetConfig, Target
 from cifrun.errors import ConfigError
 from cifrun.evaluation.evaluate import evaluate_split

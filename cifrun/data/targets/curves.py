@@ -20,7 +20,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.schema import STRICT, setting
+from ...config.fields import STRICT, setting
 from ...registry import DATASETS
 from ..base import Box, Target, normal, uniform
 from .mixtures import in_chunks, log_mixture
@@ -39,7 +39,7 @@ class NoisyCurve(Target):
     Subclasses write `curve`, set `interval`, and change what differs from t uniform and Gaussian noise.
     """
 
-    noise: float = setting(0.1, "standard deviation of the noise", ge=0.01)
+    noise: float = setting(0.1, "standard deviation of the noise (at least 0.01)", ge=0.01)
 
     interval: ClassVar[tuple[float, float]]
     #: m of the reflection x ↦ m − x that half of the points undergo.
@@ -159,7 +159,7 @@ class SwissRoll(NoisyCurve):
     Source: Grathwohl et al., "FFJORD", ICLR 2019, from `make_swiss_roll` of scikit-learn.
     """
 
-    noise: float = setting(1.0, "standard deviation of the noise before the division by 5", ge=0.05)
+    noise: float = setting(1.0, "standard deviation of the noise before the division by 5 (at least 0.05)", ge=0.05)
 
     interval: ClassVar[tuple[float, float]] = (1.5 * math.pi, 4.5 * math.pi)
     scale: ClassVar[float] = 5.0
@@ -180,7 +180,7 @@ class TwoSpirals(NoisyCurve):
     Source: Grathwohl et al., "FFJORD", ICLR 2019.
     """
 
-    noise: float = setting(0.1, "standard deviation of the Gaussian part of the noise", ge=0.05)
+    noise: float = setting(0.1, "standard deviation of the Gaussian part of the noise (at least 0.05)", ge=0.05)
 
     interval: ClassVar[tuple[float, float]] = (0.0, 3 * math.pi)
     mirror: ClassVar[tuple[float, float] | None] = (0.0, 0.0)

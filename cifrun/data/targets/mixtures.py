@@ -13,7 +13,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.schema import STRICT, setting
+from ...config.fields import STRICT, setting
 from ...registry import DATASETS
 from ..base import Box, Target, log_normal, normal, square
 
@@ -104,7 +104,7 @@ class Pinwheel(Target):
     # The map folds where ¼ exp(f₁) f₂ = −1, and there the density is infinite: beyond lies 1e-9 of the mass for a
     # standard deviation of 0.1, 1e-5 for 0.2.
     tangential_std: float = setting(
-        0.1, "standard deviation across a blade, before it is bent and scaled", gt=0, le=0.2
+        0.1, "standard deviation across a blade, before it is bent and scaled (at most 0.2)", gt=0, le=0.2
     )
 
     arms: ClassVar[int] = 5

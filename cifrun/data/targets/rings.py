@@ -17,7 +17,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.schema import STRICT, setting
+from ...config.fields import STRICT, setting
 from ...registry import DATASETS
 from ..base import Box, Target, flat, log_normal, normal, square, uniform, within
 

@@ -6,7 +6,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from cifrun.config.schema import STRICT, setting
+from cifrun.config.fields import STRICT, setting
 from cifrun.data.base import Box, Target, log_normal, normal
 from cifrun.registry import DATASETS
 

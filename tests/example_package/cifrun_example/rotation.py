@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from cifrun.bijections.base import Bijection
-from cifrun.config.schema import STRICT, setting
+from cifrun.config.fields import STRICT, setting
 from cifrun.errors import ConfigError
 from cifrun.flows.base import FlowConfig, with_norm
 from cifrun.registry import FLOWS

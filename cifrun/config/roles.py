@@ -1,0 +1,59 @@
+"""What settings decide about a run: which of them define it, and which a later command may change.
+
+role_of("trainer.progress", settings)    Role.EXECUTION
+changeable("sample")                     ("run", "n", "output", "eval", "device", "seed")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ..registry import DATASETS, FLOWS
+from .fields import Role, Verb, settings
+from .schema import Config
+
+__all__ = ["changeable", "command_defaults", "flattened", "role_of"]
+
+
+def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names: {"flow": {"depth": 3}} → {"flow.depth": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def role_of(name: str, settings: Mapping[str, Any]) -> Role:
+    """What a setting decides.
+
+    Arguments:
+        name: Its dotted name.
+        settings: The run's config, flattened: its dataset and its flow say what their own settings decide. What
+            nobody knows, as of a flow that is no longer installed, counts as what is trained.
+    """
+    return _roles(str(settings.get("dataset.name")), str(settings.get("flow.family"))).get(name, Role.TRAINED)
+
+
+def changeable(verb: Verb) -> tuple[str, ...]:
+    """The top-level keys and groups that may be typed beside `run=` or `resume=`; those of the command come first."""
+    fields = Config.__pydantic_fields__  # type: ignore[attr-defined]
+    mine = [name for name, field in fields.items() if verb in field.json_schema_extra["may_change"]]
+    return tuple(sorted(mine, key=lambda name: name not in command_defaults()))
+
+
+@lru_cache
+def command_defaults() -> dict[str, Any]:
+    """What belongs to one command only, with the values that a run's `config.yaml` has for it."""
+    return {setting.name: setting.default for setting in settings(Config) if setting.role is Role.COMMAND}
+
+
+@lru_cache
+def _roles(dataset: str, family: str) -> dict[str, Role]:
+    """The role of each setting of a run of that dataset and flow."""
+    known = list(settings(Config))
+    for registry, name in ((DATASETS, dataset), (FLOWS, family)):
+        if name in registry:
+            known += settings(registry[name], registry.noun)
+    return {setting.name: setting.role for setting in known}

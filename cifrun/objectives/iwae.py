@@ -1,0 +1,27 @@
+"""Importance-weighted bound: log (1/m) Σ_i w_i. It tightens as m grows; with m = 1 it is the ELBO.
+
+Reference: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICLR 2016
+(https://arxiv.org/abs/1509.00519).
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from ..registry import OBJECTIVES
+
+__all__ = ["iwae"]
+
+
+@OBJECTIVES.register("iwae")
+def iwae(log_w: Tensor) -> Tensor:
+    """E_q[log (w_1 + … + w_m)/m]: a bound that tightens with m, at m times the cost of a step.
+
+    Arguments:
+        log_w: Log-weights of m draws for each datum, (m, batch), in nats.
+
+    Returns: The objective of each datum, (batch,), in nats.
+    """
+    return log_w.logsumexp(0) - math.log(len(log_w))
