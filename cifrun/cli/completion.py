@@ -9,7 +9,9 @@ from io import StringIO
 from pathlib import Path
 
 from .config_groups import groups
-from .hydra_app import PATHS, compose, names_in
+from .hydra_app import compose
+from .jobs import names_in
+from .overrides import PATHS
 
 __all__ = ["complete"]
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from ..plugins import conf_dirs, plugins
 
-__all__ = ["conf_dir", "groups"]
+__all__ = ["LAUNCHER", "conf_dir", "groups"]
+
+#: The group of the engines that may run a multirun.
+LAUNCHER = "hydra/launcher"
 
 
 def conf_dir() -> Path:

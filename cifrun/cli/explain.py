@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from ..errors import CifrunError, did_you_mean
 from ..registry import DATASETS, FLOWS
 from .config_groups import groups
+from .hydra_internals import root_of
 
 __all__ = ["explain"]
 
@@ -61,9 +61,7 @@ def explain(error: BaseException, inside: bool = False) -> str | None:
 def _flat(text: str) -> str:
     """The first paragraph of a message of many lines, without the advice to add keys that no config here has."""
     lines = [line.strip() for line in text.strip().split("\n\n")[0].splitlines()]
-    return " ".join(
-        line for line in lines if not line.startswith(("To append", "See https", "full_key", "object_type"))
-    )
+    return " ".join(line for line in lines if not line.startswith(_NOISE))
 
 
 def _no_choice(error: MissingConfigException) -> str:
@@ -93,9 +91,8 @@ def _no_key(error: ConfigCompositionException, cause: OmegaConfBaseException) ->
     key = str(cause.full_key or cause.key)
     if not str(error).startswith("Could not override"):
         return f"{_flat(str(error))}: {_flat(str(cause))}"
-    node: Any = cause.parent_node
-    root = node._get_root() if node is not None else None
-    if not isinstance(root, DictConfig):
+    root = root_of(cause)
+    if root is None:
         return f"there is no key '{key}'"
     parent, _, last = key.rpartition(".")
     holder = OmegaConf.select(root, parent) if parent else root
@@ -121,6 +118,6 @@ def _walk(config: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in map(str, config):
         if prefix or key != "hydra":
             yield f"{prefix}{key}"
-            value = config._get_node(key)
-            if isinstance(value, DictConfig) and not value._is_none():
-                yield from _walk(value, f"{prefix}{key}.")
+            settled = not (OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key))
+            if settled and isinstance(config[key], DictConfig):
+                yield from _walk(config[key], f"{prefix}{key}.")

@@ -8,17 +8,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..errors import CifrunError, ConfigError, RunError
+from ..errors import CifrunError, RunError
+from ..io.optional import need
+from .hydra_internals import add_launcher, outcome
 
 __all__ = ["Joblib", "Ray", "Slurm", "SubmititLocal"]
 
@@ -28,18 +28,15 @@ PATIENCE = 30
 log = logging.getLogger(f"hydra.{__name__}")  # where a multirun says what it does
 
 
-def _need(module: str, extra: str) -> Any:
-    """A module of an extra. Raises `ConfigError` if it is not installed."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"this hydra/launcher is not installed: pip install 'cifrun[{extra}]'") from error
+def _extra(module: str, extra: str) -> Any:
+    """A module of an extra of this package. Raises `ConfigError` if it is not installed."""
+    return need(module, "this hydra/launcher", f"cifrun[{extra}]")
 
 
 def _settle(job: JobReturn, task: Any) -> JobReturn:
     """Take note of a failure that has a sentence, so that Hydra does not end the sweep for it."""
-    if job.status == JobStatus.FAILED and isinstance(job._return_value, CifrunError):
-        task.report(job.overrides, job._return_value)
+    if job.status == JobStatus.FAILED and isinstance(failure := outcome(job), CifrunError):
+        task.report(job.overrides, failure)
         job.return_value, job.status = None, JobStatus.COMPLETED
     return job
 
@@ -66,7 +63,7 @@ class _Borrowed(Launcher):
     extra: ClassVar[str]
 
     def __init__(self, **options: Any) -> None:
-        self.inner: Launcher = getattr(_need(self.module, self.extra), self.name)(**options)
+        self.inner: Launcher = getattr(_extra(self.module, self.extra), self.name)(**options)
 
     def setup(self, **context: Any) -> None:
         self.task = context["task_function"]
@@ -141,7 +138,7 @@ class Ray(Launcher):
     def __init__(self, ray: DictConfig) -> None:
         self.settings: Any = OmegaConf.to_container(ray, resolve=True)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        self.ray = _need("ray", "ray")
+        self.ray = _extra("ray", "ray")
 
     def setup(self, **context: Any) -> None:
         self.context = context
@@ -183,5 +180,4 @@ class Ray(Launcher):
 
 
 for _launcher in (Joblib, Slurm, SubmititLocal, Ray):
-    # Hydra makes launchers only of names in a package `hydra_plugins`.
-    Plugins.instance().class_name_to_class[f"hydra_plugins.cifrun.{_launcher.__name__}"] = _launcher
+    add_launcher(_launcher)

@@ -1,0 +1,218 @@
+"""What a verb does with a composed config: one job, or each job of a multirun."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from ..compute.launch_env import started
+from ..compute.slurm import restarted
+from ..config.schema import Config
+from ..errors import CifrunError, ConfigError, RunError, did_you_mean
+from ..io.files import mute
+from .explain import explain
+from .hydra_internals import environment
+from .overrides import overlay, parse
+from .resolvers import directories
+
+__all__ = ["COMMANDS", "Job", "names_in"]
+
+#: Keys that are not for `train`, with what to write instead of KEY=VALUE.
+NOT_FOR_TRAINING = {
+    "run": "resume=DIR continues a run, hydra.run.dir=DIR names a new one",
+    "data": "dataset=file dataset.path={} trains on a file",
+    "per_point": "cifrun eval run=DIR per_point=FILE writes one",
+}
+
+
+def _train(config: Config, directory: Path) -> Any:
+    from ..training.loop import train
+
+    return train(config, directory, resume=config.resume is not None)
+
+
+def _evaluate(config: Config, directory: Path) -> Any:
+    from ..evaluation.evaluate import evaluate
+
+    return evaluate(directory, config)
+
+
+def _sample(config: Config, directory: Path) -> Any:
+    from ..evaluation.sample import sample
+
+    return sample(directory, config)
+
+
+def _fetch(config: Config, _: Path) -> Any:
+    from ..build import dataset_of
+
+    return dataset_of(config).fetch()
+
+
+def _show(config: Config, _: Path) -> None:
+    from ..build import describe
+
+    print(describe(config))
+
+
+#: What each verb does with a complete config and the run directory.
+COMMANDS: dict[str, Callable[[Config, Path], Any]] = {
+    "train": _train,
+    "eval": _evaluate,
+    "sample": _sample,
+    "data": _fetch,
+    "show": _show,
+}
+
+
+class Job:
+    """What Hydra calls with a composed config, once, or once for each job of a multirun.
+
+    A failure that has a sentence is kept in `failures` rather than raised: Hydra would print its own words around it.
+
+    Arguments:
+        verb: One of `COMMANDS`.
+
+    Attributes:
+        multirun: Whether this is one job of several; known when it runs.
+        broke: Whether an error was a mistake of this program, for which there is no sentence.
+        failures: Of the jobs that failed.
+    """
+
+    def __init__(self, verb: str) -> None:
+        self.verb = verb
+        self.full_error = os.environ.get("HYDRA_FULL_ERROR")
+        self.argv = list(sys.argv)
+        self.multirun = False
+        self.broke = False
+        self.failures: list[CifrunError] = []
+        self._waiting: list[tuple[Config, Path]] = []  # jobs of a named sweep that another process was at
+
+    def __call__(self, composed: DictConfig) -> float | None:
+        """The validation log-likelihood, for sweepers that look for the best configuration."""
+        settings = HydraConfig.get()
+        self.multirun = settings.mode == RunMode.MULTIRUN
+        try:
+            with environment(self.argv, self.full_error):  # as typed
+                return _score(self._run(composed, settings.overrides.task, Path(settings.runtime.output_dir)))
+        except BrokenPipeError:  # Hydra would print words of its own
+            mute()
+            return None
+        except Exception as error:
+            sentence = explain(error, inside=True)
+            if directories.elsewhere():  # nobody will look at `failures` there, and not every exception can be sent
+                with suppress(OSError):
+                    os.rmdir(settings.runtime.output_dir)  # nothing was written
+                if sentence is None:
+                    raise RuntimeError("".join(traceback.format_exception(error))) from None
+                raise error if isinstance(error, CifrunError) else ConfigError(sentence) from error
+            if sentence is None or self.full_error == "1":
+                self.broke = sentence is None
+                raise
+            failure = error if isinstance(error, CifrunError) else ConfigError(sentence)
+            if self.multirun:
+                self.report(settings.overrides.task, failure)
+            else:
+                self.failures.append(failure)
+            return None
+
+    def report(self, overrides: Sequence[str], failure: CifrunError) -> None:
+        """Say that a job of a multirun failed, here or elsewhere, and remember it."""
+        self.multirun = True
+        print(f"cifrun: {' '.join(overrides)}: {failure}", file=sys.stderr)
+        self.failures.append(failure)
+
+    def finish(self) -> None:
+        """Wait for the jobs that other processes were at, and do what they left of them."""
+        from .sweep import take_part
+
+        for config, directory in self._waiting:
+            try:
+                take_part(config, directory, wait=True)
+            except CifrunError as failure:
+                self.report([directory.name], failure)
+
+    def _run(self, composed: DictConfig, overrides: Sequence[str], directory: Path) -> Any:
+        """Type the config, that of a run that exists with what was typed, and do the verb."""
+        data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        if self.verb not in ("train", "eval", "sample"):
+            return COMMANDS[self.verb](Config.parse(data), directory)
+        if self.verb == "train":
+            for key, instead in NOT_FOR_TRAINING.items():
+                if data.get(key) is not None:
+                    raise ConfigError(f"train has no key '{key}': {instead.format(data[key])}")
+            if data.get("resume") is None:
+                return self._train(Config.parse(data), directory)
+        key = "resume" if self.verb == "train" else "run"
+        if data.get(key) is None:
+            raise ConfigError(f"'run' is missing: cifrun {self.verb} run=DIR, with a directory that cifrun train made")
+        directory = Path(os.path.abspath(os.path.expanduser(str(data[key]))))
+        return COMMANDS[self.verb](
+            _config_of_run(directory, data | {key: str(directory)}, overrides, self.verb), directory
+        )
+
+    def _train(self, config: Config, directory: Path) -> Any:
+        """Train, or do what is left where the same job may have been begun before."""
+        from .sweep import go_on, take_part
+
+        if config.sweep.name is not None or directories.elsewhere():
+            if not self.multirun:
+                raise ConfigError(f"sweep.name={config.sweep.name} is of a multirun: add -m")
+            summary = take_part(config, directory, wait=directories.elsewhere())  # there, nobody calls `finish`
+            if summary is None:
+                self._waiting.append((config, directory))
+            return summary
+        if restarted():
+            return go_on(config, directory)
+        process = started()
+        if (directory / "config.yaml").exists() and (process is None or process.rank == 0):
+            raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
+        return COMMANDS["train"](config, directory)
+
+
+def _config_of_run(directory: Path, composed: dict[str, Any], overrides: Sequence[str], verb: str) -> Config:
+    """The config of a run that exists, with what was typed. Raises `RunError`, with what may have been meant."""
+    from ..runs.directory import RunDirectory
+
+    run = RunDirectory(directory)
+    try:
+        saved = run.plain_config()
+    except RunError as error:
+        near = ""
+        if not directory.exists():
+            near = did_you_mean(directory.name, names_in(directory.parent))
+        elif not run.exists():
+            inside = [name for name in names_in(directory) if RunDirectory(directory / name).exists()]
+            near = f"; did you mean '{directory / inside[-1]}'?" if inside else ""
+        raise RunError(f"{error}{near}") from error
+    data = overlay(saved, composed, parse(overrides), "resume" if verb == "train" else verb)
+    try:
+        return Config.parse(data)
+    except ConfigError:
+        run.config()  # names the file if that is where the mistake is
+        raise
+
+
+def names_in(directory: Path) -> list[str]:
+    """What a directory holds, sorted; nothing if it can't be read."""
+    try:
+        return sorted(entry.name for entry in directory.iterdir())
+    except OSError:
+        return []
+
+
+def _score(result: Any) -> float | None:
+    """The number that a sweeper maximises: what a run was best at in validation, or what an evaluation found."""
+    if not isinstance(result, Mapping):
+        return None
+    score = result.get("best_valid_log_likelihood", result.get("log_likelihood"))
+    return score if isinstance(score, float) else None

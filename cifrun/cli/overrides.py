@@ -1,0 +1,133 @@
+"""The words of a command line: Hydra's options, and overrides KEY=VALUE.
+
+Words are split, quoted where they hold a path, checked, and laid over the config of a run that exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NoReturn
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+
+from ..config.fields import Verb
+from ..config.roles import changeable, command_defaults
+from ..errors import ConfigError
+from .config_groups import groups
+from .hydra_internals import options_parser
+from .plugin_configs import OPEN_GROUPS, defaults
+
+__all__ = ["PATHS", "overlay", "parse", "prepare", "split"]
+
+#: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
+PATHS = ("run", "resume", "output", "data", "per_point", "dataset.path", "dataset.root")
+
+
+def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """(Hydra's arguments, its options as typed, the overrides as typed), whatever their order.
+
+    Raises `ConfigError` for an option that Hydra does not have.
+    """
+
+    def fail(message: str) -> NoReturn:
+        raise ConfigError(message)
+
+    parser = options_parser()
+    parser.error = fail  # type: ignore[method-assign]
+    arguments = parser.parse_intermixed_args(words)
+    options = list(words)
+    for override in arguments.overrides:
+        options.remove(override)
+    return arguments, options, list(arguments.overrides)
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """What Hydra's grammar makes of overrides."""
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[Override]]:
+    """Overrides as Hydra must have them, and parsed.
+
+    Raises `ConfigError` for what Hydra would refuse in words that name neither the key nor the choices.
+    """
+    ready = [_open(_quote_path(override, multirun)) for override in overrides]
+    parsed = parse(ready)
+    _check(parsed)
+    return ready, parsed
+
+
+def _quote_path(override: str, multirun: bool) -> str:
+    """`run=a=b (1)` → `run='a=b (1)'`; the commas of a multirun still separate."""
+    key, equals, value = override.partition("=")
+    if key not in PATHS or not value or value == "null" or value[0] in "'\"":
+        return override
+    if multirun and re.match(r"\w+\(.*\)$|\[", value):  # glob(…), choice(…): the grammar of sweeps
+        return override
+    parts = value.split(",") if multirun else [value]
+    return key + equals + ",".join(QuotedString(text=part, quote=Quote.single).with_quotes() for part in parts)
+
+
+def _open(override: str) -> str:
+    """`flow.kwargs.bins=4` → `++flow.kwargs.bins=4` where `kwargs` is an open mapping: any key may be set in one."""
+    group, _, rest = override.partition("=")[0].partition(".")
+    field, dot, _ = rest.partition(".")
+    if group not in OPEN_GROUPS or not field or not (dot or "{" in override):
+        return override
+    registry = OPEN_GROUPS[group][0]
+    is_open = any(isinstance(defaults(registry[name]).get(field), dict) for name in registry)
+    return f"++{override}" if is_open else override
+
+
+def _check(overrides: Sequence[Override]) -> None:
+    options = groups()
+    for override in overrides:
+        key, text = override.key_or_group, override.input_line
+        if not key:
+            raise ConfigError(f"'{text}' is not an override: write KEY=VALUE")
+        if override.is_delete() and key in ("flow", "debug"):  # conf/config.yaml looks at both
+            raise ConfigError(f"{text} is not allowed, as '{key}' would be missing: write {key}=NAME for another")
+        if key not in options or override.is_delete() or override.is_sweep_override():
+            continue
+        if override.is_add() and override.package is None:
+            raise ConfigError(f"{key} is chosen already: write {str(text).lstrip('+')} to choose another")
+        if not isinstance(override.value(), str | list | dict):
+            raise ConfigError(f"{text} is not allowed: choose one of {', '.join(options[key])}")
+
+
+def overlay(
+    saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequence[Override], verb: str
+) -> dict[str, Any]:
+    """The config of a run with what was typed written over it, and nothing else of what was composed.
+
+    Arguments:
+        saved: What the run was trained with, as plain data.
+        composed: What conf/ and all words make together, as plain data.
+        typed: The overrides of the command line.
+        verb: What is done with the run: train (with `resume=`), eval or sample.
+
+    Raises:
+        ConfigError: something was typed that is settled when a run is trained.
+    """
+    what_for: Verb = "eval" if verb == "eval" else "sample" if verb == "sample" else "resume"
+    data, allowed = deepcopy(dict(saved)), changeable(what_for)
+    for override in typed:
+        first, *rest = override.key_or_group.split(".")
+        if first not in allowed or override.is_delete() or override.package is not None:
+            what = first if first in composed else "settings"
+            doing = "train resume=DIR" if verb == "resume" else f"{verb} run=DIR"
+            raise ConfigError(
+                f"a run keeps its {what}: '{override.input_line}' can't change it; "
+                f"cifrun {doing} takes {', '.join(allowed)}"
+            )
+        source, target, key = composed, data, first
+        for name in rest:
+            if not isinstance(target.get(key), dict):  # an older run may lack the group
+                target[key] = {}
+            source, target, key = source[key], target[key], name
+        target[key] = source[key]
+    return {**data, **{key: composed[key] for key in command_defaults() if key in composed}}

@@ -1,0 +1,58 @@
+"""Configs of what other packages add: their YAML, and for what has none, the defaults of its dataclass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from ..plugins import conf_dirs, owner, plugins
+from ..registry import DATASETS, FLOWS
+from .config_groups import LAUNCHER, conf_dir, groups
+from .hydra_internals import forget_launchers
+
+__all__ = ["OPEN_GROUPS", "defaults", "store_defaults"]
+
+#: The groups to which other packages may add: the registry of each, and the key that holds the registered name.
+OPEN_GROUPS = {"flow": (FLOWS, "family"), "dataset": (DATASETS, "name")}
+
+
+class PluginConfigs(SearchPathPlugin):
+    """Lets Hydra find the YAML of other packages, after that of this one."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the `conf/` of each package."""
+        for directory, provider in conf_dirs().items():
+            search_path.append(provider, f"file://{directory}")
+
+
+Plugins.instance().register(PluginConfigs)
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """The fields of a config dataclass with their defaults, as YAML would hold them; "???" where there is none."""
+    fields = getattr(cls, "__pydantic_fields__", {})
+    return {
+        name: "???" if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+    }
+
+
+def store_defaults() -> None:
+    """Give what other packages register without a YAML file a config of its defaults.
+
+    Where a file of ours has the name of one that a launcher of Hydra registers, ours is meant.
+    """
+    forget_launchers(groups()[LAUNCHER])
+    for group, (registry, key) in OPEN_GROUPS.items():
+        for name, point in plugins(group).items():
+            if any((conf / group / f"{name}.yaml").is_file() for conf in (conf_dir(), *conf_dirs())):
+                continue
+            if name in registry:
+                node = {**defaults(registry[name]), key: name}
+                if group == "dataset" and "seed" in node:
+                    node["seed"] = "${seed}"  # as in every dataset's YAML: the data follow the seed of the run
+                ConfigStore.instance().store(name, node, group=group, provider=owner(point))
