@@ -22,9 +22,13 @@ from matplotlib.figure import Figure
 
 from cifrun import load
 from cifrun.errors import CifrunError
-from cifrun.figures import plots
+from cifrun.figures.density import compare_densities
+from cifrun.figures.diagnostics import lipschitz_figure
+from cifrun.figures.style import save
+from cifrun.figures.training import compare_training
 from cifrun.registry import DATASETS
-from cifrun.reporting.report import Group, Report, report
+from cifrun.reporting.groups import Group
+from cifrun.reporting.report import Report, report
 from cifrun.runs.directory import RunDirectory
 
 #: Steps, seeds, and what the model is given beside its preset.
@@ -60,10 +64,10 @@ def figures(groups: dict[str, Group], target: str) -> dict[str, Figure]:
     truth = RunDirectory(next(iter(first.values()))).config().dataset
     constant = "bi-Lipschitz constant, at least"
     return {
-        "densities": plots.compare_densities(truth, {label: load(path) for label, path in first.items()}),
-        "training": plots.curves(metrics, target),
-        "invertibility": plots.curves(metrics, target, tag="diagnostics/bi_lipschitz", ylabel=constant, log=True),
-        "depth": plots.lipschitz(rows, target),
+        "densities": compare_densities(truth, {label: load(path) for label, path in first.items()}),
+        "training": compare_training(metrics, target),
+        "invertibility": compare_training(metrics, target, tag="diagnostics/bi_lipschitz", ylabel=constant, log=True),
+        "depth": lipschitz_figure(rows, target),
     }
 
 
@@ -84,7 +88,7 @@ def main() -> None:
         found = {("residual flow", "its CIF")[bool(group.get("cif"))]: group for group in result.groups}
         for name, figure in figures(found, arguments.target).items():
             for ending in ("png", "pdf"):
-                plots.save(figure, sweep / f"{name}.{ending}")
+                save(figure, sweep / f"{name}.{ending}")
         print(f"pictures: {sweep}/densities.png, training.png, invertibility.png, depth.png")
     except CifrunError as error:
         sys.exit(f"reproduce: {error}")

@@ -53,7 +53,7 @@ def test_what_another_package_brings_is_trained_and_read_back(site: Path, tmp_pa
     ]
     done = cifrun(site, "train", *words, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "banana, rotation with its CIF" in done.stdout
+    assert "banana, CIF of rotation" in done.stdout
     assert "KL to the truth" in done.stdout
     text = (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
     assert "angle: 0.3" in text and "bend: 0.4" in text and text.count("seed: 4") == 2

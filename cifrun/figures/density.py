@@ -1,0 +1,146 @@
+"""The density of a model in the plane, beside that of its target: of one model with its samples, or of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cif.model import Model
+from ..compute.rng import forked
+from ..data.base import Box, Target
+from .plane import frame, grid, outside, scatter, shade, window_of
+from .style import DATA, DENSITY, MODEL, array, colour_bar, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["compare_densities", "density_figure"]
+
+LOG_DENSITY = "$\\log\\,p(x)$ [nats]"
+LOG_RANGE = 10.0  # nats below the maximum that a logarithmic scale shows
+HEADROOM = 1.2  # the end of a density scale over the target's maximum
+
+
+def density_figure(
+    target: Target | None,
+    log_prob: Tensor,
+    samples: Tensor,
+    window: Box,
+    title: str = "",
+    *,
+    data: Tensor | None = None,
+    log: bool = False,
+) -> Figure:
+    """Target and model on one colour scale, and the model's samples beside them.
+
+    Arguments:
+        target: The true distribution; None where its density is unknown, and `data` is drawn in its place.
+        log_prob: The model's log-density in nats at `grid(window, resolution)`, (resolution²,).
+        samples: Points drawn from the model, (N, 2).
+        window: The box to draw, as for `grid`.
+        title: A line above the panels.
+        data: Points of the data set, (N, 2).
+        log: Colours show log p(x) rather than p(x).
+    """
+    densities = {} if target is None else {"target": _cell_means(target, window, math.isqrt(len(log_prob)))}
+    densities["model"] = array(log_prob)
+    points = data if target is None else None
+    figure, axes = _row(len(densities) + 1 + (points is not None), title)
+    if points is not None:
+        frame(axes[0], window, "data")
+        scatter(axes[0], points, DATA)
+    _shade_all(axes[-1 - len(densities) : -1], densities, window, log)
+    frame(axes[-1], window, "samples" + outside(samples, window))
+    scatter(axes[-1], samples, MODEL)
+    return figure
+
+
+@torch.no_grad()
+def compare_densities(
+    target: Target,
+    models: Mapping[str, Model],
+    window: Box | None = None,
+    title: str = "",
+    *,
+    log: bool = False,
+    resolution: int = 160,
+    importance_samples: int = 50,
+    chunk_size: int = 10_000,
+    seed: int = 0,
+) -> Figure:
+    """The target's density and those of several models, side by side on one colour scale.
+
+    Arguments:
+        target: The true distribution, whose maximum sets the scale.
+        models: By what to call them, in eval mode; log p(x) is exact, or IWAE_m of a CIF.
+        window: The box to draw; that of the target with a margin, if not given.
+        title: A line above the panels.
+        log: Colours show log p(x) rather than p(x).
+        resolution: Cells a side.
+        importance_samples: m.
+        chunk_size: Cells × importance samples evaluated at once.
+        seed: Of the importance samples.
+    """
+    window = window_of(torch.empty(0, 2), target) if window is None else window
+    densities = {"target": _cell_means(target, window, resolution)}
+    with forked(seed):
+        for label, model in models.items():
+            points = grid(window, resolution).to(next(model.parameters()))
+            densities[label] = array(model.log_prob(points, importance_samples, chunk_size))
+    figure, axes = _row(len(densities), title)
+    _shade_all(axes, densities, window, log)
+    return figure
+
+
+def _row(count: int, title: str) -> tuple[Figure, Sequence[Axes]]:
+    figure, axes = panels((3.3 * count + 0.8, 3.5), title, columns=count, above=0.35, sharey=True)
+    return figure, list(axes[0])
+
+
+def _shade_all(axes: Sequence[Axes], densities: Mapping[str, np.ndarray], window: Box, log: bool) -> None:
+    """Draw log-densities, by their titles, on one colour scale, which stands beside the last of them.
+
+    The scale ends somewhat above the target's maximum, so that one sees where a model is too dense, or at the model's
+    own where the target is unknown. Of either, the densest half percent of the mass does not count: a spike does not
+    darken all the rest.
+    """
+    first = next(iter(densities.values()))
+    top = _top(first) + (math.log(HEADROOM) if "target" in densities else 0.0)
+    low, high = (top - LOG_RANGE, top) if log else (0.0, math.exp(top))
+    for axis, (title, values) in zip(axes, densities.items(), strict=True):
+        frame(axis, window, title)
+        # Pixels that are minus infinity would stay blank.
+        shown = np.maximum(values, top - 2 * LOG_RANGE) if log else np.exp(values)
+        image = shade(axis, shown, window, low, high)
+    clipped = any((values > top + 1e-3).any() for values in densities.values())
+    extend = ("both" if log else "max") if clipped else ("min" if log else "neither")
+    colour_bar(axes[-1], image, LOG_DENSITY if log else DENSITY, extend)
+
+
+def _top(log_prob: np.ndarray) -> float:
+    """The log-density that all but half a percent of the mass on the grid stays below."""
+    ordered = np.sort(log_prob[np.isfinite(log_prob)])
+    if ordered.size == 0:
+        return 0.0
+    mass = np.cumsum(np.exp(ordered - ordered[-1]))
+    return float(ordered[np.searchsorted(mass, 0.995 * mass[-1])])
+
+
+def _cell_means(target: Target, window: Box, resolution: int) -> np.ndarray:
+    """Log of the target's mean density in each cell of `grid(window, resolution)`.
+
+    The density at a cell's centre will do, unless its sum over the grid shows that the target is thinner than a cell.
+    """
+    (a, b), (c, d) = window
+    for finer in (1, 8):
+        values = target.log_prob(grid(window, finer * resolution).double()).exp()
+        if abs(values.mean().item() * (b - a) * (d - c) - 1) < 0.05:
+            break
+    with np.errstate(divide="ignore"):
+        return np.log(array(values.reshape(resolution, finer, resolution, finer).mean((1, 3)).flatten()))

@@ -1,0 +1,100 @@
+"""Numbers over the steps of training: the log-likelihood of one run, or any number of several runs and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import DATA, MODEL, PALE, colours, grid_lines, legend, log_scale, panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["compare_training", "training_figure"]
+
+#: Rows of `metrics.jsonl`.
+Rows = Sequence[Mapping[str, Any]]
+#: A label, a colour, a width in points, and for each seed its value at each step.
+Line = tuple[str, str, float, Sequence[Mapping[int, float]]]
+
+
+def training_figure(metrics: Rows, title: str = "", *, truth: float | None = None) -> Figure:
+    """Log-likelihood over the steps of training: the ELBO of each batch and the validation set's IWAE.
+
+    Arguments:
+        metrics: Rows of `metrics.jsonl`; those with "train/elbo" and with "valid/log_likelihood" are drawn.
+        title: A line above the panel.
+        truth: E[log p*(x)] in nats where it is known: what a perfect model reaches.
+    """
+    lines = (
+        ("training, ELBO", PALE, 1.0, [_values(metrics, "train/elbo")]),
+        ("validation, log-likelihood", MODEL, 1.8, [_values(metrics, "valid/log_likelihood")]),
+    )
+    return _over_steps(lines, title, "nats per datum", truth, DATA)
+
+
+def compare_training(
+    runs: Mapping[str, Sequence[Rows]],
+    title: str = "",
+    *,
+    tag: str = "valid/log_likelihood",
+    ylabel: str = "validation log-likelihood [nats per datum]",
+    truth: float | None = None,
+    log: bool = False,
+) -> Figure:
+    """A number over the steps of training: its mean over seeds as a line, and their range as a band.
+
+    Arguments:
+        runs: By what to call them, the rows of `metrics.jsonl` of each seed. Drawn are the steps that all seeds have.
+        title: A line above the panel.
+        tag: Which number.
+        ylabel: What to call it, with its unit.
+        truth: A level to mark: what a perfect model reaches.
+        log: A logarithmic scale.
+    """
+    lines = (
+        (label, colour, 1.8, [_values(rows, tag) for rows in seeds])
+        for colour, (label, seeds) in zip(colours(len(runs)), runs.items(), strict=True)
+    )
+    return _over_steps(lines, title, ylabel, truth, PALE, log)
+
+
+def _values(metrics: Rows, tag: str) -> dict[int, float]:
+    return {row["step"]: row[tag] for row in metrics if row.get(tag) is not None}
+
+
+def _over_steps(
+    lines: Iterable[Line], title: str, ylabel: str, truth: float | None, truth_colour: str, log: bool = False
+) -> Figure:
+    figure, axis = panel(6.0, 3.8, title)
+    shown: list[float] = []
+    for label, colour, width, seeds in lines:
+        each = [values for values in seeds if values]
+        steps = sorted(set.intersection(*map(set, each))) if each else []
+        if not steps:
+            continue
+        values = np.array([[seed[step] for step in steps] for seed in each])
+        several = f", {len(each)} seeds" if len(each) > 1 else ""
+        axis.plot(steps, values.mean(0), color=colour, linewidth=width, label=label + several)
+        if several:
+            axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.25, linewidth=0)
+        # The first steps are often far below all others: the scale is that of the last nine tenths, but for outliers.
+        late = np.sort(values[:, len(steps) // 10 :], axis=None)
+        shown += late[len(steps) // 50 :].tolist()
+    if truth is not None:
+        axis.axhline(truth, color=truth_colour, linewidth=1.2, linestyle="--", label="truth")
+        shown.append(truth)
+    if log:
+        log_scale(axis)
+    elif shown:
+        pad = 0.06 * (max(shown) - min(shown)) or 0.1
+        axis.set_ylim(min(shown) - pad, max(shown) + pad)
+    if shown:
+        axis.set_xlim(left=0)
+        legend(axis)
+    grid_lines(axis)
+    axis.set_xlabel("step")
+    axis.set_ylabel(ylabel)
+    return figure
