@@ -25,7 +25,9 @@ from sklearn.mixture import GaussianMixture
 from cifrun.cli.hydra_app import configure
 from cifrun.errors import CifrunError
 from cifrun.io.text import with_error
-from cifrun.reporting.report import METRIC_COLUMNS, Report, find_runs
+from cifrun.reporting.report import Report
+from cifrun.reporting.runs import find_runs
+from cifrun.runs.metrics import BY_NAME
 
 TABLES = ("iris", "diabetes", "wine", "breast_cancer")
 FLOWS = {
@@ -79,7 +81,7 @@ def document(output: Path, seeds: list[int]) -> str:
             values = [mixture(table, seed, components) for seed in seeds]
             results[kind] = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
         for group in report.groups:
-            if group.dataset == table and (cell := group.measure(METRIC_COLUMNS[0])) is not None:
+            if group.dataset == table and (cell := group.measure(BY_NAME["log_likelihood"])) is not None:
                 results[group.name] = cell.mean, cell.se or math.nan
         best = max(mean for mean, _ in results.values())
         cells = [with_error(*results[kind]) for kind in kinds]

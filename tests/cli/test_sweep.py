@@ -18,63 +18,34 @@ from cifrun.cli.main import main
 from cifrun.cli.sweep import take_part
 from cifrun.config.schema import Config
 from cifrun.errors import RunError
-from cifrun.reporting.report import Report, find_runs
-from tests.helpers import JOB
+from cifrun.reporting.report import Report
+from cifrun.reporting.runs import find_runs
+from cifrun.runs.directory import RunDirectory
+from cifrun.training.loop import train
+from tests.cli.helpers import ROOT, statuses
+from tests.helpers import JOB, assert_same_run
 
 
-def start(home: Path, *words: str) -> subprocess.Popen[str]:
-    """`cifrun train -m … sweep.name=s` in a process of its own, which writes to a file."""
-    command = [sys.executable, "-m", "cifrun", "train", "-m", *JOB.split(), "sweep.name=s", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
-    log = open(home / f"log{len(list(home.glob('log*')))}", "w")  # noqa: SIM115
-    return subprocess.Popen(command, cwd=home, stdout=log, stderr=log, env=environment, start_new_session=True)
-
-
-def completed(home: Path) -> int:
-    files = (home / "multirun/s").glob("*/summary.json")
-    return sum(json.loads(file.read_text())["status"] == "completed" for file in files)
-
-
-def until(process: subprocess.Popen[str], home: Path, count: int) -> None:
-    """Let it go on until so many jobs are complete."""
-    deadline = time.monotonic() + 120
-    while completed(home) < count:
-        assert process.poll() is None and time.monotonic() < deadline, (home / "log0").read_text()
-        time.sleep(0.05)
-
-
-def ends(home: Path) -> list[str]:
-    """The run directories that were trained to their end, as often as that happened."""
-    text = "".join(log.read_text() for log in sorted(home.glob("log*")))
-    return re.findall(r"^run directory: .*/(.+)$", text, flags=re.MULTILINE)
-
-
-def test_a_sweep_that_is_killed_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["seed=1,2,3,4,5,6", "cif=true,false"]
-    for count in (3, 7):
-        process = start(tmp_path, *words)
-        until(process, tmp_path, count)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert completed(tmp_path) < 12
-    assert start(tmp_path, *words).wait(timeout=120) == 0
-    assert completed(tmp_path) == 12
-    # A kill may fall between the last write of a job and its last word, so not each of the twelve has one.
-    assert len(ends(tmp_path)) == len(set(ends(tmp_path))) >= 10
-    assert (tmp_path / "log2").read_text().count(" is complete\n") >= 7
-    assert main(["report", str(tmp_path / "multirun/s")]) == 0
-    table = capsys.readouterr().out
-    assert re.search(r"affine plain +6 ", table) and re.search(r"affine CIF +6 ", table)
-    assert "not in the table" not in table
-
-
-def test_two_workers_at_one_sweep(tmp_path: Path) -> None:
-    workers = [start(tmp_path, "seed=1,2,3,4") for _ in range(2)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    assert completed(tmp_path) == 4
-    assert len(ends(tmp_path)) == len(set(ends(tmp_path))) == 4
-
-
+def test_of_two_processes_at_a_sweep_one_is_killed_and_the_other_does_what_it_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "-m", *JOB.split(), "sweep.name=s", "seed=1,2"]
+    sweep, at_it = tmp_path / "multirun/s", tmp_path / "at it"
+    first, second = (next(iter(sweep.glob(f"*seed={seed}")), sweep / f"seed={seed}") for seed in (1, 2))
+    # The other process is killed in the midst of the first job, as soon as the second one is complete.
+    script = [sys.executable, "-m", "tests.cli.helpers", str(int(signal.SIGKILL)), str(at_it), str(sweep)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open(tmp_path / "log", "w") as log:
+        other = subprocess.Popen([*script, *words], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        while not at_it.exists():
+            assert other.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        assert main(words) == 0
+        assert other.wait() == -signal.SIGKILL
+    finally:
+        other.kill()
+    out, err = capsys.readouterr()
 def config_of(steps: int = 2, lr: float = 1e-3) -> Config:
     return Config.parse(
         {

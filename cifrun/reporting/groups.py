@@ -1,0 +1,255 @@
+"""Runs compared: groups of those that differ in their seed alone, and a table for each thing that one asks of a flow.
+
+With n > 1 seeds a number is the mean over seeds ± s/√n, s their standard deviation; with one seed, ± is the error over
+the test data, and marked so. In each dataset the best mean of a metric is marked, and with it each group that lies
+within two standard errors of the difference, √(se₁² + se₂²), of it: which of those is best, these runs don't tell.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..io.text import MINUS, with_error
+from ..runs.metrics import NUMBERS, THEMES, Metric, Theme
+from .runs import Run, number
+
+__all__ = ["Cell", "Comparison", "Group", "Table", "typed"]
+
+#: Settings that say where, when and for how long something is shown, not what was trained; and the seeds.
+VOLATILE = (
+    *("sweep.name", "seed", "dataset.seed", "dataset.root", "run", "resume", "output", "data", "per_point", "n"),
+    *("trainer.progress", "trainer.log_every", "trainer.plot_every", "trainer.checkpoint_every"),
+    *("device.accelerator", "device.count", "device.compile", "device.cuda_graph"),
+)
+#: These three name a row, and so are always shown.
+NAMES = ("dataset.name", "flow.family", "cif")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean and its standard error; None where it has none."""
+
+    mean: float
+    se: float | None
+    rank: str = ""  # "best", "near": not told apart from the best; or neither
+
+    @property
+    def text(self) -> str:
+        """`−1.681 ± 0.054`, or four digits where there is no error."""
+        if self.se is not None:
+            return with_error(self.mean, self.se)
+        digits, _, power = f"{self.mean:.4g}".partition("e")
+        return f"{digits}e{int(power)}".replace("-", MINUS) if power else digits.replace("-", MINUS)
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The mean, and its error or nothing, each with the power of ten that they may share."""
+        mean, _, error = self.text.partition(" ± ")
+        if mean.startswith("("):
+            error, _, power = error.partition(")")
+            return mean[1:] + power, error + power
+        return mean, error
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the groups, a row each, have to say on a theme. `align` has "l" or "r" for each column."""
+
+    theme: Theme
+    header: list[str]
+    align: str
+    rows: list[list[str | Cell]]
+
+
+@dataclass
+class Group:
+    """The complete runs of the same settings, one a seed."""
+
+    runs: list[Run]
+    cells: dict[str, Cell] = field(default_factory=dict)  # by the name of a metric
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def dataset(self) -> str:
+        return str(self.get("dataset.name"))
+
+    @property
+    def name(self) -> str:
+        """Flow and side: "resflow CIF", "resflow plain"."""
+        return f"{self.get('flow.family')} {'CIF' if self.get('cif') else 'plain'}"
+
+    @property
+    def seconds(self) -> float:
+        """What its runs took on average."""
+        return statistics.fmean(number(run.summary.get("wall_seconds")) or 0.0 for run in self.runs)
+
+    def get(self, key: str) -> Any:
+        """A setting by its dotted name."""
+        return self.first.settings.get(key)
+
+    def measure(self, metric: Metric) -> Cell | None:
+        """Its mean over seeds ± s/√n, or of the one seed ± the error over the test data; None if a run lacks it."""
+        if metric.indexed and not self.get("cif"):
+            return None
+        values = [number(run.test.get(metric.name)) for run in self.runs]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return None
+        if len(known) == 1:
+            return Cell(known[0], number(self.first.test.get(f"{metric.name}_se")))
+        # Numbers that are the same for all seeds, as a ceiling is, have no error.
+        return Cell(statistics.fmean(known), statistics.stdev(known) / math.sqrt(len(known)) or None)
+
+    def costs(self) -> list[str | Cell]:
+        """Parameters, steps and minutes."""
+        steps = several(f"{run.summary.get('steps', 0):,}" for run in self.runs)
+        return [f"{self.first.summary.get('parameters', 0):,}", steps, f"{self.seconds / 60:.1f}"]
+
+
+class Comparison:
+    """Runs of any state, grouped and ranked.
+
+    Arguments:
+        runs: The runs.
+        unreadable: Sentences on directories that are no whole runs.
+
+    Attributes:
+        groups: The complete runs, in groups that are sorted by dataset and flow.
+        columns: The settings that tell groups of one dataset, flow and side apart.
+        metrics: Those that some group has.
+        repeated: Runs that a later one with the same settings and seed replaces.
+    """
+
+    def __init__(self, runs: Sequence[Run], unreadable: Sequence[str] = ()) -> None:
+        self.runs = list(runs)
+        self.unreadable = list(unreadable)
+        self.repeated: list[Run] = []
+        self.groups = self._group([run for run in runs if run.completed])
+        self.columns = self._columns()
+        self.metrics = [metric for metric in NUMBERS if metric.title and self._measure(metric)]
+
+    def _group(self, runs: Sequence[Run]) -> list[Group]:
+        groups: dict[str, dict[Any, Run]] = defaultdict(dict)
+        for run in runs:
+            key = json.dumps({k: v for k, v in run.settings.items() if k not in VOLATILE}, sort_keys=True, default=str)
+            before = groups[key].get(run.seed)
+            if before is not None:  # the same job twice is no second seed: the later one counts
+                older, run = sorted((before, run), key=lambda r: (r.path / "summary.json").stat().st_mtime)
+                self.repeated.append(older)
+            groups[key][run.seed] = run
+        result = [Group(sorted(g.values(), key=lambda run: str(run.seed))) for g in groups.values()]
+        return sorted(result, key=lambda g: (g.dataset, str(g.get("flow.family")), bool(g.get("cif"))))
+
+    def _columns(self) -> list[str]:
+        alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+        for group in self.groups:
+            alike[tuple(str(group.get(name)) for name in NAMES)].append(group)
+        found: dict[str, None] = {}
+        for groups in alike.values():
+            keys = dict.fromkeys(key for group in groups for key in group.first.settings)
+            for key in keys:
+                if key not in VOLATILE and len({str(group.get(key)) for group in groups}) > 1:
+                    found.setdefault(key)
+        return list(found)
+
+    def _measure(self, metric: Metric) -> bool:
+        """Fill in a metric's cells and their ranks; whether any group has it."""
+        if metric.name == "bits_per_dim" and not any(g.get("dataset.preprocess") for g in self.groups):
+            return False  # meant for images
+        by_dataset: dict[str, list[tuple[Group, Cell]]] = defaultdict(list)
+        for group in self.groups:
+            if (cell := group.measure(metric)) is not None:
+                by_dataset[group.dataset].append((group, cell))
+        for found in by_dataset.values():
+            winner = max((cell for _, cell in found), key=lambda cell: metric.better * cell.mean)
+            for group, cell in found:
+                rank = ""
+                if metric.better and len(found) > 1:
+                    error = math.hypot(cell.se or 0.0, winner.se or 0.0)
+                    near = abs(cell.mean - winner.mean) <= 2 * error
+                    rank = "best" if cell is winner else "near" if near else ""
+                group.cells[metric.name] = Cell(cell.mean, cell.se, rank)
+        return bool(by_dataset)
+
+    # --- what it says -------------------------------------------------------------------------------------------------
+
+    def tables(self) -> Iterator[Table]:
+        """A table for each theme of which some group knows a number; without the columns that name a row."""
+        if not self.groups:
+            return
+        for theme in THEMES:
+            metrics = [metric for metric in theme.metrics if metric in self.metrics]
+            header, align = [metric.heading for metric in metrics], "r" * len(metrics)
+            rows: list[list[str | Cell]] = [[g.cells.get(m.name, "–") for m in metrics] for g in self.groups]
+            if theme.name == "fit":
+                header, align = [*header, "estimate"], align + "l"
+                estimates = [several(run.estimate for run in group.runs) for group in self.groups]
+                rows = [[*row, estimate] for row, estimate in zip(rows, estimates, strict=True)]
+            if theme.name == "cost":
+                header, align = ["parameters", "steps", "minutes"], "rrr"
+                rows = [group.costs() for group in self.groups]
+            if header:
+                yield Table(theme, header, align, rows)
+
+    def named_tables(self) -> Iterator[Table]:
+        """The tables with the columns that name a row."""
+        header = ["dataset", "flow", *self.columns, "seeds"]
+        align = "ll" + "l" * len(self.columns) + "r"
+        names = [[g.dataset, g.name, *(typed(g.get(k)) for k in self.columns), seeds_of(g)] for g in self.groups]
+        for part in self.tables():
+            rows = [[*name, *row] for name, row in zip(names, part.rows, strict=True)]
+            yield Table(part.theme, [*header, *part.header], align + part.align, rows)
+
+    def notes(self) -> list[str]:
+        """What has to be said beside the tables."""
+        notes = ["± is the standard error over seeds."]
+        if any(len(group.runs) == 1 for group in self.groups):
+            notes = ["± is the standard error over seeds; where there is one seed (*), over its test data."]
+        notes.append("IWAE_m is a lower bound of the log-likelihood in expectation.")
+        commits = {str(run.summary.get("git_commit")) for group in self.groups for run in group.runs}
+        if len(commits) > 1:
+            notes.append(f"The runs were made by {len(commits)} different versions of the code.")
+        if self.repeated:
+            notes.append(f"{len(self.repeated)} runs repeat the settings and seed of a later one, which counts.")
+        return notes
+
+    def left(self) -> list[str]:
+        """A line for each run that is not in the tables."""
+        unfinished = (f"{run.path}: {run.progress()}" for run in self.runs if not run.completed)
+        return [*unfinished, *self.unreadable]
+
+    def told(self, group: Group) -> list[str]:
+        """The settings of a group that tell it from others of its dataset, flow and side."""
+        return [f"{key} {typed(group.get(key))}" for key in self.columns if group.get(key) is not None]
+
+    def label(self, group: Group) -> str:
+        """What to call a group: flow, side, and those settings of it that tell rows apart."""
+        return ", ".join([group.name, *self.told(group)])
+
+
+def several(values: Iterable[str]) -> str:
+    """What all have, or each of what they have."""
+    return ", ".join(dict.fromkeys(values))
+
+
+def seeds_of(group: Group) -> str:
+    """How many seeds a group has; one is marked, as its errors are of another kind."""
+    return str(len(group.runs)) if len(group.runs) > 1 else "1 *"
+
+
+def typed(value: Any) -> str:
+    """A setting as one would type it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    return "–" if value is None else str(value)

@@ -1,0 +1,110 @@
+"""A run as a report sees it: what was trained, what came of it, and how far it got."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, RunError
+from ..runs.directory import DONE, RunDirectory
+from ..runs.records import METRICS
+
+__all__ = ["Run", "find_runs", "number"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, as far as it got."""
+
+    path: Path
+    settings: Mapping[str, Any]  # of config.yaml, by dotted name
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        """The run of a directory. Raises `RunError` with a sentence that names the file that can't be read."""
+        directory = RunDirectory(path, writes=False)
+        return cls(path, directory.settings(), directory.summary())
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl."""
+        return RunDirectory(self.path, writes=False).metrics()
+
+    @property
+    def seed(self) -> tuple[Any, Any]:
+        """The seed of training, and that of the data."""
+        return self.settings.get("seed"), self.settings.get("dataset.seed")
+
+    @property
+    def status(self) -> str:
+        """As in summary.json, or "begun" where there is none yet."""
+        return str(self.summary.get("status", "begun"))
+
+    @property
+    def test(self) -> Mapping[str, Any]:
+        """The test result; empty if there is none."""
+        test = self.summary.get("test")
+        return test if isinstance(test, dict) else {}
+
+    @property
+    def completed(self) -> bool:
+        """Whether it has a test result."""
+        return self.status in DONE and number(self.test.get("log_likelihood")) is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will come of it: complete or failed."""
+        return self.status in (*DONE, "failed")
+
+    @property
+    def estimate(self) -> str:
+        """What the log-likelihood is: exact, an estimate IWAE_m, or one with an unbiased log-determinant."""
+        if self.test.get("exact"):
+            return "exact"
+        return f"IWAE_{self.test.get('importance_samples', '?')}" if self.settings.get("cif") else "unbiased"
+
+    def progress(self) -> str:
+        """`running, or killed, step 300 of 1000, last wrote 2 min ago`."""
+        step = self.metrics[-1]["step"] if self.metrics else 0
+        files = [file for name in (METRICS, "summary.json") if (file := self.path / name).is_file()]
+        age = time.time() - max((file.stat().st_mtime for file in files), default=time.time())
+        of = self.settings.get("trainer.max_steps", "?")
+        state = "running, or killed" if self.status == "running" else self.status
+        return f"{state}, step {step} of {of}, last wrote {_ago(age)}"
+
+
+def find_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """All runs in and below `directories`, in order of their paths, and a sentence for each that can't be read.
+
+    Raises `ConfigError` for a directory that does not exist.
+    """
+    paths: dict[Path, None] = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise ConfigError(f"there is no directory {directory}")
+        for file in sorted(directory.rglob("config.yaml")):
+            paths.setdefault(file.parent.resolve() if directory.is_absolute() else file.parent)
+    runs, unreadable = [], []
+    for path in paths:
+        try:
+            runs.append(Run.read(path))
+        except RunError as error:
+            unreadable.append(str(error))
+    return runs, unreadable
+
+
+def number(value: Any) -> float | None:
+    """A value of a summary as a finite number; None if it is none."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _ago(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s ago"
+    return f"{seconds / 60:.0f} min ago" if seconds < 5400 else f"{seconds / 3600:.0f} h ago"

@@ -1,0 +1,115 @@
+"""Many runs as one table: what is a group, what is best, and what is never dropped."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from cifrun.reporting.groups import Cell
+
+from .example_runs import read, write, write_measured, write_pairs
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return write_pairs(tmp_path)
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_group(runs: Path) -> None:
+    plain, cif = read(runs).groups
+    assert [plain.name, cif.name] == ["resflow plain", "resflow CIF"]
+    assert len(plain.runs) == len(cif.runs) == 3
+    cell = cif.cells["log_likelihood"]
+    values = [-1.45, -1.43, -1.46]
+    assert cell.mean == pytest.approx(statistics.fmean(values))
+    assert cell.se == pytest.approx(statistics.stdev(values) / math.sqrt(3))
+    assert cell.rank == "best" and plain.cells["log_likelihood"].rank == ""
+
+
+def test_settings_that_tell_groups_apart_are_columns(runs: Path) -> None:
+    write(runs / "deep", flow={"family": "resflow", "depth": 4}, likelihood=-1.44)
+    write(runs / "slow", optimizer={"name": "adam", "lr": 1e-4}, likelihood=-1.9)
+    report = read(runs)
+    assert report.columns == ["flow.depth", "optimizer.lr"]
+    ranks = {report.label(group): group.cells["log_likelihood"].rank for group in report.groups}
+    # −1.4467 ± 0.0088 and −1.44 ± 0.01 are not told apart.
+    assert ranks["resflow CIF, flow.depth 4, optimizer.lr 0.001"] == "best"
+    assert ranks["resflow CIF, flow.depth 10, optimizer.lr 0.001"] == "near"
+    assert ranks["resflow CIF, flow.depth 10, optimizer.lr 0.0001"] == ""
+
+
+def test_the_best_is_that_of_each_dataset(runs: Path) -> None:
+    write(runs / "rings", dataset={"name": "rings"}, cif=False, likelihood=-3.0)
+    write(runs / "rings_cif", dataset={"name": "rings"}, likelihood=-2.5)
+    best = [(g.dataset, g.name) for g in read(runs).groups if g.cells["log_likelihood"].rank == "best"]
+    assert best == [("rings", "resflow CIF"), ("two_uniforms", "resflow CIF")]
+    kl = [(g.dataset, g.name) for g in read(runs).groups if g.cells["kl_to_truth"].rank == "best"]
+    assert kl == best  # where less is better
+
+
+def test_nothing_is_dropped(runs: Path) -> None:
+    write(runs / "failed", status="failed", seed=4)
+    write(runs / "killed", status="running", seed=5)
+    (runs / "begun").mkdir()
+    (runs / "begun/config.yaml").write_text((runs / "cif1/config.yaml").read_text())
+    (runs / "damaged").mkdir()
+    (runs / "damaged/config.yaml").write_text("a: [")
+    write(runs / "half", seed=6)
+    (runs / "half/summary.json").write_text('{"status": "comp')
+    text = read(runs).text()
+    for line in (
+        r"failed: failed, step 40 of 100, last wrote \d+ s ago",
+        r"killed: running, or killed, step 40 of 100",
+        r"begun: begun, step 0 of 100",
+        r"damaged/config\.yaml can't be read as YAML",
+        r"half/summary\.json can't be read as JSON",
+    ):
+        assert re.search(line, text)
+    assert all(len(group.runs) == 3 for group in read(runs).groups)
+
+
+def test_a_run_that_was_repeated_counts_once(runs: Path) -> None:
+    write(runs / "again", seed=1, likelihood=-1.40)
+    report = read(runs)
+    assert len(report.groups[1].runs) == 3 and [run.path.name for run in report.repeated] == ["cif1"]
+    assert report.groups[1].cells["log_likelihood"].mean == pytest.approx((-1.40 - 1.43 - 1.46) / 3)
+
+
+def test_one_seed_has_the_error_over_its_test_data(tmp_path: Path) -> None:
+    write(tmp_path / "one", likelihood=-1.5)
+    report = read(tmp_path)
+    cell = report.groups[0].cells["log_likelihood"]
+    assert (cell.mean, cell.se, cell.rank) == (-1.5, 0.01, "")
+    assert "1 *" in report.text() and "over its test data" in report.text()
+
+
+def test_what_is_told_of_an_estimate_is_of_indexed_flows(tmp_path: Path) -> None:
+    measured = write_measured(tmp_path)
+    write(measured / "without", flow={"family": "maf"}, cif=False)
+    parts = {part.theme.name: part for part in read(measured).tables()}
+    assert list(parts) == ["fit", "topology", "invertibility", "trust", "cost"]
+    for part in parts.values():
+        assert {len(row) for row in part.rows} == {len(part.header)} == {len(part.align)}
+    maf, *others = parts["trust"].rows
+    for row, indexed in zip([maf, *others], (False, False, True, False, True), strict=True):
+        assert [isinstance(cell, Cell) for cell in row] == [indexed] * 4
+    ceilings = [row[1] for row in parts["invertibility"].rows]
+    assert [c if isinstance(c, str) else c.text for c in ceilings] == ["–", "–", "–", "1e10", "–"]
+    assert parts["cost"].rows[1] == ["10,469,134", "200,000", "905.4"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "se", "parts"),
+    [
+        (-1.5, 0.012, ("−1.500", "0.012")),
+        (-1.15e-6, 2.8e-7, ("−1.15e−6", "0.28e−6")),
+        (1e10, None, ("1e10", "")),
+        (0.25, None, ("0.25", "")),
+    ],
+)
+def test_a_number_and_its_error_on_two_lines(mean: float, se: float | None, parts: tuple[str, str]) -> None:
+    assert Cell(mean, se).parts == parts
