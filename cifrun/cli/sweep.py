@@ -16,6 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..config.fields import Role
+from ..config.roles import flattened, role_of
 from ..config.schema import Config, to_dict
 from ..errors import RunError
 from ..io.files import writing
@@ -25,8 +27,10 @@ __all__ = ["LOCK", "go_on", "take_part"]
 
 #: The lock in the directory of a job.
 LOCK = ".lock"
-#: What may differ between a job and the run in its directory: how long, where, and what belongs to one command.
-FREE = ("device", "run", "resume", "n", "output", "data", "per_point", "sweep")
+#: What may differ between a job and the run in its directory: where it runs, and what belongs to one command.
+FREE = (Role.EXECUTION, Role.COMMAND)
+#: And how long it is, as a run can be extended.
+LONGER = "trainer.max_steps"
 
 
 def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] | None:
@@ -80,16 +84,8 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
     return train(replace(config, trainer=replace(config.trainer, max_steps=steps)), directory, resume=True)
 
 
-def _difference(new: Mapping[str, Any], old: Mapping[str, Any], prefix: str = "") -> str | None:
-    """The first setting that differs, of those that define a run."""
-    for key in dict.fromkeys([*new, *old]):
-        name = f"{prefix}{key}"
-        if name in FREE or name == "trainer.max_steps" or name == "trainer.progress":
-            continue
-        a, b = new.get(key), old.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            if (inner := _difference(a, b, f"{name}.")) is not None:
-                return inner
-        elif a != b:
-            return name
-    return None
+def _difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
+    """The first setting, of those that define a run, that differs between two configs as plain data."""
+    new, old = flattened(new), flattened(old)
+    names = (name for name in dict.fromkeys([*new, *old]) if new.get(name) != old.get(name))
+    return next((name for name in names if name != LONGER and role_of(name, new) not in FREE), None)

@@ -109,7 +109,12 @@ def setting(
         follows: The top-level setting whose value it takes in `conf/`.
         constraints: Its range, as in pydantic's `Field`: `ge`, `gt`, `le`, `lt`, `pattern`, …
     """
-    more: dict[str, Any] = {"unit": unit, "role": role and role.name, "may_change": list(may_change), "follows": follows}
+    more: dict[str, Any] = {
+        "unit": unit,
+        "role": role and role.name,
+        "may_change": list(may_change),
+        "follows": follows,
+    }
     given: dict[str, Any] = {"default": default}
     if isinstance(default, type):
         given = {"default_factory": default}

@@ -49,7 +49,7 @@ def sentence(error: ValidationError, cls: type, prefix: str) -> str:
 
 
 def _place(location: tuple[int | str, ...], cls: type) -> tuple[Any, list[str]]:
-    """(the dataclass that holds what is wrong, the keys that lead there), without pydantic's names of union branches."""
+    """(the dataclass that holds what is wrong, the keys that lead there), without pydantic's names of branches."""
     holder: Any = cls
     keys: list[str] = []
     for part in location:

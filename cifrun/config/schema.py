@@ -180,7 +180,7 @@ class EvalConfig:
     importance_samples: int = setting(100, "m of IWAE_m on the test set: more is a tighter bound", ge=1)
     valid_importance_samples: int = setting(10, "m of IWAE_m on the validation set, many times a run", ge=1)
     chunk_size: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
-        "auto", "data × importance samples at once; auto: 10 000 (GPU: 500 000), or fewer if memory is short"
+        "auto", "data × importance samples at once; auto: 10 000 (GPU 500 000), less if memory is short"
     )
     seed: int = setting(0, "of the evaluation's own random numbers", ge=0, lt=2**32)
 
@@ -225,7 +225,7 @@ class DeviceConfig:
 
 @dataclass(config=STRICT)
 class SweepConfig:
-    """With -m: a sweep that can be given again, and skips what is complete and continues what was interrupted."""
+    """With -m: a sweep that, given again, skips what is complete and continues what was interrupted."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = setting(
         None, "jobs go to multirun/NAME, where the same command, or one with more values, finds them; null: a new place"
@@ -242,24 +242,40 @@ class Config:
     dataset: Annotated[DatasetSettings, BeforeValidator(_resolve(DATASETS, "name"))] = setting(
         ..., "where x comes from"
     )
-    flow: Annotated[FlowSettings, BeforeValidator(_resolve(FLOWS, "family"))] = setting(..., "the base flow")
+    flow: Annotated[FlowSettings, BeforeValidator(_resolve(FLOWS, "family"))] = setting(
+        ..., "the base flow: a stack of steps f_1 … f_L"
+    )
     cif: bool = setting(True, "index the flow's steps (true), or train the plain flow (false)")
-    index: IndexConfig = setting(IndexConfig, "u_l of each step")
+    index: IndexConfig = setting(
+        IndexConfig, "u_l of each step: its size, what it does, and its networks; a flow may choose another"
+    )
     objective: ObjectiveConfig = setting(ObjectiveConfig, "what training maximises")
-    optimizer: OptimizerConfig = setting(OptimizerConfig, "how")
-    trainer: TrainerConfig = setting(TrainerConfig, "how long, how large a batch", may_change=("resume",))
+    optimizer: OptimizerConfig = setting(
+        OptimizerConfig, "the optimiser, its learning rate over time, gradient clipping"
+    )
+    trainer: TrainerConfig = setting(
+        TrainerConfig, "how long, how large a batch, how often what happens", may_change=("resume",)
+    )
     eval: EvalConfig = setting(
         EvalConfig,
-        "how log-likelihoods are estimated",
+        "importance samples of the validation and test estimates",
         role=Role.MEASUREMENT,
         may_change=("eval", "sample", "resume"),
     )
-    diagnostics: DiagnosticsConfig = setting(DiagnosticsConfig, "what else is measured", role=Role.MEASUREMENT)
-    device: DeviceConfig = setting(DeviceConfig, "where it runs", may_change=("eval", "sample", "resume"))
-    sweep: SweepConfig = setting(SweepConfig, "the name of a multirun", role=Role.EXECUTION)
+    diagnostics: DiagnosticsConfig = setting(
+        DiagnosticsConfig,
+        "where the mass is, how near to non-invertible, how far the estimate can be trusted",
+        role=Role.MEASUREMENT,
+    )
+    device: DeviceConfig = setting(
+        DeviceConfig, "where it runs, and in which precision", may_change=("eval", "sample", "resume")
+    )
+    sweep: SweepConfig = setting(
+        SweepConfig, "a name by which a multirun is found again, to do what is left of it", role=Role.EXECUTION
+    )
     seed: int = setting(
         0,
-        "of the initial weights, the order of the data, and every draw in training",
+        "initial weights, the order of the data, and every draw in training",
         role=Role.REPETITION,
         may_change=("eval", "sample"),
         ge=0,
