@@ -16,7 +16,7 @@ from typing import Any
 
 from ..io.text import with_error
 
-__all__ = ["BY_NAME", "CHARTS", "HEADLINE", "HPARAMS", "NUMBERS", "PICTURES", "ROWS", "THEMES", "Metric", "meaning"]
+__all__ = ["BY_NAME", "CHARTS", "HEADLINE", "HPARAMS", "NUMBERS", "PICTURES", "RESULT", "THEMES", "Metric", "meaning"]
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ THEMES = (
 NUMBERS = tuple(metric for theme in THEMES for metric in theme.metrics)
 BY_NAME = {metric.name: metric for metric in NUMBERS}
 #: The lines of the terminal's table, the names under best/, and the columns of TensorBoard's page HPARAMS.
-ROWS = sorted(((metric, metric.row) for metric in NUMBERS if metric.row), key=lambda pair: pair[1].place)
+RESULT = sorted(((metric, metric.row) for metric in NUMBERS if metric.row), key=lambda pair: pair[1].place)
 HEADLINE = [metric.name for metric in sorted(NUMBERS, key=lambda metric: metric.headline) if metric.headline]
 HPARAMS = [metric.name for metric in NUMBERS if metric.hparam]
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cifrun.runs.metrics import BY_NAME, HEADLINE, HPARAMS, NUMBERS, PICTURES, ROWS, THEMES, meaning
+from cifrun.runs.metrics import BY_NAME, HEADLINE, HPARAMS, NUMBERS, PICTURES, RESULT, THEMES, meaning
 
 
 def test_each_metric_is_there_once() -> None:
@@ -23,7 +23,7 @@ def test_meanings_are_sentences_with_their_unit(name: str) -> None:
 
 
 def test_places_are_counted_from_one() -> None:
-    assert [row.place for _, row in ROWS] == list(range(1, len(ROWS) + 1))
+    assert [row.place for _, row in RESULT] == list(range(1, len(RESULT) + 1))
     assert sorted(BY_NAME[name].headline for name in HEADLINE) == list(range(1, len(HEADLINE) + 1))
     assert HEADLINE[0] == HPARAMS[0] == "log_likelihood"
 
