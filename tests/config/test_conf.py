@@ -1,8 +1,8 @@
-"""`conf/` and the dataclasses say the same: keys, defaults, names; and every choice and preset composes and parses."""
+"""`conf/` is what the dataclasses say, and every choice and preset composes and parses."""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +12,18 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cifrun.build import build_model
-from cifrun.cli.config_groups import conf_dir, groups
-from cifrun.cli.hydra_app import LAUNCHER
-from cifrun.config.schema import (
-    Config,
-    DeviceConfig,
-    DiagnosticsConfig,
-    EvalConfig,
-    IndexConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    SweepConfig,
-    TrainerConfig,
-    to_dict,
-)
-from cifrun.registry import DATASETS, FLOWS
+from cifrun.cli.config_groups import LAUNCHER, conf_dir, groups
+from cifrun.config.schema import Config, IndexConfig, to_dict
+from cifrun.registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import make_conf
 
 CONF = conf_dir()
-TYPED = {
-    "index": IndexConfig,
-    "objective": ObjectiveConfig,
-    "optimizer": OptimizerConfig,
-    "trainer": TrainerConfig,
-    "eval": EvalConfig,
-    "diagnostics": DiagnosticsConfig,
-    "sweep": SweepConfig,
-    "device": DeviceConfig,
-}
+MADE = make_conf.made()
 #: What a debug preset says of one flow alone.
 SHRINK = {"optional debug/flow": "${debug}_${flow}"}
 CHOICES = [(group, name) for group, names in groups().items() if group != LAUNCHER for name in names]
-FILES = {group: [CONF / group / f"{name}.yaml" for name in names] for group, names in groups().items()}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -75,37 +56,40 @@ def test_presets_come_last() -> None:
     assert read(CONF / "config.yaml")["defaults"][-4:] == ["_self_", {"experiment": None}, {"debug": None}, SHRINK]
 
 
-def test_top_level_values_are_the_defaults() -> None:
-    values = {k: v for k, v in read(CONF / "config.yaml").items() if k not in ("defaults", "hydra")}
-    assert values == {
-        f.name: f.default.default for f in fields(Config) if f.name in values and f.default is not MISSING
-    }
-    assert set(values) | set(TYPED) | {"dataset", "flow"} == {f.name for f in fields(Config)}
-
-
-@pytest.mark.parametrize("group", TYPED)
-def test_default_choice_equals_the_dataclass(group: str) -> None:
-    choice = root_choices()[group]
-    data = read(CONF / group / f"{choice}.yaml")
-    assert data == to_dict(TYPED[group]())
-    assert list(data) == [f.name for f in fields(TYPED[group])]
-
-
-@pytest.mark.parametrize("path", FILES["flow"] + FILES["dataset"], ids=lambda path: path.stem)
-def test_flow_and_dataset_files_equal_the_registered_defaults(path: Path) -> None:
-    registry, key = (FLOWS, "family") if path.parent.name == "flow" else (DATASETS, "name")
-    data = read(path)
-    data.pop("defaults", None)  # what a flow chooses in other groups
-    cls = registry[data[key]]
-    assert set(data) == {f.name for f in fields(cls)}
-    defaults = to_dict(cls())
-    own = {k for k, v in data.items() if k == key or (isinstance(v, str) and "${" in v)}
-    assert {k: v for k, v in data.items() if k not in own} == {k: v for k, v in defaults.items() if k not in own}
+@pytest.mark.parametrize("name", MADE)
+def test_a_file_of_defaults_is_up_to_date(name: str) -> None:
+    assert (CONF / name).is_file() and (CONF / name).read_text(encoding="utf-8") == MADE[name], (
+        f"conf/{name} is not what the dataclasses say: run scripts/make_conf.py"
+    )
 
 
 def test_every_registered_name_has_a_file() -> None:
-    assert {read(path)["name"] for path in FILES["dataset"]} >= set(DATASETS)
-    assert {read(path)["family"] for path in FILES["flow"]} >= set(FLOWS)
+    for group, registry in (
+        ("dataset", DATASETS),
+        ("flow", FLOWS),
+        ("objective", OBJECTIVES),
+        ("optimizer", OPTIMIZERS),
+    ):
+        assert set(registry) <= {path.stem for path in (CONF / group).glob("*.yaml")}
+
+
+def test_what_is_made_is_a_comment_for_every_key_but_the_name_of_the_file() -> None:
+    for name, text in MADE.items():
+        for line in text.partition("\nhydra:")[0].splitlines():
+            _, colon, value = line.partition(": ")
+            assert line.startswith((" ", "#", "defaults:")) or not colon or "# " in value or value == Path(name).stem, (
+                line
+            )
+
+
+def test_a_default_choice_composes_to_the_defaults_of_the_dataclasses() -> None:
+    bare = Config.parse({"dataset": {"name": "two_moons"}, "flow": {"family": "resflow"}})
+    assert to_dict(parsed()) == to_dict(bare)
+
+
+def test_data_follow_the_seed_of_the_run_where_they_are_drawn_and_splits_do_not() -> None:
+    assert parsed("dataset=rings", "seed=7").dataset.seed == 7
+    assert parsed("dataset=iris", "seed=7").dataset.seed == 0
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
@@ -132,7 +116,7 @@ def test_debug_presets_shrink_every_flow_of_several_scales_and_no_other() -> Non
         width = "width" if name == "glow" else "hidden"
         assert getattr(parsed(*preset, "debug=tiny").flow, width) != getattr(parsed(*preset).flow, width)
         assert parsed(*preset, "debug=tiny", "index.p=standard_normal").index.p == "standard_normal"
-    assert parsed("experiment=mnist_glow", "debug=tiny", "flow.width=7").flow.width == 7
+    assert parsed("experiment=image_glow", "debug=tiny", "flow.width=7").flow.width == 7
     assert parsed("flow=vae", "debug=tiny").index == parsed("flow=vae").index
 
 
@@ -175,6 +159,15 @@ def test_presets_of_tables_follow_the_table_and_the_side() -> None:
     assert parsed("experiment=tables_maf", "cif=false").flow.hidden == [200, 200]
     assert parsed("experiment=tables_maf", "cif=true").flow.hidden == [100, 100]
     assert parsed("experiment=tables_maf", "dataset=hepmass").flow.hidden == [512, 512]
+
+
+def test_a_dataset_beside_a_preset_of_images_wins_and_mnist_is_the_default() -> None:
+    for name in ("image_glow", "image_realnvp", "image_resflow", "image_resflow_big"):
+        assert parsed(f"experiment={name}").dataset == parsed("dataset=mnist").dataset
+        for words in ([f"experiment={name}", "dataset=cifar10"], ["dataset=cifar10", f"experiment={name}"]):
+            config = parsed(*words)
+            assert config.dataset == parsed("dataset=cifar10").dataset
+            assert config.flow == parsed(f"experiment={name}").flow
 
 
 def test_planar_preset_moves_points_by_conditional_planar_maps() -> None:
