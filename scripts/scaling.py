@@ -42,7 +42,8 @@ from cifrun.cli.hydra_app import configure
 from cifrun.compute import processes, rng
 from cifrun.compute.device import launch, spread
 from cifrun.config.schema import DeviceConfig
-from cifrun.figures import plots
+from cifrun.data.loader import Loader
+from cifrun.figures.style import save
 from cifrun.training.step import Update
 
 #: Name → overrides, shape of an event, data a device.
@@ -50,7 +51,7 @@ FLOWS: dict[str, tuple[list[str], tuple[int, ...], int]] = {
     "resflow": (["experiment=two_d_resflow", "dataset=two_uniforms"], (2,), 1000),
     "maf": (["experiment=two_d_maf", "dataset=two_uniforms"], (2,), 1000),
     "nsf_ar": (["experiment=two_d_nsf_ar", "dataset=two_uniforms"], (2,), 1000),
-    "resflow_image": (["experiment=mnist_resflow"], (1, 28, 28), 64),
+    "resflow_image": (["experiment=image_resflow"], (1, 28, 28), 64),
 }
 #: Those of which steps are timed here; of the others only what the model needs is counted.
 TIMED = "resflow,maf,nsf_ar"
@@ -115,9 +116,10 @@ def stepper(flow: str, cif: bool, fabric: Fabric, batch: int) -> tuple[Callable[
     overrides, shape, _ = FLOWS[flow]
     config = configure([*overrides, f"cif={str(cif).lower()}", "device=cpu"])
     model = build_model(config, shape)
-    update = Update(model, config, fabric)
     x = torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return lambda: update(x, 1e-4), sum(p.numel() for p in model.parameters())
+    update = Update(model, config, fabric, Loader.of_tensor(x, fabric.device))
+    rows = torch.arange(batch)
+    return lambda: update(rows, 1e-4), sum(p.numel() for p in model.parameters())
 
 
 def cost(flow: str, cif: bool) -> Cost:
@@ -232,7 +234,7 @@ def draw(costs: dict[str, Cost], path: Path) -> None:
     axes.set_xticks(devices, [str(d) for d in devices])
     axes.legend(frameon=False, loc="lower left")
     axes.spines[["top", "right"]].set_visible(False)
-    plots.save(figure, path)
+    save(figure, path)
 
 
 def main() -> None:
