@@ -16,8 +16,8 @@ from cifrun.runs.metrics import BY_NAME, CHARTS
 from cifrun.runs.records import METRICS, Tracker, read_metrics
 from cifrun.runs.tensorboard import Events, layout
 from cifrun.training.loop import train
+from tests.helpers import small_config
 
-from ..helpers import small_config
 from .events import events, hparams, points, tags
 
 
