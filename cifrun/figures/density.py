@@ -99,7 +99,7 @@ def compare_densities(
 
 
 def _row(count: int, title: str) -> tuple[Figure, Sequence[Axes]]:
-    figure, axes = panels((3.3 * count + 0.8, 3.5), title, columns=count, above=0.35, sharey=True)
+    figure, axes = panels((3.3 * count + 0.8, 3.5), title, 1, count, above=0.35, sharey=True)
     return figure, list(axes[0])
 
 
@@ -117,7 +117,7 @@ def _shade_all(axes: Sequence[Axes], densities: Mapping[str, np.ndarray], window
         frame(axis, window, title)
         # Pixels that are minus infinity would stay blank.
         shown = np.maximum(values, top - 2 * LOG_RANGE) if log else np.exp(values)
-        image = shade(axis, shown, window, low, high)
+        image = shade(axis, shown, window, low, high, "nearest")
     clipped = any((values > top + 1e-3).any() for values in densities.values())
     extend = ("both" if log else "max") if clipped else ("min" if log else "neither")
     colour_bar(axes[-1], image, LOG_DENSITY if log else DENSITY, extend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,15 +12,15 @@ from torch import Tensor
 from ..data.base import Box
 from .plane import frame, scatter, shade
 from .style import (
+    COLOURS,
     DATA,
     MODEL,
     PALE,
+    PALETTE,
     array,
     bare,
     colour_bar,
-    colours,
     coordinate,
-    grid_lines,
     legend,
     log_scale,
     panel,
@@ -41,10 +42,10 @@ def lipschitz_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], title: s
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axis = panel(6.2, 3.9, title)
+    figure, axis = panel((6.2, 3.9), title, "depth [steps from the data]", "Lipschitz constant, at least")
     axis.set_yscale("log")
     ceilings: set[tuple[float, ...]] = set()
-    for colour, (label, rows) in zip(colours(len(runs)), runs.items(), strict=True):
+    for colour, (label, rows) in zip(cycle(PALETTE), runs.items(), strict=False):
         depth = [row["depth"] for row in rows]
         before = f"{label}: " if label else ""
         for key, symbol, style in (("lip_f", "Lip $F$", "o-"), ("lip_f_inverse", "Lip $F^{-1}$", "s--")):
@@ -58,9 +59,6 @@ def lipschitz_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], title: s
     axis.set_ylim(min(low, 0.8), max(high, 3.0))
     log_scale(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    grid_lines(axis)
-    axis.set_xlabel("depth [steps from the data]")
-    axis.set_ylabel("Lipschitz constant, at least")
     legend(axis, markerscale=1.0)
     return figure
 
@@ -76,16 +74,13 @@ def bounds_figure(
     """
     from matplotlib.ticker import StrMethodFormatter
 
-    figure, axes = panels((8.8, 3.7), title, columns=2, above=0.3)
+    figure, axes = panels((8.8, 3.7), title, 1, 2, above=0.3)
     style: dict[str, Any] = {"linewidth": 1.6, "markersize": 4, "capsize": 2.5, "elinewidth": 1.0}
     left, right = axes[0]
     for axis, name in ((left, "test data"), (right, "the model's own draws")):
-        bare(axis)
-        axis.set_xscale("log")
+        bare(axis, lines=True)
+        axis.set(xscale="log", xlabel="importance samples $m$", title=name)
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_xlabel("importance samples $m$")
-        axis.set_title(name)
-        grid_lines(axis)
     values = [-row["below"] for row in curve]
     left.errorbar([r["m"] for r in curve], values, [r["below_se"] for r in curve], fmt="o-", color=MODEL, **style)
     left.set_ylabel(rf"$\mathrm{{IWAE}}_m - \mathrm{{IWAE}}_{{{curve[-1]['m']:g}}}$ [nats]")
@@ -125,7 +120,7 @@ def maps_figure(lines: Tensor, images: Mapping[str, Tensor], window: Box, data: 
     from matplotlib.collections import LineCollection
 
     columns = 1 + len(images)
-    figure, axes = panels((3.2 * columns + 0.3, 3.4), title, columns=columns, above=0.35)
+    figure, axes = panels((3.2 * columns + 0.3, 3.4), title, 1, columns, above=0.35)
     half = 1.1 * lines.abs().max().item()
     for k, (axis, (label, image)) in enumerate(zip(axes[0], {"$z$-space": lines, **images}.items(), strict=True)):
         frame(axis, window if k else ((-half, half), (-half, half)), label)
@@ -151,15 +146,14 @@ def index_figure(steps: Sequence[tuple[str, Tensor, Tensor]], window: Box, data:
         title: A line above the panels.
     """
     size = (8.4, 3.5 * len(steps))
-    figure, axes = panels(size, title, rows=len(steps), columns=2, above=0.35, sharex=True, sharey=True)
-    for (left, right), (name, mean, spread) in zip(axes, steps, strict=True):
-        most = mean.abs().max().item() or 1.0
-        frame(left, window, name)
-        image = shade(left, array(mean), window, -most, most, smooth=True, colours="PuOr")  # its middle is 0
-        scatter(left, data[:1500], "black", alpha=0.35, scale=0.6)
-        colour_bar(left, image, "mean of $u$")
-        frame(right, window, name)
-        image = shade(right, array(spread), window, 0.0, smooth=True)
-        scatter(right, data[:1500], "white", alpha=0.35, scale=0.6)
-        colour_bar(right, image, "standard deviation of $u$")
+    figure, axes = panels(size, title, len(steps), 2, above=0.35, sharex=True, sharey=True)
+    for row, (name, mean, spread) in zip(axes, steps, strict=True):
+        most = mean.abs().max().item() or 1.0  # the mean has a middle, so its colours have one
+        for axis, what, values, low, high, colours, dots in (
+            (row[0], "mean of $u$", mean, -most, most, "PuOr", "black"),
+            (row[1], "standard deviation of $u$", spread, 0.0, None, COLOURS, "white"),
+        ):
+            frame(axis, window, name)
+            colour_bar(axis, shade(axis, array(values), window, low, high, "bilinear", colours), what)
+            scatter(axis, data[:1500], dots, alpha=0.35, scale=0.6)
     return figure

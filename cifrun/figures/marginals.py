@@ -59,29 +59,21 @@ def samples_figure(data: Tensor | None, samples: Tensor, window: Box, title: str
     return figure
 
 
-def marginals_figure(
-    data: Tensor | None, samples: Tensor, title: str = "", *, density: tuple[Tensor, Tensor] | None = None
-) -> Figure:
+def marginals_figure(data: Tensor | None, samples: Tensor, title: str = "") -> Figure:
     """Histograms of the first coordinates: data below the diagonal, model above it, both on it.
 
     Arguments:
         data: Points of the data set, (N, *event), flattened; None to draw the model's samples alone.
         samples: Points drawn from the model, (M, *event).
         title: A line above the panels.
-        density: For data of one dimension, points on the line, (K,), and the model's log-density there in nats, (K,).
     """
     sets = {} if data is None else {"data": array(data.flatten(1))}
     sets["model"] = array(samples.flatten(1))
     limits = _limits(next(iter(sets.values())))
     if len(limits) > 1:
         return _pairs(sets, limits, title)
-    figure, axis = panel(5.2, 3.8, title)
+    figure, axis = panel((5.2, 3.8), title, LINE, DENSITY, lines=False)
     _histograms(axis, sets, 0, limits[0])
-    if density is not None:
-        points, values = map(array, density)
-        axis.plot(points, np.exp(values), color=MODEL, linewidth=1.5, linestyle="--", label="model's density")
-    axis.set_xlabel(LINE)
-    axis.set_ylabel(DENSITY)
     legend(axis)
     return figure
 
@@ -117,7 +109,7 @@ def _pairs(sets: dict[str, np.ndarray], limits: list[tuple[float, float]], title
     """A square of panels: coordinate k on the diagonal, and pairs of coordinates off it."""
     count = len(limits)
     lower, upper = next(iter(sets.values())), sets["model"]
-    figure, axes = panels((1.9 * count + 0.6, 1.9 * count + 0.4), title, rows=count, columns=count)
+    figure, axes = panels((1.9 * count + 0.6, 1.9 * count + 0.4), title, count, count)
     for (row, column), axis in np.ndenumerate(axes):
         bare(axis)
         axis.set_box_aspect(1)

@@ -51,16 +51,11 @@ def grid(window: Box, resolution: int = 200) -> Tensor:
 
 def frame(axis: Axes, window: Box, title: str = "") -> None:
     """Make a panel show the window, with x₁ to the right and x₂ upward."""
-    axis.set_xlim(window[0])
-    axis.set_ylim(window[1])
+    axis.set(xlim=window[0], ylim=window[1], xlabel=coordinate(0), ylabel=coordinate(1), title=title)
     axis.set_box_aspect(1)  # an equal aspect, since `window_of` gives squares where the scales allow
     axis.locator_params(nbins=5)
-    axis.set_xlabel(coordinate(0))
-    axis.set_ylabel(coordinate(1))
-    axis.set_title(title)
     axis.label_outer()
-    for spine in axis.spines.values():
-        spine.set_linewidth(0.6)
+    axis.spines[:].set_linewidth(0.6)
 
 
 def scatter(
@@ -74,27 +69,14 @@ def scatter(
 
 
 def shade(
-    axis: Axes,
-    values: np.ndarray,
-    window: Box,
-    low: float,
-    high: float | None = None,
-    *,
-    smooth: bool = False,
-    colours: str = COLOURS,
+    axis: Axes, values: np.ndarray, window: Box, low: float, high: float | None, smoothing: str, colours: str = COLOURS
 ) -> AxesImage:
     """Draw values at `grid(window, resolution)`, (resolution²,), as colours from `low` to `high`, or to the largest."""
     resolution = math.isqrt(len(values))
-    return axis.imshow(
-        values.reshape(resolution, resolution).T,
-        origin="lower",
-        extent=(*window[0], *window[1]),
-        aspect="auto",
-        cmap=colours,
-        vmin=low,
-        vmax=high,
-        interpolation="bilinear" if smooth else "nearest",
-    )
+    style: dict[str, Any] = {"vmin": low, "vmax": high, "interpolation": smoothing, "cmap": colours}
+    box = (*window[0], *window[1])
+    pixels = values.reshape(resolution, resolution).T
+    return axis.imshow(pixels, origin="lower", extent=box, aspect="auto", **style)
 
 
 def outside(points: Tensor, window: Box) -> str:

@@ -52,53 +52,39 @@ def draw(model: Model, data: Data, config: Config, step: int | None = None) -> I
     """(name, figure) of each picture that fits the data: density and samples in the plane; samples and reconstructions
     of images; else marginals.
 
-    None, with a line on stderr, while the model can't be sampled.
+    While the model can't be sampled there are none, and a line on stderr says so.
     """
     title = title_of(config) + ("" if step is None else f", step {step:,}")
-    if data.levels:
-        pictures = _draw_images(model, data, data.levels, config, title)
-    elif model.shape == (2,):
-        pictures = _draw_plane(model, data, config, title)
-    else:
-        pictures = _draw_marginals(model, data, config, title)
     training = model.training
     model.eval()
     try:
-        for name, figure in pictures:
+        for name, figure in _pictures(model, data, config, title):
             yield name, name_axes(figure, data.columns)
     except ConvergenceError as error:  # no reason to lose the run
-        print(f"cifrun: no pictures, as the model can't be sampled: {error}", file=sys.stderr)
+        print(f"cifrun: pictures are missing, as the model can't be sampled: {error}", file=sys.stderr)
     finally:
         model.train(training)
 
 
-def _draw_plane(model: Model, data: Data, config: Config, title: str) -> Iterator[tuple[str, Figure]]:
-    samples, test = _samples(model, config, SAMPLES), _some(data, SAMPLES)
-    window = window_of(test, data.target)
-    points = grid(window, RESOLUTION).to(next(model.parameters()))
-    with forked(config.eval.seed):
-        log_prob = model.log_prob(points, IMPORTANCE_SAMPLES, chunk_size(model, config.eval.chunk_size)).cpu()
-    yield "density", density_figure(data.target, log_prob, samples, window, title, data=test)
-    yield "samples", samples_figure(test, samples, window, title)
-
-
-def _draw_marginals(model: Model, data: Data, config: Config, title: str) -> Iterator[tuple[str, Figure]]:
-    yield "marginals", marginals_figure(_some(data, SAMPLES), _samples(model, config, SAMPLES), title)
-
-
-def _draw_images(model: Model, data: Data, levels: int, config: Config, title: str) -> Iterator[tuple[str, Figure]]:
-    seed, samples = config.eval.seed, quantize(_samples(model, config, IMAGES), levels)
-    pictures = {"samples": images_figure(samples, levels, f"{title}, samples")}
-    if not data.binary:
-        given = dequantize(_some(data, SAMPLES)[:PAIRS], torch.Generator().manual_seed(seed))
+def _pictures(model: Model, data: Data, config: Config, title: str) -> Iterator[tuple[str, Figure]]:
+    seed, size, like = config.eval.seed, chunk_size(model, config.eval.chunk_size), next(model.parameters())
+    samples = model.sample(IMAGES if data.levels else SAMPLES, seed=seed, chunk_size=size).cpu()
+    test = _some(data, SAMPLES)
+    if data.levels:
+        yield "samples", images_figure(quantize(samples, data.levels), data.levels, f"{title}, samples")
+        if not data.binary:
+            given = dequantize(test[:PAIRS], torch.Generator().manual_seed(seed))
+            with forked(seed):
+                again = reconstruct(model, given.to(like)).cpu()
+            yield "reconstructions", reconstructions_figure(given, again, data.levels, title)
+    elif model.shape == (2,):
+        window = window_of(test, data.target)
         with forked(seed):
-            again = reconstruct(model, given.to(next(model.parameters()))).cpu()
-        pictures["reconstructions"] = reconstructions_figure(given, again, levels, title)
-    yield from pictures.items()
-
-
-def _samples(model: Model, config: Config, count: int) -> Tensor:
-    return model.sample(count, seed=config.eval.seed, chunk_size=chunk_size(model, config.eval.chunk_size)).cpu()
+            log_prob = model.log_prob(grid(window, RESOLUTION).to(like), IMPORTANCE_SAMPLES, size).cpu()
+        yield "density", density_figure(data.target, log_prob, samples, window, title, data=test)
+        yield "samples", samples_figure(test, samples, window, title)
+    else:
+        yield "marginals", marginals_figure(test, samples, title)
 
 
 def _some(data: Data, most: int) -> Tensor:

@@ -19,20 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "array",
-    "bare",
-    "colour_bar",
-    "colours",
-    "coordinate",
-    "grid_lines",
-    "legend",
-    "log_scale",
-    "name_axes",
-    "panel",
-    "panels",
-    "save",
-]
+__all__ = ["array", "bare", "colour_bar", "coordinate", "legend", "log_scale", "name_axes", "panel", "panels", "save"]
 
 DPI = 150
 COLOURS = "viridis"  # perceptually uniform, and the same to a colour-blind eye
@@ -45,23 +32,15 @@ LINE, DENSITY = "$x$", "density $p(x)$"  # what the axes of a density on a line 
 
 
 def panels(
-    size: tuple[float, float],
-    title: str = "",
-    *,
-    rows: int = 1,
-    columns: int = 1,
-    above: float = 0.0,
-    sharex: bool = False,
-    sharey: bool = False,
+    size: tuple[float, float], title: str, rows: int = 1, columns: int = 1, *, above: float = 0.0, **shared: Any
 ) -> tuple[Figure, np.ndarray]:
     """A figure and its axes, (rows, columns).
 
     Arguments:
-        size: Width and height of the figure, in inches.
+        size: Width and height in inches, to which a title adds `above`.
         title: A line above the panels.
         rows, columns: How many panels.
-        above: Inches that a title adds to the height.
-        sharex, sharey: Whether all panels have the same scale.
+        shared: `sharex` and `sharey`, whether all panels have the same scale.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -71,7 +50,7 @@ def panels(
     figure = Figure(figsize=(width, height + (above if title else 0)), dpi=DPI, layout=layout, facecolor="white")
     if title:
         figure.suptitle(title, fontsize=TITLE + 1)
-    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for axis in axes.flat:
         axis.title.set_fontsize(TITLE)
         axis.xaxis.label.set_fontsize(LABEL)
@@ -80,22 +59,22 @@ def panels(
     return figure, axes
 
 
-def panel(width: float, height: float, title: str = "") -> tuple[Figure, Axes]:
-    """A figure of one panel without a frame, and its axes."""
-    figure, axes = panels((width, height), title)
-    bare(axes[0, 0])
+def panel(
+    size: tuple[float, float], title: str, xlabel: str, ylabel: str, *, lines: bool = True
+) -> tuple[Figure, Axes]:
+    """A figure of one panel, as `bare` leaves it, and its axes."""
+    figure, axes = panels(size, title)
+    bare(axes[0, 0], lines=lines)
+    axes[0, 0].set(xlabel=xlabel, ylabel=ylabel)
     return figure, axes[0, 0]
 
 
-def bare(axis: Axes) -> None:
-    """Take the upper and the right side of the frame away."""
+def bare(axis: Axes, *, lines: bool = False) -> None:
+    """Take the frame's upper and right side away; `lines` adds a pale one at each tick of the vertical scale."""
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def grid_lines(axis: Axes) -> None:
-    """Pale lines behind the curves, one a tick of the vertical scale."""
-    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
+    if lines:
+        axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axis.set_axisbelow(True)
 
 
 def log_scale(axis: Axes) -> None:
@@ -127,11 +106,6 @@ def colour_bar(axis: Axes, image: Any, label: str, extend: str = "neither") -> N
     bar.set_label(label, fontsize=LABEL, labelpad=8)
     bar.ax.tick_params(labelsize=TICK)
     bar.outline.set_visible(False)
-
-
-def colours(count: int) -> list[str]:
-    """A colour for each of several models."""
-    return [PALETTE[k % len(PALETTE)] for k in range(count)]
 
 
 def coordinate(k: int, letter: str = "x") -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import DATA, MODEL, PALE, colours, grid_lines, legend, log_scale, panel
+from .style import DATA, MODEL, PALE, PALETTE, legend, log_scale, panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def compare_training(
     """
     lines = (
         (label, colour, 1.8, [_values(rows, tag) for rows in seeds])
-        for colour, (label, seeds) in zip(colours(len(runs)), runs.items(), strict=True)
+        for colour, (label, seeds) in zip(cycle(PALETTE), runs.items(), strict=False)
     )
     return _over_steps(lines, title, ylabel, truth, PALE, log)
 
@@ -68,7 +69,7 @@ def _values(metrics: Rows, tag: str) -> dict[int, float]:
 def _over_steps(
     lines: Iterable[Line], title: str, ylabel: str, truth: float | None, truth_colour: str, log: bool = False
 ) -> Figure:
-    figure, axis = panel(6.0, 3.8, title)
+    figure, axis = panel((6.0, 3.8), title, "step", ylabel)
     shown: list[float] = []
     for label, colour, width, seeds in lines:
         each = [values for values in seeds if values]
@@ -94,7 +95,4 @@ def _over_steps(
     if shown:
         axis.set_xlim(left=0)
         legend(axis)
-    grid_lines(axis)
-    axis.set_xlabel("step")
-    axis.set_ylabel(ylabel)
     return figure

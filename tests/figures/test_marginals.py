@@ -13,8 +13,6 @@ from cifrun.figures.marginals import marginals_figure, sample_png, samples_figur
 from cifrun.figures.plane import window_of
 from cifrun.figures.style import save
 
-from .helpers import standard_normal
-
 
 def test_samples_over_data(points: Tensor) -> None:
     figure = samples_figure(points, points[:100], window_of(points))
@@ -34,12 +32,6 @@ def test_marginals_of_any_dimension(dim: int, axes: int, tmp_path: Path) -> None
 
 def test_marginals_of_events_and_of_constants(tmp_path: Path) -> None:
     save(marginals_figure(torch.zeros(50, 1, 2, 2), torch.rand(50, 1, 2, 2)), tmp_path / "x.png")
-
-
-def test_one_dimension_has_a_density_curve() -> None:
-    x = torch.linspace(-3, 3, 50)
-    figure = marginals_figure(torch.randn(100, 1), torch.randn(100, 1), density=(x, standard_normal(x[:, None])))
-    assert len(figure.axes[0].lines) == 1
 
 
 @pytest.mark.parametrize("dim", [1, 2, 4])
