@@ -9,10 +9,8 @@ From Python, a trained run is a density:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .runs.directory import load
+from importlib import import_module
+from typing import Any
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
@@ -21,7 +19,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `cifrun --help` should not wait for it.
     if name == "load":
-        from .runs.directory import load
-
-        return load
+        return import_module("cifrun.build").load
     raise AttributeError(f"module 'cifrun' has no attribute '{name}'")

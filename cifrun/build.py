@@ -1,9 +1,11 @@
-"""From a config to data and a model: the one place where names become objects."""
+"""From a config to data and a model, from a run directory to its model: here alone names become objects."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,17 +15,35 @@ from .bijections.flatten import Flatten
 from .bijections.preprocess.pixels import Centre, Logit
 from .bijections.preprocess.standardize import Standardize
 from .bijections.preprocess.whiten import Whiten
+from .cif.actions import ACTIONS
 from .cif.index import Index
-from .cif.model import Model, Step
+from .cif.model import Model
+from .cif.step import Step
 from .compute.rng import forked
-from .config.schema import Config
-from .data.base import Data, DatasetConfig
+from .config.schema import Config, IndexConfig
+from .data.base import AnyDataset, Data, DatasetConfig
+from .data.checks import check_data
 from .data.images.base import Images
 from .errors import ConfigError
+from .flows.base import FlowConfig
 from .io.text import table
 from .registry import FLOWS
+from .runs.checkpoint import DataFacts
+from .runs.directory import RunDirectory
 
-__all__ = ["build_data", "build_model", "build_standardize", "build_steps", "describe", "first_step", "kind_of"]
+__all__ = [
+    "build_data",
+    "build_model",
+    "build_standardize",
+    "build_steps",
+    "dataset_of",
+    "describe",
+    "first_step",
+    "flow_of",
+    "kind_of",
+    "load",
+    "load_model",
+]
 
 #: With `standardize: auto`, standard deviations that are left as they are, and how far from 0 means may lie.
 UNIT_SCALE, UNIT_MEAN = (0.1, 10.0), 10.0
@@ -40,18 +60,28 @@ FIRST_STEPS: dict[str | bool, type[Standardize | Whiten | Logit | Centre]] = {
 DEPENDENT = 1e-5
 
 
+def dataset_of(config: Config) -> AnyDataset:
+    """The dataset's settings, with what they can do."""
+    return cast(AnyDataset, config.dataset)
+
+
+def flow_of(config: Config) -> FlowConfig:
+    """The flow's settings, with what they can do."""
+    return cast(FlowConfig, config.flow)
+
+
 def build_data(config: Config) -> Data:
     """The three splits, and the target's density where it is known.
 
     Raises `ConfigError` if they can't be loaded, or no density can be learned from them, or none that the flow models.
     """
-    data = config.dataset.load().check(config.dataset.name)
-    if data.binary != config.flow.binary:
+    flow, data = flow_of(config), check_data(dataset_of(config).load(), config.dataset.name)
+    if data.binary != flow.binary:
         names = [f"flow={name}" for name in FLOWS if FLOWS[name].binary == data.binary]
         pixels = "pixels that are 0 or 1" if data.binary else "numbers that are not 0 or 1 only"
-        what = f"dataset '{config.dataset.name}' holds {pixels}, which flow={config.flow.family} does not model"
+        what = f"dataset '{config.dataset.name}' holds {pixels}, which flow={flow.family} does not model"
         if isinstance(config.dataset, Images):
-            names.insert(0, f"dataset.binarize={str(config.flow.binary).lower()}")
+            names.insert(0, f"dataset.binarize={str(flow.binary).lower()}")
         raise ConfigError(f"{what}: choose {' or '.join(names)}")
     return data
 
@@ -121,10 +151,11 @@ def build_model(config: Config, shape: Sequence[int], standardize: Bijection | N
 
 def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
     """The flat list of steps from the data inward; with `cif=true`, the first `index.depth` indexable ones indexed."""
-    flatten = len(shape) > 1 and not config.flow.images
-    bijections = config.flow.build((math.prod(shape),) if flatten else shape)
-    if config.flow.needs_index and not config.cif:
-        what = f"flow={config.flow.family} is made of its index"
+    flow = flow_of(config)
+    flatten = len(shape) > 1 and not flow.images
+    bijections = flow.build((math.prod(shape),) if flatten else shape)
+    if flow.needs_index and not config.cif:
+        what = f"flow={flow.family} is made of its index"
         raise ConfigError(f"{what}: with cif=false nothing is left to learn, so leave cif=true, or choose another flow")
     if flatten:
         bijections.insert(0, Flatten(shape))
@@ -133,7 +164,7 @@ def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
         indexable = sum(b.indexable for b in bijections)
         left = indexable if config.index.depth == "all" else config.index.depth
         if left > indexable:
-            what = f"flow={config.flow.family} has {indexable} steps that can carry an index"
+            what = f"flow={flow.family} has {indexable} steps that can carry an index"
             raise ConfigError(f"index.depth = {left} is not allowed: {what}")
     steps = []
     for bijection in bijections:
@@ -141,10 +172,52 @@ def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
         if left and bijection.indexable:
             active = bijection.active_shape
             seen = active if bijection.shape == bijection.latent_shape else bijection.shape
-            index = Index(active, seen, config.index)
+            index = build_index(config.index, active, seen)
         left -= index is not None
         steps.append(Step(bijection, index))
     return steps
+
+
+def build_index(config: IndexConfig, shape: Sequence[int], data_shape: Sequence[int]) -> Index:
+    """The index of a step that acts on events of `shape` and infers u from events of `data_shape`."""
+    networks = {name: getattr(config, name) for name in ("st", "p", "q")}
+    action = ACTIONS[config.action]()
+    return Index(
+        shape, data_shape, action, config.dim, **networks, relative=config.relative, activation=config.activation
+    )
+
+
+# --- a trained model --------------------------------------------------------------------------------------------------
+
+
+def load_model(run: RunDirectory, tag: str | None = None) -> Model:
+    """The model of a run in eval mode on the CPU, with the weights of `tag`: by default the best, else the latest.
+
+    Raises `RunError` if a file of the run is missing, damaged, or of another model.
+    """
+    tag = run.best_tag() if tag is None else tag
+    config, checkpoint, origin = run.config(), run.load_checkpoint(tag), str(run.checkpoint_path(tag))
+    facts = DataFacts.of(checkpoint.state, origin)
+    model = build_model(config, facts.shape, first_step(facts.shape, facts.standardized))
+    model.columns, model.levels = tuple(facts.columns), facts.levels
+    checkpoint.load_model(model, origin)
+    return model.eval().requires_grad_(False)
+
+
+def load(directory: str | Path) -> Model:
+    """The trained model of a run directory, in eval mode, with its best weights.
+
+        model = cifrun.load("outputs/2026-01-31/12-00-00")
+        model.log_prob(x, importance_samples=100)   # (batch,), nats
+        model.sample(1000)                          # (1000, D)
+
+    Raises:
+        RunError: The directory is missing, is no run directory, or its checkpoint is damaged or of another model.
+    """
+    return load_model(RunDirectory(Path(directory)))
+
+
+# --- for a reader -----------------------------------------------------------------------------------------------------
 
 
 def describe(config: Config) -> str:

@@ -22,8 +22,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..compute.processes import largest
-from ..compute.rng import for_rows, is_shared
+from ..compute.batch import largest_of_batch
+from ..compute.rng import for_rows
 from ..errors import ConvergenceError
 from ..nets._kernels.linear import Linear, linear
 from ..nets._kernels.tanh import tanh
@@ -185,8 +185,7 @@ def solve_ode(
             ratio = float(torch.stack(ratios).max()) if ratios else 0.0
         if not ratio < HUGE:  # a shorter step may mend that, unless it was broken before
             ratio = HUGE if ratio > 1 or all(bool(y.isfinite().all()) for y in (*state, *first)) else math.inf
-        if is_shared():  # a step is as long as the whole batch lets it be
-            ratio = largest(ratio)
+        ratio = largest_of_batch(ratio)  # a step is as long as the whole batch lets it be
         if ratio == math.inf:
             return tuple(y * float("nan") for y in state), evaluations
         if ratio <= 1:

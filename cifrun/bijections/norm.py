@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compute.processes import total
+from ..compute.batch import sum_over_batch
 from .elementwise import ElementwiseAffine
 
 __all__ = ["ActNorm", "BatchNorm"]
@@ -109,7 +109,7 @@ def _mean(x: Tensor) -> Tensor:
     Of a batch that several processes share, over the rows of them all.
     """
     sums = x.sum([0, *range(2, x.ndim)], keepdim=True)[0]
-    return total(sums) / total(torch.full_like(sums, x[:, 0].numel()))
+    return sum_over_batch(sums) / sum_over_batch(torch.full_like(sums, x[:, 0].numel()))
 
 
 def _variance(x: Tensor) -> Tensor:

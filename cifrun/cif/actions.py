@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from ..bijections.planar import planar_forward, planar_inverse
-from ..registry import ACTIONS
 
-__all__ = ["Action", "AffineAction", "PlanarAction"]
+__all__ = ["ACTIONS", "Action", "AffineAction", "PlanarAction"]
 
 
 class Action(ABC):
@@ -48,7 +47,6 @@ class Action(ABC):
         """z' ↦ z. Raises `ConvergenceError` if an iterative inverse misses its tolerance."""
 
 
-@ACTIONS.register("affine")
 class AffineAction(Action):
     """Scale and shift: z' = e^s ⊙ (z + t)."""
 
@@ -66,7 +64,6 @@ class AffineAction(Action):
         return torch.exp(-s) * z - t
 
 
-@ACTIONS.register("planar")
 class PlanarAction(Action):
     """Move along one direction: z' = z + â tanh(wᵀz + b)."""
 
@@ -91,3 +88,7 @@ class PlanarAction(Action):
     def _parameters(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         a, w, b = h.split([z.shape[1], z.shape[1], 1], dim=1)
         return a, w, b[:, 0]
+
+
+#: What `index.action` may be.
+ACTIONS: dict[str, type[Action]] = {"affine": AffineAction, "planar": PlanarAction}

@@ -4,6 +4,9 @@
     ELBO(x)   = (1/m) Σ_{i≤m} log w_i
     ESS(x)    = (Σ w_i)² / Σ w_i²,  between 1 and m
 
+The work is cut into pieces: some data times some importance samples. `log_weights` goes through them, `accumulate` adds
+up what they give. Evaluation, `Model.log_prob` and diagnostics all go this way.
+
 Reference: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICLR 2016
 (https://arxiv.org/abs/1509.00519).
 """
@@ -11,15 +14,36 @@ Reference: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICL
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from ..compute.processes import log_total, total
+__all__ = [
+    "Estimate",
+    "Piece",
+    "Sums",
+    "accumulate",
+    "log_mean_exp",
+    "log_weights",
+    "mean_and_error",
+    "pieces",
+    "weight_matrix",
+]
 
-__all__ = ["Estimate", "Sums", "accumulate"]
+
+def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
+    """log (1/m) Σ e^{log w_i} over a dimension of size m: IWAE_m of m log-weights, in nats."""
+    return log_w.logsumexp(dim) - math.log(log_w.shape[dim])
+
+
+def mean_and_error(values: Tensor, name: str) -> dict[str, float]:
+    """{name: the mean over data, name_se: its standard error s/√n}; NaN for one datum, which has no spread."""
+    std = values.std().item() if len(values) > 1 else math.nan
+    return {name: values.mean().item(), f"{name}_se": std / math.sqrt(len(values))}
 
 
 @dataclass(frozen=True)
@@ -41,38 +65,36 @@ class Estimate:
     @staticmethod
     def concatenate(parts: list[Estimate]) -> Estimate:
         """The estimates of several batches as one."""
-        return Estimate(
-            torch.cat([p.log_likelihood for p in parts]),
-            torch.cat([p.elbo for p in parts]),
-            torch.cat([p.ess for p in parts]),
-            parts[0].importance_samples,
+        names = ("log_likelihood", "elbo", "ess")
+        log_likelihood, elbo, ess = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+        return Estimate(log_likelihood, elbo, ess, parts[0].importance_samples)
+
+
+class Sums(NamedTuple):
+    """log Σ w, log Σ w² and Σ log w of each datum, each (batch,)."""
+
+    log_sum: Tensor
+    log_sum_squares: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, log_w: Tensor) -> Sums:
+        """The sums of log-weights (k, batch)."""
+        return cls(log_w.logsumexp(0), (2 * log_w).logsumexp(0), log_w.sum(0))
+
+    @classmethod
+    def nothing(cls, count: int, like: Tensor) -> Sums:
+        """The sums of no weights at all, of `count` data."""
+        nothing = like.new_full((count,), -math.inf)
+        return cls(nothing, nothing.clone(), like.new_zeros(count))
+
+    def plus(self, other: Sums) -> Sums:
+        """The sums of both."""
+        return Sums(
+            torch.logaddexp(self.log_sum, other.log_sum),
+            torch.logaddexp(self.log_sum_squares, other.log_sum_squares),
+            self.total + other.total,
         )
-
-
-class Sums:
-    """Σ w, Σ w² and Σ log w of each datum, to which log-weights are added as they come.
-
-    Arguments:
-        count: Data.
-        like: Gives precision and device.
-    """
-
-    def __init__(self, count: int, like: Tensor) -> None:
-        self.log_sum = like.new_full((count,), -math.inf)
-        self.log_sum_squares = self.log_sum.clone()
-        self.total = like.new_zeros(count)
-
-    def add(self, log_w: Tensor, rows: slice = slice(None)) -> None:
-        """Log-weights (k, batch) of the data in `rows`."""
-        self.log_sum[rows] = torch.logaddexp(self.log_sum[rows], log_w.logsumexp(0))
-        self.log_sum_squares[rows] = torch.logaddexp(self.log_sum_squares[rows], (2 * log_w).logsumexp(0))
-        self.total[rows] += log_w.sum(0)
-
-    def of_all_processes(self) -> Sums:
-        """The sums of what was added in any process, in place; each must ask."""
-        self.log_sum, self.log_sum_squares = log_total(self.log_sum), log_total(self.log_sum_squares)
-        self.total = total(self.total)
-        return self
 
     def estimate(self, m: int) -> Estimate:
         """What m weights a datum say."""
@@ -80,13 +102,80 @@ class Sums:
         return Estimate(self.log_sum - math.log(m), self.total / m, ess, m)
 
 
-def accumulate(chunks: Iterable[Tensor]) -> Estimate:
-    """One `Estimate` from log-weights that arrive as (k, batch) chunks; each chunk may be dropped afterwards."""
-    sums, m = None, 0
-    for log_w in chunks:
-        sums = Sums(log_w.shape[1], log_w) if sums is None else sums
-        sums.add(log_w)
-        m += len(log_w)
-    if sums is None:
-        raise ValueError("there are no weights to accumulate")
-    return sums.estimate(m)
+# --- the work in pieces -----------------------------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """A part of the work: some importance samples of some data."""
+
+    block: int  # which block of data, from 0
+    chunk: int  # which importance samples of that block, from 0
+    rows: slice  # the data of the block
+    importance_samples: int  # how many
+
+
+def pieces(count: int, importance_samples: int, rows: int, chunk_size: int) -> list[Piece]:
+    """The pieces of `count` data × m importance samples, block after block.
+
+    Arguments:
+        rows: Data of a block.
+        chunk_size: Data × importance samples of a piece, at most (but one importance sample of a block at least).
+    """
+    m, size = importance_samples, max(1, chunk_size // rows)
+    return [
+        Piece(block, chunk, slice(block * rows, min((block + 1) * rows, count)), min(size, m - chunk * size))
+        for block in range(max(1, math.ceil(count / rows)))
+        for chunk in range(math.ceil(m / size))
+    ]
+
+
+class _Weighs(Protocol):
+    """What `log_weights` needs of a model."""
+
+    def prepare(self) -> None: ...
+    def start(self, x: Tensor) -> Any: ...
+    def finish(self, start: Any, m: int) -> Tensor: ...
+
+
+def log_weights(
+    model: _Weighs,
+    events: Callable[[slice], Tensor],
+    work: Iterable[Piece],
+    seed: Callable[..., object] = lambda *place: None,
+) -> Iterator[tuple[Piece, Tensor]]:
+    """Each piece with its log w, (importance samples, data), in nats; what x alone gives is computed once a block.
+
+    Arguments:
+        model: A `Model`.
+        events: The data of a block, (rows, *shape).
+        work: In order of the blocks.
+        seed: Called with (block,) before a block is begun and with (block, chunk + 1) before a piece is.
+    """
+    model.prepare()
+    for block, group in groupby(work, key=lambda piece: piece.block):
+        start = None
+        for piece in group:
+            if start is None:
+                x = events(piece.rows)
+                seed(block)
+                start = model.start(x)
+            seed(block, piece.chunk + 1)
+            yield piece, model.finish(start, piece.importance_samples)
+
+
+def accumulate(parts: Iterable[tuple[Piece, Tensor]]) -> dict[int, Sums]:
+    """The sums of each block, by its number."""
+    found: dict[int, Sums] = {}
+    for piece, log_w in parts:
+        sums = Sums.of(log_w)
+        found[piece.block] = found[piece.block].plus(sums) if piece.block in found else sums
+    return found
+
+
+def weight_matrix(model: _Weighs, x: Tensor, importance_samples: int, chunk_size: int) -> Tensor:
+    """log w of `importance_samples` draws for each datum of x (batch, *shape): (importance_samples, batch), in nats."""
+    work = pieces(len(x), importance_samples, min(len(x), max(1, chunk_size // 10)), chunk_size)
+    blocks: dict[int, list[Tensor]] = {}
+    for piece, log_w in log_weights(model, lambda rows: x[rows], work):
+        blocks.setdefault(piece.block, []).append(log_w)
+    return torch.cat([torch.cat(block) for block in blocks.values()], 1)

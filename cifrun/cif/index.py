@@ -28,21 +28,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ..compute.rng import normal
-from ..config.schema import IndexConfig
 from ..nets.conv import ConvResNet
 from ..nets.mlp import MLP
-from ..registry import ACTIONS
 from .actions import Action
 
 __all__ = ["Constant", "DiagonalGaussian", "Index"]
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+#: A network of an index: hidden sizes, or a word for a constant.
+Network: TypeAlias = Sequence[int] | str
 
 
 class DiagonalGaussian(NamedTuple):
@@ -97,9 +98,7 @@ class Constant(nn.Module):
         return self.value.expand(len(x), *self.shape)
 
 
-def network(
-    spec: list[int] | str, shape: Sequence[int], start: Tensor, activation: str, random: bool = False
-) -> nn.Module:
+def network(spec: Network, shape: Sequence[int], start: Tensor, activation: str, random: bool = False) -> nn.Module:
     """The network that a config names by hidden sizes, or as a constant.
 
     It maps vectors (batch, in) to (batch, len(start)), and images (batch, C, H, W) to (batch, len(start), H, W). Its
@@ -119,28 +118,46 @@ def network(
 class Index(nn.Module):
     """The index of one step.
 
+    A network is given by its hidden sizes, or by a word: "zero" or "standard_normal" (it is 0), "learned_constant".
+
     Arguments:
         shape: Shape of the part of an event that the index acts on, on the latent side of its step's bijection.
         data_shape: Shape of the part of an event that q looks at, on the data side of that bijection.
-        config: Size of u, its action, and the networks of the action's parameters, p and q.
+        action: What u does to z.
+        dim: Size of u; for images, its channels.
+        st: Network of the action's parameters.
+        p: Network of p(u | z).
+        q: Network of q(u | x).
+        relative: Whether q is given relative to p at f⁻¹(x).
+        activation: Of the networks.
     """
 
-    def __init__(self, shape: Sequence[int], data_shape: Sequence[int], config: IndexConfig) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        data_shape: Sequence[int],
+        action: Action,
+        dim: int = 1,
+        st: Network = (10, 10),
+        p: Network = (10, 10),
+        q: Network = (10, 10),
+        relative: bool = True,
+        activation: str = "tanh",
+    ) -> None:
         super().__init__()
         self.shape, self.data_shape = tuple(shape), tuple(data_shape)
-        self.dim = config.dim
-        self.action: Action = ACTIONS[config.action]()
+        self.dim = dim
+        self.action = action
         # An image of u steers an image of z, if each number of z has parameters of its own; else all are vectors.
-        self.spatial = len(shape) == 3 and self.action.pointwise
+        self.spatial = len(shape) == 3 and action.pointwise
         below, above = (tuple(s) if self.spatial else (math.prod(s),) for s in (shape, data_shape))
-        self.u_shape = (config.dim, *below[1:])
-        blind = isinstance(config.p, str)  # p does not look at z
-        self.relative = config.relative and not isinstance(config.q, str)
-        zero = torch.zeros(2 * config.dim)
-        initial = self.action.initial(below[0])
-        self.st = network(config.st, self.u_shape, initial, config.activation, random=blind)
-        self.p_net = network(config.p, below, zero, config.activation, random=True)
-        self.q_net = network(config.q, above, zero, config.activation, random=blind or not self.relative)
+        self.u_shape = (dim, *below[1:])
+        blind = isinstance(p, str)  # p does not look at z
+        self.relative = relative and not isinstance(q, str)
+        zero = torch.zeros(2 * dim)
+        self.st = network(st, self.u_shape, action.initial(below[0]), activation, random=blind)
+        self.p_net = network(p, below, zero, activation, random=True)
+        self.q_net = network(q, above, zero, activation, random=blind or not self.relative)
 
     def p(self, z: Tensor) -> DiagonalGaussian:
         """p(u | z), a Gaussian a row of z (batch, *shape), over u (batch, *u_shape)."""
@@ -153,6 +170,11 @@ class Index(nn.Module):
             return DiagonalGaussian(mean, log_std)
         prior = self.p(below)
         return DiagonalGaussian(torch.addcmul(prior.mean, torch.exp(prior.log_std), mean), prior.log_std + log_std)
+
+    def weigh(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f⁻¹(x) (batch, *shape) ↦ z_{l−1} = F⁻¹(x; u), its log-determinant and log p(u | z_{l−1}), both (batch,)."""
+        z, log_det = self(z, u)
+        return z, log_det, self.p(z).log_prob(u)
 
     def forward(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """f⁻¹(x) (batch, *shape) ↦ F⁻¹(x; u), and the log-determinant of this in nats, (batch,)."""

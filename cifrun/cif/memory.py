@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..compute.rng import forked
-from ..config.schema import Config
 from .model import Model
 
 __all__ = ["chunk_size", "is_short_of_memory", "micro_batches", "numbers_a_row"]
@@ -29,11 +28,11 @@ SHARE_OF_TRAINING = 0.6
 _measured: WeakKeyDictionary[Model, int] = WeakKeyDictionary()  # numbers a row, which do not depend on the weights
 
 
-def chunk_size(model: Model, config: Config) -> int:
-    """`eval.chunk_size`; for "auto" 10 000 (on a GPU 500 000), or if that is more than memory allows, the power of two
-    that it does."""
-    if config.eval.chunk_size != "auto":
-        return config.eval.chunk_size
+def chunk_size(model: Model, wanted: int | Literal["auto"]) -> int:
+    """`wanted` if it is a number; for "auto" 10 000 (on a GPU 500 000), or if that is more than memory allows, the
+    power of two that it does."""
+    if wanted != "auto":
+        return wanted
     like = next(model.parameters())
     most, free = MOST.get(like.device.type, MOST["cpu"]), _free_bytes(like.device)
     if free is None:

@@ -2,8 +2,9 @@
 
     log w(x, u) = log p_0(z_0) + Σ_l [ log p_l(u_l | z_{l−1}) + log|det ∂F_l⁻¹(z_l; u_l)/∂z_l| − log q_l(u_l | z_l) ]
 
-One class serves plain flows (no step has an index: log w is log p(x)), CIFs and Gaussian VAEs (f = identity). `log_w`
-is the one path by which training, evaluation and diagnostics get numbers.
+One class serves plain flows (no step has an index: log w is log p(x)), CIFs and Gaussian VAEs (f = identity). Its steps
+are walked in two ways, each written once: `Model.inward`, from x to z_0, and `Model.outward`, from z_0 to x. Training,
+evaluation, sampling, diagnostics and pictures take what they need of what these say of each step.
 
 Reference: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
 normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833).
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,54 +22,27 @@ from torch import Tensor, nn
 
 from ..bijections.base import Bijection
 from ..compute.rng import forked
-from .importance import Estimate, accumulate
+from .importance import Estimate, accumulate, log_weights, pieces
 from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
+from .step import ChooseU, Inward, Outward, Step
 
-__all__ = ["Model", "Start", "Step", "standard_normal"]
-
-#: How many kinds of steps of one model may be compiled; beyond, training stops with an error of the compiler.
-MOST_KINDS = 64
-
-
-class Step(nn.Module):
-    """One step of a model: f_l⁻¹, and the index that follows it, or none."""
-
-    def __init__(self, bijection: Bijection, index: Index | None = None) -> None:
-        super().__init__()
-        self.bijection = bijection
-        self.index = index
-        self._compiled: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z_l ↦ z_{l−1}, with u_l ~ q_l, and this step's term of log w, (batch,)."""
-        below, log_det = self.bijection(z)
-        if self.index is None:
-            return below, log_det
-        below, term = _draw(self.index, below, self.index.q(z, below), 1)
-        return below, log_det + term
-
-    def inward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward`, compiled if this is training and was asked for."""
-        return self(z) if self._compiled is None or not self.training else self._compiled(z)
-
-    def compile_training(self) -> None:
-        """From now on, compile what `inward` does in training; evaluation, with its other shapes, stays as it is.
-
-        Steps of one kind share what is compiled for the first of them. The random numbers are the same as without.
-        """
-        if self.bijection.indexable and self.bijection.compilable:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KINDS)
-            options: dict[str, Any] = {"fallback_random": True}
-            self._compiled = torch.compile(self.forward, fullgraph=True, dynamic=False, options=options)
+__all__ = ["Model", "Start", "standard_normal"]
 
 
 class Start(NamedTuple):
-    """How far x alone determines log w: the state just before the first u is drawn."""
+    """How far x alone determines log w: the state just before the first u is drawn.
 
-    depth: int  # the position of the first step that draws something
-    z: Tensor  # f⁻¹(…) there, (batch, *shape)
-    log_w: Tensor  # what has been added so far, (batch,)
-    u: tuple[Index, DiagonalGaussian] | None  # the first index and its q(u | z_l), if it is an index that draws
+    Attributes:
+        depth: Position of the first step that draws something; the number of steps if none does.
+        z: What has become of x there, (batch, …): f⁻¹(z_l) where that step has an index, z_l otherwise.
+        log_w: The terms so far, (batch,).
+        q: q(u_l | z_l) of that step's index; None if it has none.
+    """
+
+    depth: int
+    z: Tensor
+    log_w: Tensor
+    q: DiagonalGaussian | None
 
 
 class Model(nn.Module):
@@ -95,12 +69,42 @@ class Model(nn.Module):
     @property
     def indexed(self) -> bool:
         """Whether any step draws a u or a z; then log-likelihoods are IWAE estimates, else log w is log p(x)."""
-        return any(step.index is not None or step.bijection.stochastic for step in self.steps)
+        return any(step.draws for step in self.steps)
 
     @property
     def exact(self) -> bool:
         """Whether `log_prob` is exact: no index, and every log-determinant in closed form."""
         return not self.indexed and all(step.bijection.exact_log_det for step in self.steps)
+
+    # --- the two ways through the steps -------------------------------------------------------------------------------
+
+    def inward(self, x: Tensor, u: ChooseU = None, start: int = 0, stop: int | None = None) -> Iterator[Inward]:
+        """What each step makes of x on its way to z_0: z_{l−1}, its term of log w, u_l.
+
+        Arguments:
+            x: (batch, *shape); with `start`, z_l before that step.
+            u: One for each step, None for those without an index; or how to get u from q; None draws u ~ q.
+            start, stop: The positions of the first step and of the one after the last.
+        """
+        for position, step in enumerate(self.steps[start:stop], start):
+            moved = step.inward(x, u[position] if isinstance(u, Sequence) else u)
+            yield moved
+            x = moved.z
+
+    def outward(self, z: Tensor, u: Sequence[Tensor | None] | None = None) -> Iterator[Outward]:
+        """What each step, from the last to the first, makes of z_0 on its way to x: z_l and u_l.
+
+        Arguments:
+            z: (batch, *latent_shape).
+            u: One for each step, counted from the data; None draws u_l ~ p(u | z_{l−1}).
+
+        Raises:
+            ConvergenceError: an iterative inverse missed its tolerance.
+        """
+        for position in reversed(range(len(self.steps))):
+            moved = self.steps[position].outward(z, None if u is None else u[position])
+            yield moved
+            z = moved.z
 
     # --- log-weights --------------------------------------------------------------------------------------------------
 
@@ -117,7 +121,7 @@ class Model(nn.Module):
         if prepare:
             self.prepare()
         if importance_samples == 1:
-            return self._run(x, x.new_zeros(len(x)), 0)[None]
+            return self._add_up(x, x.new_zeros(len(x)))[None]
         return self.finish(self.start(x), importance_samples)
 
     def compile_training(self) -> None:
@@ -125,43 +129,38 @@ class Model(nn.Module):
         for step in self.steps:
             step.compile_training()
 
-    def _run(self, z: Tensor, log_w: Tensor, depth: int) -> Tensor:
-        """From z and the log w so far, before the step at `depth`, to z_0: log w, (batch,)."""
-        for step in list(self.steps)[depth:]:
-            z, term = step.inward(z)
-            log_w = log_w + term
+    def _add_up(self, z: Tensor, log_w: Tensor, start: int = 0) -> Tensor:
+        """The log w so far, (batch,), with the terms of the steps from `start` on and of the prior."""
+        for moved in self.inward(z, start=start):
+            z, log_w = moved.z, log_w + moved.log_w
         return log_w + standard_normal(z)
 
     def start(self, x: Tensor) -> Start:
         """Run x inward until the first index: all that need not be repeated for each importance sample."""
+        depth = next((k for k, step in enumerate(self.steps) if step.draws), len(self.steps))
         z, log_w = x, x.new_zeros(len(x))
-        for depth, step in enumerate(self.steps):
-            if step.bijection.stochastic:
-                return Start(depth, z, log_w, None)
-            below, log_det = step.bijection(z)
-            log_w = log_w + log_det
-            if step.index is not None:
-                return Start(depth, below, log_w, (step.index, step.index.q(z, below)))
-            z = below
-        return Start(len(self.steps), z, log_w + standard_normal(z), None)
+        for moved in self.inward(x, stop=depth):
+            z, log_w = moved.z, log_w + moved.log_w
+        if depth == len(self.steps):
+            return Start(depth, z, log_w + standard_normal(z), None)
+        if self.steps[depth].index is None:
+            return Start(depth, z, log_w, None)
+        below, log_det, q = self.steps[depth].before_u(z)
+        return Start(depth, below, log_w + log_det, q)
 
     def finish(self, start: Start, m: int) -> Tensor:
         """Draw u for the first index and go on to z_0: (m, batch)."""
         if start.depth == len(self.steps):
             return start.log_w.expand(m, -1)
-        if start.u is None:
-            return self._run(repeat(start.z, m), repeat(start.log_w, m), start.depth).unflatten(0, (m, -1))
-        index, q = start.u
-        z, term = _draw(index, start.z, q, m)
-        return self._run(z, repeat(start.log_w, m) + term, start.depth + 1).unflatten(0, (m, -1))
-
-    def log_w_chunks(self, x: Tensor, importance_samples: int, chunk_size: int) -> Iterator[Tensor]:
-        """`log_w` in pieces (k, batch), k · batch at most about `chunk_size`; what x alone gives is computed once."""
-        self.prepare()
-        start = self.start(x)
-        k = max(1, chunk_size // max(1, len(x)))
-        for done in range(0, importance_samples, k):
-            yield self.finish(start, min(k, importance_samples - done))
+        log_w, depth, z = repeat(start.log_w, m), start.depth, start.z
+        index = self.steps[depth].index
+        if index is None or start.q is None:
+            z = repeat(z, m)
+        else:
+            u, log_q = start.q.draw(m)
+            z, log_det, log_p = index.weigh(repeat(z, m), u)
+            log_w, depth = log_w + (log_det + log_p - log_q), depth + 1
+        return self._add_up(z, log_w, depth).unflatten(0, (m, -1))
 
     def estimate(self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000) -> Estimate:
         """Log-likelihood, ELBO and effective sample size of each datum, streamed over data and importance samples.
@@ -170,8 +169,9 @@ class Model(nn.Module):
         is evaluated once.
         """
         m = importance_samples if self.indexed else 1
-        rows = min(max(1, len(x)), chunk_size)
-        return Estimate.concatenate([accumulate(self.log_w_chunks(batch, m, chunk_size)) for batch in x.split(rows)])
+        parts = pieces(len(x), m, min(max(1, len(x)), chunk_size), chunk_size)
+        sums = accumulate(log_weights(self, lambda rows: x[rows], parts))
+        return Estimate.concatenate([part.estimate(m) for part in sums.values()])
 
     def log_prob(self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000) -> Tensor:
         """log p(x) in nats, (batch,): exact for a plain flow, else the estimate IWAE_m, a lower bound in expectation.
@@ -197,7 +197,7 @@ class Model(nn.Module):
             seed: Makes the draws reproducible, and leaves the global random state alone; None draws from that state.
             chunk_size: Draws made at once.
 
-        Errors:
+        Raises:
             ConvergenceError: an iterative inverse missed its tolerance.
         """
         if seed is not None:
@@ -205,37 +205,17 @@ class Model(nn.Module):
                 return self.sample(n, None, chunk_size)
         self.prepare()
         like = next(self.parameters(), torch.empty(0))
-        chunks = []
+        chunks = [torch.empty((0, *self.shape), dtype=like.dtype, device=like.device)]
         for done in range(0, n, chunk_size):
             size = (min(chunk_size, n - done), *self.latent_shape)
             chunks.append(self.generate(torch.randn(size, dtype=like.dtype, device=like.device)))
-        return torch.cat(chunks) if chunks else torch.empty((0, *self.shape), dtype=like.dtype, device=like.device)
+        return torch.cat(chunks)
 
     def generate(self, z: Tensor) -> Tensor:
         """x from z_0 (batch, *latent_shape), with u_l drawn from p_l on the way."""
-        for step in reversed(self.steps):
-            if step.index is not None:
-                z = step.index.inverse(z, step.index.p(z).sample())
-            z = step.bijection.inverse(z)
+        for moved in self.outward(z):
+            z = moved.z
         return z
-
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """F(F⁻¹(x; u); u), (batch, *shape), with u ~ q(· | x): x again, but for what inverses lose.
-
-        Errors:
-            ConvergenceError: an iterative inverse missed its tolerance.
-        """
-        self.prepare()
-        drawn: list[Tensor | None] = []
-        for step in self.steps:
-            below, _ = step.bijection(x)
-            u = None if step.index is None else step.index.q(x, below).sample()
-            x = below if step.index is None or u is None else step.index(below, u)[0]
-            drawn.append(u)
-        for step, u in zip(reversed(self.steps), reversed(drawn), strict=True):
-            x = step.bijection.inverse(x if step.index is None or u is None else step.index.inverse(x, u))
-        return x
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -261,13 +241,6 @@ class Model(nn.Module):
                 for name, value in module.statistics().items():
                     total[name] += value
         return dict(total)
-
-
-def _draw(index: Index, below: Tensor, q: DiagonalGaussian, m: int) -> tuple[Tensor, Tensor]:
-    """From f_l⁻¹(z_l) and q_l, m times over: z_{l−1}, and log p_l + log|det| − log q_l of its u, (m · batch,)."""
-    u, log_q = q.draw(m)
-    below, log_det = index(repeat(below, m), u)
-    return below, log_det + index.p(below).log_prob(u) - log_q
 
 
 def standard_normal(z: Tensor) -> Tensor:

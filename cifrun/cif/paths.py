@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .model import Model, standard_normal
 
-__all__ = ["Path", "generate", "infer", "inward", "log_weight", "outward"]
+__all__ = ["Path", "generate", "infer", "log_weight", "outward", "reconstruct"]
 
 
 class Path(NamedTuple):
@@ -41,63 +41,41 @@ class Path(NamedTuple):
 def generate(model: Model, z: Tensor) -> Path:
     """The model's own draws: x and u for each z_0 (batch, *latent_shape). Raises `ConvergenceError`."""
     model.prepare()
-    x, drawn = z, []
-    for step in reversed(model.steps):
-        u = None if step.index is None else step.index.p(x).sample()
-        drawn.append(u)
-        if step.index is not None and u is not None:
-            x = step.index.inverse(x, u)
-        x = step.bijection.inverse(x)
-    return Path(x, tuple(reversed(drawn)), z)
+    moves = list(model.outward(z))
+    return Path(moves[-1].z, tuple(move.u for move in reversed(moves)), z)
 
 
 @torch.no_grad()
 def infer(model: Model, x: Tensor) -> Path:
     """u ~ q(· | x) and z_0 for data x, (batch, *shape)."""
     model.prepare()
-    z, drawn = x, []
-    for step in model.steps:
-        below, _ = step.bijection(z)
-        u = None if step.index is None else step.index.q(z, below).sample()
-        drawn.append(u)
-        z = below if step.index is None or u is None else step.index(below, u)[0]
-    return Path(x, tuple(drawn), z)
-
-
-@torch.no_grad()
-def inward(model: Model, x: Tensor, u: Sequence[Tensor | None]) -> Tensor:
-    """F⁻¹(x; u), (batch, *latent_shape)."""
-    model.prepare()
-    z = x
-    for step, u_l in zip(model.steps, u, strict=True):
-        z, _ = step.bijection(z)
-        if step.index is not None and u_l is not None:
-            z, _ = step.index(z, u_l)
-    return z
+    moves = list(model.inward(x))
+    return Path(x, tuple(move.u for move in moves), moves[-1].z)
 
 
 @torch.no_grad()
 def outward(model: Model, z: Tensor, u: Sequence[Tensor | None]) -> Tensor:
     """F(z; u), (batch, *shape). Raises `ConvergenceError` if an iterative inverse misses its tolerance."""
     model.prepare()
-    for step, u_l in zip(reversed(model.steps), reversed(u), strict=True):
-        if step.index is not None and u_l is not None:
-            z = step.index.inverse(z, u_l)
-        z = step.bijection.inverse(z)
-    return z
+    *_, last = model.outward(z, u)
+    return last.z
+
+
+def reconstruct(model: Model, x: Tensor) -> Tensor:
+    """F(F⁻¹(x; u); u), (batch, *shape), with u ~ q(· | x): x again, but for what inverses lose.
+
+    Raises:
+        ConvergenceError: an iterative inverse missed its tolerance.
+    """
+    path = infer(model, x)
+    return outward(model, path.z, path.u)
 
 
 @torch.no_grad()
 def log_weight(model: Model, path: Path) -> Tensor:
     """log w(x, u) = log p(x, u) − log q(u | x) of a path, in nats, (batch,)."""
     model.prepare()
-    z, log_w = path.x, path.x.new_zeros(len(path.x))
-    for step, u in zip(model.steps, path.u, strict=True):
-        below, log_det = step.bijection(z)
-        log_w = log_w + log_det
-        if step.index is not None and u is not None:
-            log_q = step.index.q(z, below).log_prob(u)
-            below, log_det = step.index(below, u)
-            log_w = log_w + log_det + step.index.p(below).log_prob(u) - log_q
-        z = below
-    return log_w + standard_normal(z)
+    log_w = standard_normal(path.z)
+    for moved in model.inward(path.x, path.u):
+        log_w = log_w + moved.log_w
+    return log_w

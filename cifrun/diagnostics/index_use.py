@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..cif.index import DiagonalGaussian
+from ..cif.index import DiagonalGaussian, Index
 from ..cif.model import Model
 from ..cif.paths import Path
 
@@ -23,26 +23,21 @@ __all__ = ["posteriors", "reach"]
 @torch.no_grad()
 def reach(model: Model, path: Path) -> list[float | None]:
     """The reach of each step's index from the data inward, in units of z there; None for a step without one."""
-    z, result = path.z, list[float | None]()
-    for step, u in zip(reversed(model.steps), reversed(path.u), strict=True):
-        if step.index is None or u is None:
-            result.append(None)
-        else:
-            here, there = (step.index.inverse(z, of) for of in (u, step.index.p(z).sample()))
-            result.append(math.sqrt((here - there).square().mean().item() / 2))
-            z = here
-        z = step.bijection.inverse(z)
-    return result[::-1]
+    befores = [path.z, *(moved.z for moved in model.outward(path.z, path.u))][:-1]
+    found = [
+        None if step.index is None or u is None else _reach(step.index, z, u)
+        for step, u, z in zip(reversed(model.steps), reversed(path.u), befores, strict=True)
+    ]
+    return found[::-1]
+
+
+def _reach(index: Index, z: Tensor, u: Tensor) -> float:
+    here, there = (index.inverse(z, of) for of in (u, index.p(z).sample()))
+    return math.sqrt((here - there).square().mean().item() / 2)
 
 
 @torch.no_grad()
 def posteriors(model: Model, x: Tensor) -> list[DiagonalGaussian | None]:
     """q_l(u | z_l) of each step for x (batch, *shape), with every other u at its mean on the way inward."""
     model.prepare()
-    z, result = x, list[DiagonalGaussian | None]()
-    for step in model.steps:
-        below, _ = step.bijection(z)
-        q = None if step.index is None else step.index.q(z, below)
-        result.append(q)
-        z = below if step.index is None or q is None else step.index(below, q.mean)[0]
-    return result
+    return [moved.q for moved in model.inward(x, lambda q: q.mean)]

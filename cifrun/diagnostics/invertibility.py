@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -57,21 +58,14 @@ Product = Callable[[Tensor], Tensor]
 
 
 class _Steps:
-    """The steps of F⁻¹(·; u) at the points of a path, ready to be differentiated; each is a graph of its own."""
+    """The steps of F⁻¹(·; u) at the points of a path, in one graph, of which each step can be differentiated alone."""
 
     def __init__(self, model: Model, path: Path) -> None:
         model.prepare()
-        self.ends: list[tuple[Tensor, Tensor]] = []  # z_l, z_{l−1}
         self._transposed: dict[int, tuple[Tensor, Tensor]] = {}
-        z = path.x
-        for step, u in zip(model.steps, path.u, strict=True):
-            with torch.inference_mode(False), torch.enable_grad():
-                start = z.detach().clone().requires_grad_()
-                below, _ = step.bijection(start)
-                if step.index is not None and u is not None:
-                    below, _ = step.index(below, u)
-            self.ends.append((start, below))
-            z = below
+        with torch.inference_mode(False), torch.enable_grad():
+            x = path.x.detach().clone().requires_grad_()
+            self.ends = list(pairwise([x, *(moved.z for moved in model.inward(x, path.u))]))  # z_l, z_{l−1}
 
     def vjp(self, step: int, w: Tensor) -> Tensor:
         """(∂z_{l−1}/∂z_l)ᵀ w."""
@@ -263,17 +257,9 @@ def lipschitz(model: Model, paths: Sequence[Path]) -> dict[str, Any]:
 
 def log_abs_det(model: Model, paths: Sequence[Path]) -> dict[str, float]:
     """The smallest and the largest log|det ∂F/∂z| in nats over the points of some paths, from the steps' own terms."""
-    values = []
-    for path in paths:
-        z, total = path.x, path.x.new_zeros(len(path.x))
-        with torch.no_grad():
-            for step, u in zip(model.steps, path.u, strict=True):
-                z, log_det = step.bijection(z)
-                total = total - log_det
-                if step.index is not None and u is not None:
-                    z, log_det = step.index(z, u)
-                    total = total - log_det
-        values.append(total)
+    with torch.no_grad():
+        terms = ([t for moved in model.inward(path.x, path.u) for t in moved.log_dets] for path in paths)
+        values = [-torch.stack(of_path).sum(0) for of_path in terms]
     low, high = torch.cat(values).aminmax()
     return {"log_abs_det_min": low.item(), "log_abs_det_max": high.item()}
 

@@ -36,6 +36,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cif.importance import log_mean_exp, mean_and_error
+
 __all__ = ["bracket", "curve_counts", "iwae", "iwae_curve", "pareto_fit", "pareto_k", "tail", "upper", "verdict"]
 
 #: k̂ of weights that do not vary: their tail is bounded, like that of a uniform distribution.
@@ -115,7 +117,7 @@ def curve_counts(most: int) -> list[int]:
 def iwae(log_w: Tensor, m: int) -> Tensor:
     """IWAE_m of each datum, averaged over as many disjoint groups of m as there are: (M, batch) → (batch,), nats."""
     groups = len(log_w) // m
-    return (log_w[: groups * m].unflatten(0, (groups, m)).logsumexp(1) - math.log(m)).mean(0)
+    return log_mean_exp(log_w[: groups * m].unflatten(0, (groups, m)), dim=1).mean(0)
 
 
 def upper(log_w_exact: Tensor, log_w: Tensor, m: int) -> Tensor:
@@ -144,7 +146,7 @@ def iwae_curve(log_w: Tensor) -> list[dict[str, float]]:
     rows = []
     for m in curve_counts(len(log_w)):
         value = iwae(log_w, m)
-        rows.append({"m": m, **mean(value, "log_likelihood"), **mean(best - value, "below")})
+        rows.append({"m": m, **mean_and_error(value, "log_likelihood"), **mean_and_error(best - value, "below")})
     return rows
 
 
@@ -161,11 +163,12 @@ def bracket(log_w_exact: Tensor, log_w: Tensor) -> list[dict[str, float]]:
     rows: list[dict[str, Any]] = []
     for m in curve_counts(len(log_w)):
         low, high = iwae(log_w, m), upper(log_w_exact, log_w, m)
-        rows.append({"m": m, **mean(low, "lower"), **mean(high, "upper"), **mean(high - low, "gap")})
+        rows.append(
+            {
+                "m": m,
+                **mean_and_error(low, "lower"),
+                **mean_and_error(high, "upper"),
+                **mean_and_error(high - low, "gap"),
+            }
+        )
     return rows
-
-
-def mean(values: Tensor, name: str) -> dict[str, float]:
-    """The mean over data and its standard error."""
-    std = values.std().item() if len(values) > 1 else math.nan
-    return {name: values.mean().item(), f"{name}_se": std / math.sqrt(len(values))}

@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,31 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ..build import build_data
-from ..cif.importance import Estimate, Sums
+from ..build import build_data, load_model
+from ..cif.importance import Estimate, Sums, accumulate, log_weights, mean_and_error, pieces
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute import processes
 from ..compute.device import spread
 from ..compute.rng import derive, forked
 from ..config.schema import Config
-from ..data.base import Target, dequantize
+from ..data.base import Target
+from ..data.grey_levels import dequantize
 from ..data.images.files import read_array
 from ..data.tables.base import File
-from ..data.tables.in_place import Events
-from ..diagnostics import Diagnostics
-from ..diagnostics import scalars as measured
+from ..diagnostics.measure import Diagnostics
+from ..diagnostics.measure import scalars as measured
 from ..errors import ConfigError
 from ..io.table_files import TABLES, check_ending, numbered, write_table
-from ..io.text import table, with_error
+from ..io.text import table
 from ..runs.directory import RunDirectory
+from ..runs.metrics import HEADLINE, NUMBERS, RESULT
 from ..runs.records import Tracker
 
 __all__ = ["estimate_split", "evaluate", "evaluate_split", "report"]
 
 #: The place of dequantisation among what `eval.seed` seeds, and how many data one of its generators serves.
 NOISE, NOISE_ROWS = 2**31, 100
-#: What one asks first of a test result.
-BEST = ("log_likelihood", "kl_to_truth", "mass_off_support", "bi_lipschitz", "bits_per_dim")
 #: Data in a piece of the work.
 ROWS = 1000
 
@@ -73,7 +71,7 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
 def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]:
     """`evaluate` in one of the processes."""
     run = RunDirectory(directory)
-    model = run.load_model().to(fabric.device)
+    model = load_model(run).to(fabric.device)
     if config.data is None:
         data = build_data(config)
         run.check_data(data.fingerprint)
@@ -101,7 +99,7 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
     return result
 
 
-def read_other(path: Path, model: Model, config: Config) -> Events:
+def read_other(path: Path, model: Model, config: Config) -> Tensor:
     """Other data for the model of a run, (N, *shape): the columns that it was trained on, found by their names; of
     images, an array of grey levels.
 
@@ -128,7 +126,7 @@ def write_points(path: Path, estimate: Estimate) -> None:
 
 
 def evaluate_split(
-    model: Model, x: Events, config: Config, importance_samples: int, target: Target | None = None
+    model: Model, x: Tensor, config: Config, importance_samples: int, target: Target | None = None
 ) -> dict[str, Any]:
     """Log-likelihood and its companions over a split, in nats per datum; each mean with its standard error over data.
 
@@ -147,36 +145,37 @@ def evaluate_split(
 
 
 @torch.inference_mode()
-def estimate_split(model: Model, x: Events, config: Config, importance_samples: int) -> Estimate:
+def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: int) -> Estimate:
     """The estimates for each datum of x, (N, *shape), of which a piece at a time is brought to the model's device.
 
-    The work is cut into pieces of the data times chunks of importance samples, and shared by all processes. Each piece
-    and each chunk has random numbers of its own, so that the estimate is the same (to rounding) whoever does what,
-    whenever it happens, and never changes training.
+    All processes share the work. Each piece of it has random numbers of its own, so that the estimate is the same (to
+    rounding) whoever does what, whenever it happens, and never changes training.
     """
-    training, like = model.training, next(model.parameters())
+    training, like, seed = model.training, next(model.parameters()), config.eval.seed
     model.eval()
-    model.prepare()
-    size = -processes.most(-chunk_size(model, config))  # what all processes have room for
-    rows, m = min(size, ROWS), importance_samples if model.indexed else 1
-    k = max(1, size // rows)
-    chunks = math.ceil(m / k)
-    work, count, rank = math.ceil(len(x) / rows) * chunks, processes.count(), processes.rank()
-    sums = Sums(len(x), like)
-    with forked(config.eval.seed):
-        for piece, mine in groupby(range(work * rank // count, work * (rank + 1) // count), lambda i: i // chunks):
-            place = slice(piece * rows, (piece + 1) * rows)
-            events = _events(x, place, config.eval.seed).to(like)
-            torch.manual_seed(derive(config.eval.seed, piece))
-            start = model.start(events)  # once for all importance samples
-            for i in mine:
-                torch.manual_seed(derive(config.eval.seed, piece, i % chunks + 1))
-                sums.add(model.finish(start, min(k, m - i % chunks * k)), place)
+    size = -processes.most(-chunk_size(model, config.eval.chunk_size))  # what all processes have room for
+    m = importance_samples if model.indexed else 1
+    work = pieces(len(x), m, min(size, ROWS), size)
+    count, rank = processes.count(), processes.rank()
+    mine = work[len(work) * rank // count : len(work) * (rank + 1) // count]
+    with forked(seed):
+        found = accumulate(
+            log_weights(
+                model,
+                lambda rows: _events(x, rows, seed).to(like),
+                mine,
+                seed=lambda *place: torch.manual_seed(derive(seed, *place)),
+            )
+        )
     model.train(training)
-    return sums.of_all_processes().estimate(m)
+    blocks = {piece.block: piece.rows for piece in work}
+    parts = [found.get(k) or Sums.nothing(rows.stop - rows.start, like) for k, rows in blocks.items()]
+    log_sum, log_sum_squares, total = map(torch.cat, zip(*parts, strict=True))
+    everywhere = processes.log_total(log_sum), processes.log_total(log_sum_squares), processes.total(total)
+    return Sums(*everywhere).estimate(m)
 
 
-def _events(x: Events, place: slice, seed: int) -> Tensor:
+def _events(x: Tensor, place: slice, seed: int) -> Tensor:
     """The events x[place]; grey levels with noise that is a matter of the seed and of where a datum stands, alone."""
     blocks = range(place.start // NOISE_ROWS, -(-min(place.stop, len(x)) // NOISE_ROWS))
     noise, parts = torch.Generator(), []
@@ -187,19 +186,19 @@ def _events(x: Events, place: slice, seed: int) -> Tensor:
     return torch.cat(parts)[before : before + place.stop - place.start]
 
 
-def _summarise(estimate: Estimate, model: Model, x: Events, target: Target | None, began: float) -> dict[str, Any]:
+def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | None, began: float) -> dict[str, Any]:
     log_p = estimate.log_likelihood.double().cpu()
     elbo = estimate.elbo.double().cpu()
     bits = -1 / math.log(2) / math.prod(model.shape)
     result: dict[str, Any] = {
-        **_mean("log_likelihood", log_p),
-        **_mean("elbo", elbo),
-        **_mean("gap", log_p - elbo),
+        **mean_and_error(log_p, "log_likelihood"),
+        **mean_and_error(elbo, "elbo"),
+        **mean_and_error(log_p - elbo, "gap"),
         "ess": estimate.ess.double().mean().item(),
-        **_mean("bits_per_dim", bits * log_p),
+        **mean_and_error(bits * log_p, "bits_per_dim"),
     }
     if target is not None:
-        result |= _mean("kl_to_truth", target.log_prob(x[:].double().cpu()) - log_p)
+        result |= mean_and_error(target.log_prob(x[:].double().cpu()) - log_p, "kl_to_truth")
     return {
         **result,
         "exact": model.exact,
@@ -212,43 +211,20 @@ def _summarise(estimate: Estimate, model: Model, x: Events, target: Target | Non
 def scalars(test: Mapping[str, Any]) -> dict[str, float]:
     """What the records show of a test result: its means, and the standard errors of those that are quoted.
 
-    `BEST` are there a second time, under "best/", a name that comes before all others: TensorBoard's page HPARAMS shows
-    of many metrics only the first.
+    The headline numbers are there a second time, under "best/", a name that comes before all others: TensorBoard's page
+    HPARAMS shows only the first of many metrics.
     """
     shown = measured({k: v for k, v in test.items() if k != "seconds"}, "test")
-    shown |= {f"test/{k}": test[k] for k in ("log_likelihood_se", "bits_per_dim_se") if k in test}
-    return shown | {f"best/{k}": test[k] for k in BEST if k in test}
+    errors = (f"{metric.name}_se" for metric in NUMBERS if metric.quoted)
+    shown |= {f"test/{name}": test[name] for name in errors if name in test}
+    return shown | {f"best/{name}": test[name] for name in HEADLINE if name in test}
 
 
 def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
     """A test result, or one of other data, as a small table for the terminal."""
-    m = test["importance_samples"]
-    kind = "exact" if test["exact"] else f"IWAE_{m}" if config.cif else "unbiased log-det"
-    rows = [
-        [f"log-likelihood ({kind})", with_error(test["log_likelihood"], test["log_likelihood_se"]), "nats"],
-        ["bits per dimension", with_error(test["bits_per_dim"], test["bits_per_dim_se"]), "bits"],
-    ]
-    if not test["exact"]:
-        rows[1:1] = [
-            ["ELBO", with_error(test["elbo"], test["elbo_se"]), "nats"],
-            ["gap of the bound", with_error(test["gap"], test["gap_se"]), "nats"],
-            ["effective sample size", f"{test['ess']:.1f} of {m}", ""],
-        ]
-    if "kl_to_truth" in test:
-        rows.append(["KL to the truth", with_error(test["kl_to_truth"], test["kl_to_truth_se"]), "nats"])
-    for name, key in (("mass off the support", "mass_off_support"), ("coverage by the 95 % region", "coverage")):
-        if key in test:
-            rows.append([name, with_error(test[key], test[f"{key}_se"]), ""])
-    if "bi_lipschitz" in test:
-        ceiling = f" (ceiling {test['lipschitz_ceiling']:.4g})" if "lipschitz_ceiling" in test else ""
-        rows.append(["bi-Lipschitz constant, at least", f"{test['bi_lipschitz']:.4g}{ceiling}", ""])
-    if "pareto_k" in test:
-        word = test["pareto_k_verdict"].partition(":")[0]
-        rows.append(["Pareto k̂ of the weights", f"{test['pareto_k']:.2f} ({word})", ""])
-    flow = f"{config.flow.family}{' with its CIF' if config.cif else ', plain'}"
+    exact = test["exact"]
+    kind = "exact" if exact else f"IWAE_{test['importance_samples']}" if config.cif else "unbiased log-det"
+    shown = ((m, row) for m, row in RESULT if m.name in test and not (exact and row.estimated))
+    rows = [[row.label.format(kind=kind), m.told(test), m.unit] for m, row in shown]
+    flow = f"CIF of {config.flow.family}" if config.cif else f"{config.flow.family}, plain"
     return table(rows, [f"{config.dataset.name}, {flow}", f"{of}, {test['num_data']:,} data", ""], "lrl")
-
-
-def _mean(name: str, values: Tensor) -> dict[str, float]:
-    std = values.std().item() if len(values) > 1 else math.nan  # one datum says nothing of the spread
-    return {name: values.mean().item(), f"{name}_se": std / math.sqrt(len(values))}

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..build import load_model
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute.device import launch
 from ..config.schema import Config
-from ..data.base import quantize
-from ..figures.plots import images_figure, sample_png, save
+from ..data.grey_levels import quantize
+from ..figures.images import images_figure
+from ..figures.marginals import sample_png
+from ..figures.style import save
 from ..io.files import replacing
 from ..io.table_files import TABLES, check_ending, numbered, write_table
 from ..runs.directory import RunDirectory
@@ -35,10 +38,10 @@ def sample(directory: Path, config: Config) -> Path:
     output = config.output or directory / "samples.npy"
     write = WRITERS[check_ending("output", output, WRITERS)]
     fabric = launch(config.device)
-    model = RunDirectory(directory).load_model().to(fabric.device)
+    model = load_model(RunDirectory(directory)).to(fabric.device)
     if not fabric.is_global_zero:  # one process draws
         return output
-    samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config)).cpu()
+    samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config.eval.chunk_size)).cpu()
     if model.levels is not None:
         samples = quantize(samples, model.levels)
     write(samples, output, model)

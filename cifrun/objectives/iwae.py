@@ -6,10 +6,9 @@ Reference: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICL
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
+from ..cif.importance import log_mean_exp
 from ..registry import OBJECTIVES
 
 __all__ = ["iwae"]
@@ -24,4 +23,4 @@ def iwae(log_w: Tensor) -> Tensor:
 
     Returns: The objective of each datum, (batch,), in nats.
     """
-    return log_w.logsumexp(0) - math.log(len(log_w))
+    return log_mean_exp(log_w)

@@ -6,54 +6,31 @@
     checkpoints/latest.safetensors, checkpoints/best.safetensors
     figures/*.png
 
-A checkpoint is one safetensors file: tensors, and the rest of the
-training state as JSON in its header. Loading reads data and never runs code.
+`RunDirectory` is the one reader of all of them. It checks what it reads, as a file may have been changed or cut off,
+and says in one sentence what is wrong.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
-from ..build import build_model, first_step
-from ..cif.model import Model
+from ..config.roles import command_defaults
 from ..config.schema import Config, to_dict
 from ..errors import ConfigError, RunError
 from ..io.files import replacing, writing
+from .checkpoint import Checkpoint
+from .records import METRICS, read_metrics
 
-__all__ = ["Checkpoint", "RunDirectory", "load"]
+__all__ = ["DONE", "RunDirectory"]
 
-
-class Checkpoint:
-    """Named tensors and JSON-able state, as one file.
-
-    Attributes:
-        tensors: By dotted name: "model.…", "optimizer.…", "rng.…".
-        state: What is not a tensor: step, best validation, …
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        self.tensors = dict(tensors)
-        self.state = dict(state)
-
-    def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose name starts with `prefix.`, without it."""
-        return {k.removeprefix(f"{prefix}."): v for k, v in self.tensors.items() if k.startswith(f"{prefix}.")}
-
-    def load_model(self, model: nn.Module, origin: str) -> None:
-        """Copy the weights into `model`. Raises `RunError` if they are another model's."""
-        weights, expected = self.part("model"), model.state_dict()
-        if weights.keys() != expected.keys() or any(weights[k].shape != expected[k].shape for k in weights):
-            raise RunError(f"{origin} holds the weights of another model than the run's config.yaml describes")
-        model.load_state_dict(weights)
+#: States of a run that has a test result; `stopped_early` is one whose patience ran out.
+DONE = ("completed", "stopped_early")
 
 
 class RunDirectory:
@@ -63,14 +40,16 @@ class RunDirectory:
         path: The directory; `create` makes it.
         writes: False for a process that leaves all writing to another; its `create`, `write_…` and `save_…` do nothing.
 
-    Errors:
-        RunError: a file is missing, damaged, or can't be written; the message names it.
+    Raises:
+        RunError: A file is missing, damaged, or can't be written; the message names it.
     """
 
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path = Path(path)
         self.writes = writes
         self.figures = self.path / "figures"
+
+    # --- the config ---------------------------------------------------------------------------------------------------
 
     def create(self, config: Config) -> None:
         """Make the directory and write `config.yaml`."""
@@ -82,37 +61,61 @@ class RunDirectory:
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
-        """`config.yaml`, with what belongs to one command only (run, output, data, …) left empty."""
+        """`config.yaml`, with what belongs to one command only (run, output, data, n, …) as if nobody had typed it."""
         if not self.writes:
             return
-        data = {**to_dict(config), "run": None, "resume": None, "output": None, "data": None, "per_point": None}
+        data = to_dict(config) | command_defaults()
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
         with replacing(self.path / "config.yaml") as file:
             file.write_text(text, encoding="utf-8")
 
-    def config(self) -> Config:
-        """The run's config."""
+    def exists(self) -> bool:
+        """Whether there is a run here, however far it got."""
+        return (self.path / "config.yaml").is_file()
+
+    def plain_config(self) -> dict[str, Any]:
+        """What `config.yaml` holds, as plain data: its names, types and ranges are `Config.parse`'s to check."""
         if not self.path.is_dir():
             raise RunError(f"there is no run directory {self.path}")
         file = self.path / "config.yaml"
         if not file.is_file():
             raise RunError(f"{self.path} is not a run directory: it has no config.yaml")
         try:
-            return Config.load(file)
-        except ConfigError as error:
-            raise RunError(f"{file} is not a valid configuration: {error}") from error
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+            data = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise RunError(f"{file} can't be read as YAML") from error
+        if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("dataset", "flow")):
+            raise RunError(f"{file} does not hold the configuration of a run")
+        return data
+
+    def config(self) -> Config:
+        """The run's config."""
+        data = self.plain_config()
+        try:
+            return Config.parse(data)
+        except ConfigError as error:
+            raise RunError(f"{self.path / 'config.yaml'} is not a valid configuration: {error}") from error
+
+    def settings(self) -> dict[str, Any]:
+        """The run's config by dotted names, unchecked: also of a flow or a dataset that is not installed here."""
+        return dict(_flat(self.plain_config()))
+
+    # --- what became of it --------------------------------------------------------------------------------------------
 
     def summary(self) -> dict[str, Any]:
         """`summary.json`, or an empty dict when the run has not written one yet."""
         file = self.path / "summary.json"
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{file} can't be read as JSON") from error
+        if not isinstance(found, dict):
+            raise RunError(f"{file} does not hold the summary of a run")
+        _check(found, SUMMARY, str(file))
+        _check(found.get("test", {}), TEST, f"{file}, test")
+        return found
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """`summary.json`; numbers that are not finite become null."""
@@ -121,6 +124,17 @@ class RunDirectory:
         text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         with replacing(self.path / "summary.json") as file:
             file.write_text(text, encoding="utf-8")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, without values that are no numbers; none if the run has not logged yet."""
+        file = self.path / METRICS
+        try:
+            rows = read_metrics(file)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(f"{file} can't be read: {error.strerror or error}") from error
+        return [{name: value for name, value in row.items() if value is None or _is_number(value)} for row in rows]
 
     def check_data(self, fingerprint: str | None) -> None:
         """Raise `RunError` if the run was trained on a file that has another fingerprint than this, of its data now."""
@@ -131,62 +145,89 @@ class RunDirectory:
                 f"and which for the test: bring back what it was, or train anew"
             )
 
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
     def checkpoint_path(self, tag: str) -> Path:
+        """Where the checkpoint "latest" or "best" is."""
         return self.path / "checkpoints" / f"{tag}.safetensors"
+
+    def best_tag(self) -> str:
+        """The checkpoint to use: the best weights if there was a validation, else the latest."""
+        return "best" if self.checkpoint_path("best").is_file() else "latest"
 
     def save_checkpoint(self, tag: str, checkpoint: Checkpoint) -> None:
         """Write `checkpoints/TAG.safetensors`; what was there stays until the new one is whole and on disk."""
-        if not self.writes:
-            return
-        # safetensors refuses tensors that share memory; a copy on the CPU shares none.
-        tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in checkpoint.tensors.items()}
-        metadata = {"format": "cifrun-1", "state": json.dumps(checkpoint.state)}
-        with replacing(self.checkpoint_path(tag)) as file:
-            save_file(tensors, file, metadata)
+        if self.writes:
+            checkpoint.save(self.checkpoint_path(tag))
 
     def load_checkpoint(self, tag: str) -> Checkpoint:
         """Read `checkpoints/TAG.safetensors`."""
         file = self.checkpoint_path(tag)
         if not file.is_file():
             raise RunError(f"{self.path} has no checkpoint '{tag}': {file} is missing")
-        try:
-            with safe_open(file, framework="pt") as reader:
-                metadata = reader.metadata() or {}
-                state = json.loads(metadata["state"])
-                return Checkpoint({key: reader.get_tensor(key) for key in reader.keys()}, state)  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise RunError(f"{file} is damaged or not a checkpoint of this program") from error
-
-    def load_model(self, tag: str | None = None) -> Model:
-        """The model in eval mode on the CPU, with the weights of `tag`: by default the best, else the latest."""
-        if tag is None:
-            tag = "best" if self.checkpoint_path("best").is_file() else "latest"
-        config = self.config()
-        checkpoint = self.load_checkpoint(tag)
-        shape = checkpoint.state.get("shape")
-        if not isinstance(shape, list):
-            raise RunError(f"{self.checkpoint_path(tag)} is damaged or not a checkpoint of this program")
-        model = build_model(config, shape, first_step(shape, checkpoint.state.get("standardized", False)))
-        model.columns = tuple(checkpoint.state.get("columns", ()))
-        model.levels = checkpoint.state.get("levels")
-        checkpoint.load_model(model, str(self.checkpoint_path(tag)))
-        return model.eval().requires_grad_(False)
+        return Checkpoint.read(file)
 
 
-def load(directory: str | Path) -> Model:
-    """The trained model of a run directory, in eval mode, with its best weights.
+# --- what may stand in a file -----------------------------------------------------------------------------------------
 
-        model = cifrun.load("outputs/2026-01-31/12-00-00")
-        model.log_prob(x, importance_samples=100)   # (batch,), nats
-        model.sample(1000)                          # (1000, D)
 
-    Errors:
-        RunError: the directory is missing, is no run directory, or its checkpoint is damaged or of another model.
-    """
-    return RunDirectory(Path(directory)).load_model()
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or test(value)
+
+
+def _is_a(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kind)
+
+
+#: What a value is called in a message, and how it is told.
+_TEXT, _FLAG, _MAPPING = ("a text", _is_a(str)), ("true or false", _is_a(bool)), ("a mapping", _is_a(dict))
+_COUNT, _NUMBER = ("a whole number, at least 0", _is_count), ("a number or null", _or_null(_is_number))
+_TEXT_OR_NULL = ("a text or null", _or_null(_is_a(str)))
+
+#: The fields of `summary.json` that this program looks at.
+SUMMARY = {
+    **dict.fromkeys(("status", "dataset", "flow", "device"), _TEXT),
+    **dict.fromkeys(("data_fingerprint", "git_commit"), _TEXT_OR_NULL),
+    **dict.fromkeys(("seed", "parameters", "steps", "skipped_steps"), _COUNT),
+    **dict.fromkeys(("best_valid_log_likelihood", "wall_seconds"), _NUMBER),
+    **dict.fromkeys(("versions", "test"), _MAPPING),
+    "cif": _FLAG,
+}
+#: The same of a test result; what is not named here is a number, a text, or a table: a list of rows.
+TEST = {"exact": _FLAG, "importance_samples": _COUNT, "num_data": _COUNT}
+_RESULT = (
+    "a number, a text, null, or a list",
+    lambda value: value is None or _is_number(value) or isinstance(value, str | list),
+)
+
+
+def _check(found: Mapping[str, Any], fields: Mapping[str, tuple[str, Callable[[Any], bool]]], origin: str) -> None:
+    others = _RESULT if fields is TEST else None
+    for name, value in found.items():
+        what, fits = fields.get(name) or others or ("", lambda value: True)
+        if not fits(value):
+            raise RunError(f"{origin}: '{name}' is {str(value)[:40]!r}, and should be {what}")
+
+
+def _flat(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by dotted name."""
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _finite(value: Any) -> Any:
+    """The same with null for numbers that are not finite, which JSON does not have."""
     if isinstance(value, Mapping):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

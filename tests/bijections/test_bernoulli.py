@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from cifrun.bijections.bernoulli import BernoulliDecoder
-from cifrun.cif.model import Model, Step
+from cifrun.cif.model import Model
+from cifrun.cif.step import Step
 
 
 def small(dim: int = 1) -> Model:

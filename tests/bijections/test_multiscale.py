@@ -9,8 +9,8 @@ from torch import Tensor
 from cifrun.bijections.image_coupling import ChannelCoupling
 from cifrun.bijections.linear import InvertibleConv
 from cifrun.bijections.multiscale import Partial, Squeeze
+from cifrun.cif.actions import AffineAction
 from cifrun.cif.index import Index
-from cifrun.config.schema import IndexConfig
 from cifrun.errors import ConfigError
 from cifrun.flows.multiscale import MultiScale
 
@@ -51,7 +51,7 @@ def test_a_channel_coupling_of_an_odd_number_of_channels() -> None:
 
 
 def test_an_index_acts_on_the_active_part() -> None:
-    index = Index((2, 4, 4), (2, 4, 4), IndexConfig(dim=3, st=[4], p=[4], q=[4])).double()
+    index = Index((2, 4, 4), (2, 4, 4), AffineAction(), dim=3, st=[4], p=[4], q=[4]).double()
     with torch.no_grad():
         for parameter in index.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -24,13 +24,13 @@ def test_chunks_shrink_with_the_memory_that_is_free(monkeypatch):
     sizes = []
     for free in (2**40, 2**24, 2**20, 1, None):
         monkeypatch.setattr(memory, "_free_bytes", lambda device, free=free: free)
-        sizes.append(chunk_size(model, config))
+        sizes.append(chunk_size(model, config.eval.chunk_size))
         monkeypatch.setattr(model, "log_w", None)  # what was measured is known from now on
     assert sizes[0] == sizes[-1] == MOST["cpu"]
     assert MOST["cpu"] > sizes[1] > sizes[2] > sizes[3] == 1
     assert 8 * 4 * 384 * sizes[1] <= 2**24 / 4 < 2 * 8 * 4 * 384 * sizes[1]
     config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, chunk_size=77))
-    assert chunk_size(model, config) == 77
+    assert chunk_size(model, config.eval.chunk_size) == 77
 
 
 def test_measuring_changes_nothing():

@@ -12,13 +12,14 @@ from scipy import stats
 
 from cifrun.bijections.base import Identity
 from cifrun.build import build_model, build_steps
+from cifrun.cif.actions import AffineAction
+from cifrun.cif.importance import pieces, weight_matrix
 from cifrun.cif.index import Index
-from cifrun.cif.model import Model, Step
-from cifrun.config.schema import IndexConfig
+from cifrun.cif.model import Model
+from cifrun.cif.step import Step
 from cifrun.errors import ConfigError
 from cifrun.registry import DATASETS
-
-from .helpers import randomise, small_config, small_model, train_a_little
+from tests.helpers import randomise, small_config, small_model, train_a_little
 
 FLOWS = ["resflow", "realnvp", "maf"]
 CIF = pytest.mark.parametrize("cif", [False, True], ids=["plain", "cif"])
@@ -76,8 +77,7 @@ def test_plain_flow_is_exact_whatever_m():
 
 def test_linear_gaussian_vae_has_its_closed_form():
     """x = e^{-s} z − W u with z, u ~ N(0, I) is N(0, e^{-2s} + W Wᵀ); if q is the posterior, each weight is p(x)."""
-    config = IndexConfig(dim=1, st=[], p="standard_normal", q=[])
-    index = Index((2,), (2,), config).double()
+    index = Index((2,), (2,), AffineAction(), dim=1, st=[], p="standard_normal", q=[]).double()
     model = Model([Step(Identity((2,)), index)]).eval()
     w, s = torch.tensor([0.8, -0.5], dtype=torch.float64), torch.tensor([0.3, -0.1], dtype=torch.float64)
     noise = torch.diag(torch.exp(-2 * s))
@@ -122,7 +122,7 @@ def test_iwae_converges_to_the_integral_over_u(flow):
         log_p = log_s + step.index.p(z).log_prob(many) + rest.log_prob(z)
         columns.append(log_p.unflatten(0, (len(value), -1)) + log_det)
     truth = torch.logsumexp(torch.cat(columns), 0) + math.log(60 / 6000)
-    log_w = torch.cat(list(model.log_w_chunks(x, 20_000, 50_000)))
+    log_w = weight_matrix(model, x, 20_000, 50_000)
     w = torch.exp(log_w - truth)
     error = w.std(0) / math.sqrt(len(w))
     assert (error < 0.2).all()
@@ -197,11 +197,10 @@ def test_chunks_change_only_the_draws():
     model = small_model("maf", True)
     x = torch.randn(8, 2, dtype=torch.float64)
     whole = model.estimate(x, 64, chunk_size=100_000)
-    pieces = model.estimate(x, 64, chunk_size=24)
-    assert whole.importance_samples == pieces.importance_samples == 64
-    chunks = list(model.log_w_chunks(x, 64, 24))
-    assert [len(c) for c in chunks] == [3] * 21 + [1]
-    assert (whole.log_likelihood - pieces.log_likelihood).abs().max() < 5
+    parts = model.estimate(x, 64, chunk_size=24)
+    assert whole.importance_samples == parts.importance_samples == 64
+    assert [piece.importance_samples for piece in pieces(8, 64, 8, 24)] == [3] * 21 + [1]
+    assert (whole.log_likelihood - parts.log_likelihood).abs().max() < 5
 
 
 def test_what_x_alone_gives_is_computed_once():

@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from cifrun.build import build_data, build_model, build_standardize
-from cifrun.diagnostics import Diagnostics, scalars
+from cifrun.diagnostics.measure import Diagnostics, scalars
 from cifrun.errors import ConvergenceError
 from cifrun.evaluation.evaluate import evaluate
 from cifrun.registry import FLOWS
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
 from cifrun.training.loop import train
-
-from ..helpers import randomise, small_config
+from tests.helpers import randomise, small_config
 
 FEW = {
     "samples": 200, "density_points": 100, "density_samples": 3, "jacobian_points": 20, "weight_points": 10,

@@ -13,9 +13,10 @@ from scipy import stats
 
 from cifrun.bijections.base import Identity
 from cifrun.cif import paths
+from cifrun.cif.actions import AffineAction
 from cifrun.cif.index import Index
-from cifrun.cif.model import Model, Step
-from cifrun.config.schema import IndexConfig
+from cifrun.cif.model import Model
+from cifrun.cif.step import Step
 from cifrun.diagnostics import trust
 
 
@@ -86,8 +87,8 @@ def test_groups_are_disjoint_and_all_used() -> None:
 @pytest.fixture
 def linear_gaussian() -> tuple[Model, torch.distributions.MultivariateNormal]:
     """x = z − A u − b with z and u standard normal, so x ~ N(−b, I + A Aᵀ); and a q that is too wide."""
-    config = IndexConfig(dim=2, st=[], p="standard_normal", q=[])
-    model = Model([Step(Identity((2,)), Index((2,), (2,), config))]).double().eval()
+    index = Index((2,), (2,), AffineAction(), dim=2, st=[], p="standard_normal", q=[])
+    model = Model([Step(Identity((2,)), index)]).double().eval()
     index = model.steps[0].index
     a, b = torch.tensor([[1.5, 0.3], [-0.5, 1.0]]).double(), torch.tensor([0.3, -1.0]).double()
     covariance = torch.eye(2).double() + a @ a.T

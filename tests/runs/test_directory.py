@@ -14,8 +14,7 @@ from cifrun.errors import RunError
 from cifrun.io.files import replacing
 from cifrun.runs.directory import Checkpoint, RunDirectory
 from cifrun.training.loop import train
-
-from .helpers import small_config
+from tests.helpers import small_config
 
 QUICK = {"max_steps": 3, "batch_size": 50, "valid_every": 2, "plot_every": 0, "progress": False}
 EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
@@ -80,8 +79,8 @@ def test_config_rebuilds_the_model_without_hydra(finished):
         (lambda d: (d / "config.yaml").unlink(), r"not a run directory: it has no config\.yaml"),
         (lambda d: (d / "config.yaml").write_text("a: [1"), "can't be read as YAML"),
         (lambda d: (d / "config.yaml").write_bytes(b"\xff\xfe\x00"), "can't be read as YAML"),
-        (lambda d: (d / "config.yaml").write_text("just words"), "does not hold a configuration"),
-        (lambda d: (d / "config.yaml").write_text("flow: {family: maf}"), "not a valid configuration"),
+        (lambda d: (d / "config.yaml").write_text("just words"), "does not hold the configuration of a run"),
+        (lambda d: (d / "config.yaml").write_text("flow: {family: maf}"), "does not hold the configuration of a run"),
         (lambda d: (d / "config.yaml").write_text("!!python/object/apply:os.system ['true']"), "can't be read as YAML"),
         (lambda d: [p.unlink() for p in (d / "checkpoints").iterdir()], "no checkpoint 'latest'"),
         (lambda d: truncate(d / "checkpoints/best.safetensors", 0.5), "damaged or not a checkpoint"),

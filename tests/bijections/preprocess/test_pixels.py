@@ -11,10 +11,10 @@ from cifrun.bijections.base import Bijection
 from cifrun.bijections.elementwise import ElementwiseAffine
 from cifrun.bijections.flatten import Flatten
 from cifrun.bijections.preprocess.pixels import Centre, Logit
-from cifrun.cif.model import Model, Step
-from cifrun.data.base import dequantize
-
-from ..helpers import autograd_log_det
+from cifrun.cif.model import Model
+from cifrun.cif.step import Step
+from cifrun.data.grey_levels import dequantize
+from tests.helpers import autograd_log_det
 
 SHAPE = (3, 2, 2)
 STEPS: list[Bijection] = [Logit(SHAPE, 256, 0.05), Logit(SHAPE, 256, 1e-6), Logit(SHAPE, 17, 1e-6), Centre(SHAPE, 256)]

@@ -7,8 +7,7 @@ import torch
 
 from cifrun.bijections.preprocess.whiten import Whiten
 from cifrun.build import first_step, kind_of
-
-from ..helpers import autograd_log_det
+from tests.helpers import autograd_log_det
 
 
 def whiten(dim: int) -> Whiten:

@@ -1,0 +1,110 @@
+"""One step of a model: a bijection f_l and, in a CIF, the index that makes it a family F_l(·; u).
+
+inward     z_{l−1} = F_l⁻¹(z_l; u_l),   u_l ~ q_l(u_l | z_l),   with this step's term of log w:
+           log|det ∂z_{l−1}/∂z_l| + log p_l(u_l | z_{l−1}) − log q_l(u_l | z_l)
+outward    z_l = F_l(z_{l−1}; u_l),     u_l ~ p_l(u_l | z_{l−1})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..bijections.base import Bijection
+from .index import DiagonalGaussian, Index
+
+__all__ = ["ChooseU", "Inward", "Outward", "Step"]
+
+#: How many kinds of steps of one model may be compiled; beyond, training stops with an error of the compiler.
+MOST_KINDS = 64
+
+#: Which u to take on the way inward: None draws it from q, a function reads it from q, else one is given for each step.
+ChooseU: TypeAlias = Sequence[Tensor | None] | Callable[[DiagonalGaussian], Tensor] | None
+
+
+class Inward(NamedTuple):
+    """What a step makes of z_l on the way to the prior. A compiled step says `z` and `log_w` alone.
+
+    Attributes:
+        z: z_{l−1}, (batch, …).
+        log_w: This step's term of log w, in nats, (batch,).
+        log_dets: Its parts that are log-determinants: of f_l⁻¹, and of what the index does; each (batch,).
+        u: u_l, (batch, …), if the step has an index.
+        q: q(u_l | z_l), if the step has an index.
+    """
+
+    z: Tensor
+    log_w: Tensor
+    log_dets: tuple[Tensor, ...] = ()
+    u: Tensor | None = None
+    q: DiagonalGaussian | None = None
+
+
+class Outward(NamedTuple):
+    """What a step makes of z_{l−1} on the way to the data: z_l, (batch, …), and u_l if the step has an index."""
+
+    z: Tensor
+    u: Tensor | None = None
+
+
+class Step(nn.Module):
+    """f_l⁻¹, and the index that follows it, or none."""
+
+    def __init__(self, bijection: Bijection, index: Index | None = None) -> None:
+        super().__init__()
+        self.bijection = bijection
+        self.index = index
+        self._compiled: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether the way inward draws random numbers: a u, or what a stochastic map returns."""
+        return self.index is not None or self.bijection.stochastic
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z_l ↦ z_{l−1}, with u_l ~ q_l, and this step's term of log w, (batch,): what may be compiled."""
+        moved = self._inward(z, None)
+        return moved.z, moved.log_w
+
+    def inward(self, z: Tensor, u: Tensor | Callable[[DiagonalGaussian], Tensor] | None = None) -> Inward:
+        """z_l ↦ z_{l−1} with u_l as given, as a function reads it from q_l, or drawn from q_l if there is neither."""
+        if self._compiled is not None and self.training and u is None:
+            return Inward(*self._compiled(z))
+        return self._inward(z, u)
+
+    def _inward(self, z: Tensor, u: Tensor | Callable[[DiagonalGaussian], Tensor] | None) -> Inward:
+        below, log_det, q = self.before_u(z)
+        if self.index is None or q is None:
+            return Inward(below, log_det, (log_det,))
+        if u is None:
+            u, log_q = q.draw()
+        else:
+            u = u if isinstance(u, Tensor) else u(q)
+            log_q = q.log_prob(u)
+        below, index_log_det, log_p = self.index.weigh(below, u)
+        return Inward(below, log_det + (index_log_det + log_p - log_q), (log_det, index_log_det), u, q)
+
+    def before_u(self, z: Tensor) -> tuple[Tensor, Tensor, DiagonalGaussian | None]:
+        """What z_l alone determines: f_l⁻¹(z_l), its log-determinant (batch,), and q(u_l | z_l) of the index."""
+        below, log_det = self.bijection(z)
+        return below, log_det, None if self.index is None else self.index.q(z, below)
+
+    def outward(self, z: Tensor, u: Tensor | None = None) -> Outward:
+        """z_{l−1} ↦ z_l, with u_l ~ p(u | z_{l−1}) unless it is given. Raises `ConvergenceError`."""
+        if self.index is not None:
+            u = self.index.p(z).sample() if u is None else u
+            z = self.index.inverse(z, u)
+        return Outward(self.bijection.inverse(z), u)
+
+    def compile_training(self) -> None:
+        """From now on, compile what `inward` does in training; evaluation, with its other shapes, stays as it is.
+
+        Steps of one kind share what is compiled for the first of them. The random numbers are the same as without.
+        """
+        if self.bijection.indexable and self.bijection.compilable:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KINDS)
+            options: dict[str, Any] = {"fallback_random": True}
+            self._compiled = torch.compile(self.forward, fullgraph=True, dynamic=False, options=options)

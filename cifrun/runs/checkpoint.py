@@ -1,0 +1,103 @@
+"""A checkpoint: one safetensors file of named tensors, with the rest of the training state as JSON in its header.
+
+Reading one gives data and never runs code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import RunError
+from ..io.files import replacing
+
+__all__ = ["Checkpoint", "DataFacts"]
+
+
+class Checkpoint:
+    """Named tensors and JSON-able state, as one file.
+
+    Attributes:
+        tensors: By dotted name: "model.…", "optimizer.…", "rng.…".
+        state: What is not a tensor: step, best validation, …
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        self.tensors = dict(tensors)
+        self.state = dict(state)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name starts with `prefix.`, without it."""
+        return {k.removeprefix(f"{prefix}."): v for k, v in self.tensors.items() if k.startswith(f"{prefix}.")}
+
+    def load_model(self, model: nn.Module, origin: str) -> None:
+        """Copy the weights into `model`. Raises `RunError` if they are another model's."""
+        weights, expected = self.part("model"), model.state_dict()
+        if weights.keys() != expected.keys() or any(weights[k].shape != expected[k].shape for k in weights):
+            raise RunError(f"{origin} holds the weights of another model than the run's config.yaml describes")
+        model.load_state_dict(weights)
+
+    def save(self, path: Path) -> None:
+        """Write the file; what was there stays until the new one is whole and on disk. Raises `RunError`."""
+        # safetensors refuses tensors that share memory; a copy on the CPU shares none.
+        tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in self.tensors.items()}
+        metadata = {"format": "cifrun-1", "state": json.dumps(self.state)}
+        with replacing(path) as file:
+            save_file(tensors, file, metadata)
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """The checkpoint in a file. Raises `RunError` if it is damaged or of another program."""
+        try:
+            with safe_open(path, framework="pt") as reader:
+                state = json.loads((reader.metadata() or {})["state"])
+                if not isinstance(state, dict):
+                    raise ValueError("the state is no mapping")
+                return cls({key: reader.get_tensor(key) for key in reader.keys()}, state)  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
+            raise RunError(f"{path} is damaged or not a checkpoint of this program") from error
+
+
+@dataclass
+class DataFacts:
+    """What a checkpoint says of the data, so that the model can be rebuilt without them.
+
+    Attributes:
+        shape: Shape of one event.
+        standardized: Whether the model's first step standardises them, or "whiten", "logit", "centre"; its numbers are
+            saved with the weights.
+        columns: Names of an event's coordinates; empty where they have none.
+        levels: Of images, the number of values of a pixel.
+        fingerprint: Of the user's file that the data come from.
+    """
+
+    shape: list[int] = field(default_factory=list)
+    standardized: bool | str = False
+    columns: list[str] = field(default_factory=list)
+    levels: int | None = None
+    fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], origin: str) -> DataFacts:
+        """Those in a checkpoint's state. Raises `RunError` for what can't be one; what is absent has its default."""
+        facts = DataFacts(**{f.name: state[f.name] for f in fields(DataFacts) if f.name in state})
+        fits = (
+            isinstance(facts.shape, list)
+            and len(facts.shape) > 0
+            and all(type(size) is int and 0 < size < 2**31 for size in facts.shape)
+            and isinstance(facts.standardized, bool | str)
+            and isinstance(facts.columns, list)
+            and all(isinstance(name, str) for name in facts.columns)
+            and (facts.levels is None or (type(facts.levels) is int and 2 <= facts.levels <= 2**16))
+            and (facts.fingerprint is None or isinstance(facts.fingerprint, str))
+        )
+        if not fits:
+            raise RunError(f"{origin} is damaged or not a checkpoint of this program: its facts of the data can't be")
+        return facts
