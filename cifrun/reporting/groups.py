@@ -15,18 +15,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config.fields import Role
+from ..config.roles import role_of
 from ..io.text import MINUS, with_error
 from ..runs.metrics import NUMBERS, THEMES, Metric, Theme
 from .runs import Run, number
 
 __all__ = ["Cell", "Comparison", "Group", "Table", "typed"]
 
-#: Settings that say where, when and for how long something is shown, not what was trained; and the seeds.
-VOLATILE = (
-    *("sweep.name", "seed", "dataset.seed", "dataset.root", "run", "resume", "output", "data", "per_point", "n"),
-    *("trainer.progress", "trainer.log_every", "trainer.plot_every", "trainer.checkpoint_every"),
-    *("device.accelerator", "device.count", "device.compile", "device.cuda_graph"),
-)
+#: What two runs of a group agree in. They may be repetitions of each other, in other places, seen by other commands.
+DEFINING = (Role.TRAINED, Role.MEASUREMENT)
 #: These three name a row, and so are always shown.
 NAMES = ("dataset.name", "flow.family", "cif")
 
@@ -140,7 +138,8 @@ class Comparison:
     def _group(self, runs: Sequence[Run]) -> list[Group]:
         groups: dict[str, dict[Any, Run]] = defaultdict(dict)
         for run in runs:
-            key = json.dumps({k: v for k, v in run.settings.items() if k not in VOLATILE}, sort_keys=True, default=str)
+            defining = {k: v for k, v in run.settings.items() if role_of(k, run.settings) in DEFINING}
+            key = json.dumps(defining, sort_keys=True, default=str)
             before = groups[key].get(run.seed)
             if before is not None:  # the same job twice is no second seed: the later one counts
                 older, run = sorted((before, run), key=lambda r: (r.path / "summary.json").stat().st_mtime)
@@ -155,9 +154,10 @@ class Comparison:
             alike[tuple(str(group.get(name)) for name in NAMES)].append(group)
         found: dict[str, None] = {}
         for groups in alike.values():
-            keys = dict.fromkeys(key for group in groups for key in group.first.settings)
+            settings = [group.first.settings for group in groups]
+            keys = dict.fromkeys(key for own in settings for key in own if role_of(key, own) in DEFINING)
             for key in keys:
-                if key not in VOLATILE and len({str(group.get(key)) for group in groups}) > 1:
+                if len({str(group.get(key)) for group in groups}) > 1:
                     found.setdefault(key)
         return list(found)
 
