@@ -54,8 +54,9 @@ from cifrun.cif.model import Model
 from cifrun.cli.hydra_app import configure
 from cifrun.compute.device import launch
 from cifrun.config.schema import Config
+from cifrun.data.loader import Loader
 from cifrun.errors import ConfigError
-from cifrun.figures import plots
+from cifrun.figures.style import save
 from cifrun.io.text import table
 from cifrun.nets._kernels.linear import linear
 from cifrun.nets.lipschitz.networks import LipschitzNet
@@ -115,8 +116,9 @@ def ours(case: Case) -> tuple[Callable[[], Any], Model]:
     model = build_model(config, (case.dim,))
     x = case.x(fabric.device)
     if case.task == "train":
-        update = Update(model, config, fabric)
-        return lambda: update(x, config.optimizer.lr), model
+        update = Update(model, config, fabric, Loader.of_tensor(x, fabric.device))
+        rows = torch.arange(len(x))
+        return lambda: update(rows, config.optimizer.lr), model
     model.to(fabric.device).eval()
     if case.task == "sample":
         return lambda: model.sample(case.samples), model
@@ -291,7 +293,7 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
             figure.legend(
                 *axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(lines), frameon=False
             )
-    plots.save(figure, path)
+    save(figure, path)
 
 
 # --- the gradient of a residual flow of images ------------------------------------------------------------------------
@@ -332,13 +334,14 @@ def block_step(blocks: int, gradient: str, overrides: Sequence[str]) -> Callable
     """A training step of a flow of so many blocks, whose draws an integer determines; it returns the loss."""
     config = configure([*BLOCKS, *SMALL, *overrides, f"flow.depth={blocks}"])
     fabric = launch(config.device)
-    update = Update(build_model(config, IMAGE), config, fabric)
-    x = torch.randn(config.trainer.batch_size, *IMAGE, generator=torch.Generator().manual_seed(0)).to(fabric.device)
+    x = torch.randn(config.trainer.batch_size, *IMAGE, generator=torch.Generator().manual_seed(0))
+    update = Update(build_model(config, IMAGE), config, fabric, Loader.of_tensor(x, fabric.device))
+    rows = torch.arange(len(x))
 
     def step(seed: int) -> float:
         torch.manual_seed(seed)
         with patch.object(residual, "log_det_unbiased", GRADIENTS[gradient]):
-            return update(x, config.optimizer.lr).loss.item()
+            return update(rows, config.optimizer.lr).loss.item()
 
     step(0)  # sets up normalisation and optimiser
     return step
@@ -369,7 +372,7 @@ def by_blocks(counts: Sequence[int], repeats: int, overrides: Sequence[str]) -> 
     """Memory and time of a training step for each number of blocks and gradient; each memory in its own process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["cifrun.figures.plots", "cifrun.training.step"]
+        ["cifrun.figures.style", "cifrun.training.step"]
     )  # imported once; no process has run anything yet
     with context.Pool(1, maxtasksperchild=1) as pool:
         for blocks in counts:
@@ -412,7 +415,7 @@ def draw_blocks(results: Sequence[dict[str, Any]], path: Path) -> None:
         axes.grid(True, which="major", color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=9)
-    plots.save(figure, path)
+    save(figure, path)
 
 
 def _arguments() -> argparse.Namespace:

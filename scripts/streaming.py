@@ -1,7 +1,7 @@
 """What it takes to train on a table: time and memory to get it ready, and batches a second in both orders.
 
     python scripts/streaming.py 25 10        # 25 million rows of 10 columns, 2 GB of Parquet, in the present folder
-    python scripts/streaming.py 25 10 npy    # 1 GB of npy, which is read in place
+    python scripts/streaming.py 25 10 npy    # 1 GB of npy
 
 Before batches are timed, the system is asked to forget what it holds of the file, so that they come from the disk; and
 the table counts as a large one, and as one that memory does not hold, whatever its size.
@@ -24,10 +24,12 @@ import pyarrow.parquet as parquet
 import torch
 
 from cifrun.config.schema import TrainerConfig, check
+from cifrun.data import loader as loading
 from cifrun.data.base import Data
+from cifrun.data.checks import check_data
+from cifrun.data.loader import Loader
 from cifrun.data.tables import base as tables
 from cifrun.data.tables.base import File
-from cifrun.training import state
 
 MILLION, STEPS = 1_000_000, 200
 
@@ -89,7 +91,7 @@ def load(path: Path) -> Data:
 
 def main(millions: int, columns: int, ending: str) -> None:
     torch.set_num_threads(1)
-    tables.LARGE_FILE = state.IN_MEMORY = 0
+    tables.LARGE_FILE = loading.IN_MEMORY = 0
     path, folder = Path(f"streaming-{millions}-{columns}.{ending}"), Path("streaming-kept").absolute()
     os.environ["CIFRUN_DATA"] = str(folder)
     if not path.exists():
@@ -100,17 +102,17 @@ def main(millions: int, columns: int, ending: str) -> None:
         with measured(what):
             data = load(path)
     with measured("checks and moments"):
-        data.check("file")
-    shape, batches = data.shape, None
+        check_data(data, "file")
+    shape, loader = data.shape, None
     for shuffle in ("rows", "blocks"):
-        del data, batches  # what is mapped is not forgotten
+        del data, loader  # what is mapped is not forgotten
         data = load(path)
         forget(path, folder)
-        batches = state.Batches.of(data.train, TrainerConfig(shuffle=shuffle), 0)
+        loader = Loader(data, TrainerConfig(shuffle=shuffle), 0, torch.device("cpu"))
         with measured(f"{STEPS} batches of 1000, from disk, shuffle={shuffle}"):
             for step in range(STEPS):
-                data.train[batches.indices(step)].sum()
-    del data, batches
+                loader.events(loader.fetch(loader.indices(step))).sum()
+    del data, loader
     data = load(path)
     forget(path, folder)
     with measured("the validation set once, from disk"):

@@ -30,14 +30,13 @@ from lightning_fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 from lightning_fabric.strategies import DDPStrategy
-from torch import Tensor
 
 from ..config.schema import DeviceConfig
 from ..errors import CifrunError, ConfigError, TrainingError
 from .launch_env import Started, started
 from .slurm import STOPS, hand_on
 
-__all__ = ["launch", "send", "spread"]
+__all__ = ["launch", "spread"]
 
 T = TypeVar("T")
 
@@ -97,11 +96,6 @@ def launch(config: DeviceConfig) -> Fabric:
     fabric.launch()
     _settle(config, fabric)
     return fabric
-
-
-def send(x: Tensor, device: torch.device) -> Tensor:
-    """x on its way to a device; nobody waits for it, nor for what the device still has to do."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def _fabric(config: DeviceConfig, outside: Started | None) -> Fabric:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
@@ -13,10 +12,11 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ..compute.rng import for_rows
-from ..config.schema import STRICT, setting
+from ..config.fields import STRICT, Role, setting
+from ..config.schema import DatasetSettings
 from ..errors import ConfigError
-from .tables.in_place import Events, Rows
+from .mapped import Mapped
+from .passes import coordinates, moments, total
 
 __all__ = [
     "AnyDataset",
@@ -24,11 +24,9 @@ __all__ = [
     "Data",
     "DatasetConfig",
     "Target",
-    "dequantize",
     "flat",
     "log_normal",
     "normal",
-    "quantize",
     "square",
     "uniform",
     "within",
@@ -38,26 +36,23 @@ __all__ = [
 Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
 
-#: Numbers that a pass over the data holds at once in double precision: data may be larger than memory.
-AT_ONCE = 2**18
-
-
 @plain_dataclass(frozen=True)
 class Data:
     """Three splits of events, each (N, *shape), and the density they came from when it is known.
 
-    They are float32; or uint8, grey levels of images that a model sees with noise (`dequantize`); or bool, pixels that
-    are 0 or 1. A split may be a window on a file that is larger than memory: read it in pieces. Of a large npy file it
-    is no tensor but `Rows`, whose pieces are tensors: x[start:stop], x[indices].
+    They are float32; or uint8, grey levels of images that a model sees with noise (`grey_levels.dequantize`); or bool,
+    pixels that are 0 or 1. A split may be mapped from a file that is larger than memory: go through it in pieces
+    (`passes`).
     """
 
-    train: Events
-    valid: Events
-    test: Events
+    train: Tensor
+    valid: Tensor
+    test: Tensor
     target: Target | None = None
     columns: tuple[str, ...] = ()  # the names of the coordinates, where they have any
     levels: int | None = None  # of images: a pixel is one of 0 … levels − 1
     fingerprint: str | None = None  # of the user's file that they come from (`files.fingerprint`)
+    mapped: Mapped | None = None  # where the rows of `train` are, if they are mapped from a file
 
     @property
     def binary(self) -> bool:
@@ -75,61 +70,12 @@ class Data:
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        count = len(self.train) * math.prod(self.shape[1:])
-        mean = _total(x.sum(1) for x in _coordinates(self.train)) / count
-        squares = _total((x - mean[:, None]).square().sum(1) for x in _coordinates(self.train))
-        return mean, (squares / count).sqrt()
+        return moments(self.train)
 
     def covariance(self) -> Tensor:
         """Covariance of the coordinates of the training data, (D, D), float64, for events of shape (D,)."""
         mean = self.moments()[0][:, None]
-        return _total((x - mean) @ (x - mean).T for x in _coordinates(self.train)) / len(self.train)
-
-    def check(self, name: str) -> Data:
-        """These data, if a density can be learned from them.
-
-        Raises `ConfigError` for a split that is empty or not finite, for fewer than two training points, and for a
-        coordinate that is constant, equal to another, or that single precision can't tell from a constant.
-        """
-        for split, x in (("training", self.train), ("validation", self.valid), ("test", self.test)):
-            least = 2 if split == "training" else 1
-            if len(x) < least:
-                count = f"{len(x)} {split} point{'s' if len(x) != 1 else ''}"
-                raise ConfigError(f"dataset '{name}' has {count}: it needs at least {least}")
-            if tuple(x.shape[1:]) != self.shape or x.ndim < 2 or 0 in x.shape:
-                raise ConfigError(
-                    f"dataset '{name}' holds {split} events of shape {tuple(x.shape[1:])}, and training events of "
-                    f"shape {self.shape}: both should be the same, with at least one number"
-                )
-            if not x.is_floating_point() or isinstance(x, Rows):  # of these, each number was looked at
-                continue
-            bad = _total((~values.isfinite()).sum(1) for values in _values(x))
-            if bool(bad.any()):
-                k = int(bad.nonzero()[0])
-                raise ConfigError(
-                    f"dataset '{name}': {self.column(k)} of the {split} data holds {int(bad[k])} values "
-                    f"that are not finite: remove them or fill them in"
-                )
-        precision = torch.finfo(torch.float32)
-        means, stds = (m.tolist() for m in self.moments())
-        first = self.train[:1].transpose(0, 1).flatten(1)[:, :1]
-        differ = _total((x != first).sum(1) for x in _values(self.train))
-        for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
-            column = f"dataset '{name}': {self.column(k)}"
-            if differ[k] == 0:
-                raise ConfigError(f"{column} is constant in the training data, and so has no density: leave it out")
-            if std < 8 * precision.eps * abs(mean):
-                raise ConfigError(
-                    f"{column} varies by {std:.1e} around {mean:.6g}, less than single precision can tell: "
-                    f"subtract its mean"
-                )
-            if not precision.tiny < std < precision.max**0.5:
-                raise ConfigError(f"{column} has a standard deviation of {std:.1e}: change its unit")
-            for j in range(k):
-                alike = math.isclose(std, stds[j], rel_tol=1e-6)
-                if alike and all(torch.equal(piece[:, k], piece[:, j]) for piece in _pieces(self.train)):
-                    raise ConfigError(f"{column} is equal to {self.column(j)}, so no density holds both: leave one out")
-        return self
+        return total((x - mean) @ (x - mean).T for x in coordinates(self.train)) / len(self.train)
 
     def column(self, k: int) -> str:
         """What to call coordinate (channel) k in a message."""
@@ -138,58 +84,9 @@ class Data:
         return f"{'column' if len(self.shape) == 1 else 'channel'} {k + 1} of {self.shape[0]}"
 
 
-def dequantize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """What a model is given for stored events x: grey levels n become n + ε with ε ~ U[0, 1)^D, float32.
-
-    For a density p, E log p(n + ε) ≤ log P(n) with P(n) = ∫_{[0,1)^D} p(n + ε) dε: so the mean log-density in nats is a
-    lower bound of the log-probability of the integers, and −log p / (D log 2) bits a dimension need no other constant.
-    (Theis, van den Oord, Bethge, "A note on the evaluation of generative models", ICLR 2016.)
-
-    Arguments:
-        x: (N, *shape); what is no uint8 gets no noise, and draws no random number.
-        generator: On the CPU; without one, the global generator of x's device draws.
-    """
-    if x.dtype != torch.uint8:
-        return x if x.is_floating_point() else x.float()
-    device = x.device if generator is None else "cpu"
-    noise = for_rows(lambda size: torch.rand(size, generator=generator, device=device), x.shape)
-    # Ends 2⁻¹⁶ before 1, or rounding to float32 would make n + 1 of some n + ε.
-    return x + noise.mul_(1 - 2**-16).to(x.device)
-
-
-def quantize(x: Tensor, levels: int) -> Tensor:
-    """The grey levels of a model's samples x: ⌊x⌋, within 0 … levels − 1, uint8; the inverse of `dequantize`."""
-    return x.nan_to_num(0.0).floor().clamp(0, levels - 1).to(torch.uint8)
-
-
-def _pieces(x: Events) -> Iterator[Tensor]:
-    """The events x in pieces of at most about `AT_ONCE` numbers; of a tensor, as views."""
-    size = max(1, AT_ONCE // max(1, math.prod(x.shape[1:])))
-    return (x[start : start + size] for start in range(0, len(x), size))
-
-
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    total = torch.zeros((), dtype=torch.float64)
-    for part in parts:  # not kept: small tensors between large ones would pin the memory of each
-        total = total + part
-    return total
-
-
-def _values(x: Events) -> Iterator[Tensor]:
-    """Pieces of x, each (coordinates or channels, values)."""
-    return (piece.transpose(0, 1).flatten(1) for piece in _pieces(x))
-
-
-def _coordinates(x: Events) -> Iterator[Tensor]:
-    """The same in float64."""
-    return (values.double() for values in _values(x))
-
-
 @dataclass(config=STRICT)
-class AnyDataset(ABC):
+class AnyDataset(DatasetSettings, ABC):
     """Settings of one dataset, and how it is loaded."""
-
-    name: str = setting("", "name of the dataset; the group choice sets it")
 
     @abstractmethod
     def load(self) -> Data:
@@ -206,8 +103,8 @@ class DatasetConfig(AnyDataset):
 
     standardize: bool | Literal["auto", "whiten"] = setting(
         "auto",
-        "bring each coordinate to mean 0 and standard deviation 1 inside the model; auto: if far from that; "
-        "whiten: and take out what the coordinates have in common",
+        "the model first brings each coordinate to mean 0 and standard deviation 1: true, false, auto (if a scale is "
+        "far from that), or whiten (and takes out their correlations)",
     )
 
 
@@ -221,7 +118,9 @@ class Target(DatasetConfig):
     num_train: int = setting(10_000, "training points", ge=1)
     num_valid: int = setting(1_000, "validation points", ge=1)
     num_test: int = setting(5_000, "test points", ge=1)
-    seed: int = setting(0, "seed of the draws; the three splits are independent", ge=0, lt=2**32)
+    seed: int = setting(
+        0, "seed of the draws, by default that of the run", role=Role.REPETITION, follows="seed", ge=0, lt=2**32
+    )
 
     #: Multiplies the nodes of a numerical integral; closed forms ignore it. What it changes is the error of `log_prob`.
     resolution: ClassVar[int] = 1

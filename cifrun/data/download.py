@@ -53,7 +53,7 @@ class Stored(AnyDataset):
     """A dataset whose files come from a public place. Subclasses set `files`, and write `download`."""
 
     root: AbsolutePath | None = setting(
-        None, "folder of its files; null for $CIFRUN_DATA, else ~/.cache/cifrun", role=Role.EXECUTION
+        None, "folder of the dataset's files; null for $CIFRUN_DATA, else ~/.cache/cifrun", role=Role.EXECUTION
     )
 
     #: The files, as paths below `folder`.

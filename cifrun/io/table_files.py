@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from ..data.tables.formats import ROWS, library
 from ..errors import ConfigError
 from .files import replacing
+from .optional import need
 
 __all__ = ["TABLES", "check_ending", "numbered", "write_table"]
+
+#: Rows that are made text at once.
+ROWS = 2**16
 
 
 def check_ending(key: str, path: Path, allowed: Mapping[str, object]) -> str:
@@ -61,7 +64,7 @@ def _write_tsv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    arrow, parquet = library("pyarrow", "writing parquet"), library("pyarrow.parquet", "writing parquet")
+    arrow, parquet = need("pyarrow", "writing parquet"), need("pyarrow.parquet", "writing parquet")
     parquet.write_table(arrow.table(dict(columns)), path)
 
 

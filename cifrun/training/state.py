@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -13,33 +13,17 @@ from torch import Tensor, nn
 
 from ..compute import rng
 from ..config.schema import TrainerConfig
-from ..data.order.permutation import permutation
-from ..data.tables.in_place import Events
-from ..data.tables.paging import at_random, soon
 from ..errors import RunError
-from ..runs.directory import Checkpoint
+from ..runs.checkpoint import Checkpoint, DataFacts
 
-__all__ = ["Batches", "TrainingState"]
-
-#: Bytes of training data up to which `trainer.shuffle=auto` shuffles all rows at once.
-IN_MEMORY = 2**33
-#: Bytes that are read together, and how many blocks of them are shuffled together: 256 MiB.
-BLOCK, WINDOW = 2**16, 2**12
-#: The places of an epoch's two orders, of its blocks and inside a window of them, among what its key seeds.
-BLOCKS, INSIDE = 1, 2
+__all__ = ["TrainingState"]
 
 
 @dataclass
-class TrainingState:
-    """Counters of the training loop.
+class TrainingState(DataFacts):
+    """Counters of the training loop, beside what a checkpoint says of the data.
 
     Attributes:
-        shape: Shape of one event, so that the model can be rebuilt without its data.
-        standardized: Whether the model's first step standardises them, or "whiten", "logit", "centre"; its numbers are
-            saved with the weights.
-        columns: Names of an event's coordinates; empty where they have none.
-        levels: Of images, the number of values of a pixel.
-        fingerprint: Of the user's file that the data come from.
         step: Steps done.
         skipped: Steps whose loss or gradient was not finite, and which changed nothing.
         bad_steps: How many of the last steps in a row were skipped.
@@ -48,11 +32,6 @@ class TrainingState:
         wall_seconds: Time spent training.
     """
 
-    shape: list[int] = field(default_factory=list)
-    standardized: bool | str = False
-    columns: list[str] = field(default_factory=list)
-    levels: int | None = None
-    fingerprint: str | None = None
     step: int = 0
     skipped: int = 0
     bad_steps: int = 0
@@ -90,110 +69,76 @@ class TrainingState:
         return Checkpoint(tensors, state)
 
     @classmethod
+    def read(cls, state: Mapping[str, Any], origin: str) -> TrainingState:
+        """The state in a checkpoint's, which may hold whatever JSON does. Raises `RunError` for what can't be one."""
+        facts = DataFacts.of(state, origin)
+        for name, (fits, what) in _COUNTERS.items():
+            if name not in state:
+                raise RunError(f"{origin} is damaged: its training state has no '{name}'")
+            if not fits(state[name]):
+                found = f"'{name}' of its training state is {short(state[name])}"
+                raise RunError(f"{origin} is damaged: {found}, and not {what}")
+        return cls(**vars(facts), **{name: state[name] for name in _COUNTERS})
+
+    @classmethod
     def restore(
         cls, checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, origin: str
     ) -> TrainingState:
-        """Put weights, optimiser and generators back; return the counters. Raises `RunError` for another model's."""
+        """Put weights, optimiser and generators back; return the counters.
+
+        Raises `RunError` if they are another model's, or damaged.
+        """
+        state = cls.read(checkpoint.state, origin)
         checkpoint.load_model(model, origin)
         try:
+            groups, own = checkpoint.state["param_groups"], optimizer.state_dict()["param_groups"]
+            if not _alike(groups, own):
+                raise ValueError("groups of other parameters")
             packed: dict[int, dict[str, Any]] = {}
             entries = {**checkpoint.part("optimizer"), **checkpoint.state["optimizer_numbers"]}
             for key, value in entries.items():
                 index, _, name = key.partition(".")
                 packed.setdefault(int(index), {})[name] = value
-            optimizer.load_state_dict({"state": packed, "param_groups": checkpoint.state["param_groups"]})
+            optimizer.load_state_dict({"state": packed, "param_groups": groups})
             rng.set_state(checkpoint.part("rng"))
-            unknown: dict[str, Any] = {"columns": [], "levels": None, "fingerprint": None}  # to earlier versions
-            state = {**unknown, **checkpoint.state}
-            return cls(**{f.name: state[f.name] for f in fields(cls)})
-        except (KeyError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise RunError(f"{origin} does not hold a training state that fits this run") from error
+        return state
 
 
-class Batches:
-    """The order of the data, as a function of the seed and the step alone: to go on, nothing has to be replayed.
+# --- what a state that was read must be -------------------------------------------------------------------------------
 
-    The data are shuffled anew each epoch, and the epochs laid end to end and cut into batches of one size; so every
-    datum comes up once an epoch, and no batch is short. Up to `permutation.LARGE` data, the order of an epoch is drawn
-    as a whole; beyond, it is a keyed permutation, which takes no memory.
 
-    With `block`, an epoch reads the data in passages: it draws `window` blocks of neighbours from all over them,
-    shuffles what these hold, and goes on with the next. What memory has to hold is a window. In exchange, neighbours
-    meet more often than by chance, which matters where they are alike, as in a sorted file: the mean over a batch of m
-    has at most 1 + (m − 1) / window times the variance that m independent draws give it, and all batches of a window
-    see the same blocks.
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
-    Arguments:
-        count: Size of the training set.
-        batch_size: Data a batch; at most `count` are taken.
-        seed: Of the shuffles.
-        block: Neighbours that are read together; None to shuffle all data at once.
-        window: Blocks that are shuffled together, if there are any.
-        prefetch: Told where the blocks of a window begin, (blocks,), before it is asked for.
-    """
 
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        seed: int,
-        block: int | None = None,
-        window: int = 1,
-        prefetch: Callable[[Tensor], None] | None = None,
-    ) -> None:
-        self.count = count
-        self.size = min(batch_size, count)
-        self.seed = seed
-        self.block = None if block is None else min(block, count)
-        self.window = window
-        self._prefetch = prefetch
-        self._prefetched = -1
-        self._order, self._block_order = (lru_cache(maxsize=1)(permutation) for _ in range(2))
+def _is_number(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) < 2**63
+    return type(value) is float and math.isfinite(value)
 
-    @classmethod
-    def of(cls, x: Events, trainer: TrainerConfig, seed: int) -> Batches:
-        """The batches of the training data x, (N, *shape), as `trainer` wants them."""
-        large = x.nbytes > IN_MEMORY
-        if trainer.shuffle == "rows" or (trainer.shuffle == "auto" and not large):
-            if large:
-                at_random(x)
-            return cls(len(x), trainer.batch_size, seed)
-        block = max(1, BLOCK * len(x) // x.nbytes)
-        at_random(x)
-        return cls(len(x), trainer.batch_size, seed, block, WINDOW, partial(soon, x, rows=block))
 
-    def indices(self, step: int) -> Tensor:
-        """Which data the `step`-th batch (from 0) holds, (size,)."""
-        position, end = step * self.size, (step + 1) * self.size
-        parts: list[Tensor] = []
-        while position < end:
-            epoch, offset = divmod(position, self.count)
-            # Odd multiplier: distinct (seed, epoch) pairs get distinct streams.
-            key = (self.seed * 0x9E3779B1 + epoch) % 2**63
-            places = torch.arange(offset, min(offset + end - position, self.count))
-            parts.append(
-                self._order(self.count, key)(places) if self.block is None else self._in_blocks(places, key, self.block)
-            )
-            position += len(places)
-        return torch.cat(parts)
+_COUNT = (_is_count, "a whole number from 0")
+#: Of each counter: what it must be, as a test and in words.
+_COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "step": _COUNT,
+    "skipped": _COUNT,
+    "bad_steps": _COUNT,
+    "best_valid": (lambda v: v is None or _is_number(v), "null or a finite number"),
+    "bad_validations": _COUNT,
+    "wall_seconds": (lambda v: _is_number(v) and v >= 0, "a finite number from 0"),
+}
 
-    def _in_blocks(self, places: Tensor, key: int, size: int) -> Tensor:
-        """What is at these neighbouring places of an epoch, in blocks of `size`; a remainder stays last."""
-        window, whole = size * self.window, self.count // size
-        first, end = int(places[0]), int(places[-1]) + 1
 
-        def blocks(slots: Tensor) -> Tensor:
-            return self._block_order(whole, rng.derive(key, BLOCKS))(slots.clamp(max=whole - 1)).where(
-                slots < whole, slots
-            )
-
-        shuffled = []
-        for start in range(first // window * window, end, window):
-            inside, number = min(window, self.count - start), rng.derive(key, INSIDE, start)
-            if self._prefetch is not None and number != self._prefetched:
-                self._prefetched = number
-                self._prefetch(size * blocks(torch.arange(start // size, -(-(start + inside) // size))))
-            part = places[max(0, start - first) : start + window - first]
-            shuffled.append(start + self._order(inside, number)(part - start))
-        places = torch.cat(shuffled)
-        return size * blocks(places // size) + places % size
+def _alike(saved: Any, own: Any) -> bool:
+    """Whether a setting of an optimiser that was saved is of the kind of its own; a setting may be missing or new."""
+    if isinstance(own, Mapping):
+        known = saved.keys() & own.keys() if isinstance(saved, Mapping) else set()
+        return "params" in known and saved["params"] == own["params"] and all(_alike(saved[k], own[k]) for k in known)
+    if isinstance(own, (list, tuple)):
+        same = isinstance(saved, (list, tuple)) and len(saved) == len(own)
+        return same and all(map(_alike, saved, own))
+    if own is None or isinstance(own, bool):
+        return saved is None or isinstance(saved, bool)
+    return _is_number(saved) if isinstance(own, (int, float)) else type(saved) is type(own)

@@ -12,7 +12,7 @@ On a GPU an update that does the same each time is recorded after a few, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from ..cif.memory import is_short_of_memory, micro_batches
 from ..cif.model import Model
 from ..compute import processes, rng
 from ..config.schema import Config
+from ..data.loader import Loader
 from ..errors import ConfigError, TrainingError
 from ..registry import OBJECTIVES
 from .cuda_graph import Recorded, watched
@@ -52,25 +53,17 @@ class Update:
         model: On the CPU; `fabric` takes it to its device.
         config: Gives objective, optimiser, micro-batches, and whether to compile.
         fabric: Device and precision.
-        fetch: Takes what is needed of some rows of a batch to the device, without waiting; as it is if not given.
-        events: Makes of that, on the device, the events (rows, *shape); it is events already if not given.
+        loader: Brings the data to the device.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        config: Config,
-        fabric: Fabric,
-        fetch: Callable[[Tensor], Tensor] = lambda rows: rows,
-        events: Callable[[Tensor], Tensor] = lambda fetched: fetched,
-    ) -> None:
+    def __init__(self, model: Model, config: Config, fabric: Fabric, loader: Loader) -> None:
         if config.device.compile:
             model.compile_training()
         self.model = model
         self.module, self.optimizer = fabric.setup(model, build_optimizer(model.parameters(), config.optimizer))
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._fabric = fabric
-        self._fetch, self._events = fetch, events
+        self.loader = loader
         self._objective = OBJECTIVES[config.objective.name]
         self._importance_samples = config.objective.importance_samples
         self._max_norm = config.optimizer.max_grad_norm
@@ -82,8 +75,8 @@ class Update:
         graphs = config.device.cuda_graph and fabric.device.type == "cuda" and processes.count() == 1
         self._until_recording = WARM_UP if graphs else 0
 
-    def __call__(self, batch: Tensor, lr: float) -> Outcome:
-        """Update with all of a batch, (B, …), of which this process takes its share, at learning rate `lr`.
+    def __call__(self, rows: Tensor, lr: float) -> Outcome:
+        """Update with the data of these rows, (batch,), of which this process takes its share, at learning rate `lr`.
 
         Errors:
             ConfigError: the batch has fewer rows than there are processes and micro-batches.
@@ -95,16 +88,16 @@ class Update:
         if not self.model.training:  # a walk through all modules
             self.module.train()
         if self._recorded is not None:
-            x = self._fetch(batch)
-            if self._recorded.takes(x):
-                return Outcome(*self._recorded(x).unbind())
+            fetched = self.loader.fetch(rows)
+            if self._recorded.takes(fetched):
+                return Outcome(*self._recorded(fetched).unbind())
         if self._until_recording == 1:
             with watched() as watch:
-                outcome = self._apply(self._gradient(batch))
+                outcome = self._apply(self._gradient(rows))
             if watch.repeatable and self._micro_batches == 1 and watch.fits():
-                self._record(self._fetch(batch))
+                self._record(self.loader.fetch(rows))
         else:
-            outcome = self._apply(self._gradient(batch))
+            outcome = self._apply(self._gradient(rows))
         self._until_recording = max(0, self._until_recording - 1)
         return Outcome(*outcome.unbind())
 
@@ -117,64 +110,64 @@ class Update:
         self._step(~(means[0].isfinite() & norm.isfinite()))
         return torch.cat([means, norm[None]])
 
-    def _record(self, x: Tensor) -> None:
-        """Record an update with what `fetch` gave; the next one replays it."""
+    def _record(self, fetched: Tensor) -> None:
+        """Record an update with what the loader fetched; the next one replays it."""
 
-        def work(x: Tensor) -> Tensor:
+        def work(fetched: Tensor) -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            return self._apply(self._part(x, len(x)) / len(x))
+            return self._apply(self._part(fetched, len(fetched)) / len(fetched))
 
         self.optimizer.zero_grad(set_to_none=True)  # recorded gradients have memory of their own
         changes = chain(self.model.parameters(), self.model.buffers())
-        self._recorded = Recorded(work, x, changes)
+        self._recorded = Recorded(work, fetched, changes)
 
-    def _gradient(self, batch: Tensor) -> Tensor:
+    def _gradient(self, rows: Tensor) -> Tensor:
         """Fill in the gradient of the whole batch; its loss and ELBO, (2,)."""
         before = rng.get_state()
         while True:
-            parts = self._parts(batch)
+            parts = self._parts(rows)
             try:
-                sums = self._accumulate(batch, parts, before)
+                sums = self._accumulate(rows, parts, before)
             except (RuntimeError, MemoryError) as error:
                 if not is_short_of_memory(error):
                     raise
-                rows = len(parts[0])
-                if self._wanted != "auto" or processes.count() > 1 or rows == 1:
+                size = len(parts[0])
+                if self._wanted != "auto" or processes.count() > 1 or size == 1:
                     raise TrainingError(
-                        f"the memory of {self._fabric.device} is too small for {rows} data at once, trainer.batch_size "
-                        f"= {len(batch)} in {self._micro_batches * processes.count()} parts: lower it, or raise "
+                        f"the memory of {self._fabric.device} is too small for {size} data at once, trainer.batch_size "
+                        f"= {len(rows)} in {self._micro_batches * processes.count()} parts: lower it, or raise "
                         f"trainer.micro_batches, which changes no result"
                     ) from None
-                self._micro_batches = min(2 * self._micro_batches, len(batch))
+                self._micro_batches = min(2 * self._micro_batches, len(rows))
                 rng.set_state(before)
                 if self._fabric.device.type == "cuda":
                     torch.cuda.empty_cache()
             else:
-                return processes.total(sums) / len(batch)
+                return processes.total(sums) / len(rows)
 
-    def _parts(self, batch: Tensor) -> list[range]:
-        """The rows of this process, a range for each micro-batch."""
+    def _parts(self, rows: Tensor) -> list[range]:
+        """The part of a batch that is for this process, a range for each micro-batch."""
         count, rank = processes.count(), processes.rank()
         if not self._micro_batches:
-            share = -(-len(batch) // count)
+            share = -(-len(rows) // count)
             found = self._wanted
             if found == "auto":
-                found = micro_batches(self.model, batch[:share], self._log_w)
+                found = micro_batches(self.model, rows[:share], self._log_w)
             self._micro_batches = processes.most(found)
         parts = count * self._micro_batches
-        if parts > len(batch):
+        if parts > len(rows):
             raise ConfigError(
-                f"a batch of {len(batch)} can't be cut into {parts} parts, one for each process and micro-batch: raise "
+                f"a batch of {len(rows)} can't be cut into {parts} parts, one for each process and micro-batch: raise "
                 f"trainer.batch_size, or lower device.count or trainer.micro_batches"
             )
-        ends = [len(batch) * k // parts for k in range(parts + 1)]
+        ends = [len(rows) * k // parts for k in range(parts + 1)]
         mine = range(rank * self._micro_batches, (rank + 1) * self._micro_batches)
         return [range(ends[k], ends[k + 1]) for k in mine]
 
     def _log_w(self, rows: Tensor) -> Tensor:
-        return self.model.log_w(self._events(self._fetch(rows)), self._importance_samples)
+        return self.model.log_w(self.loader.events(self.loader.fetch(rows)), self._importance_samples)
 
-    def _accumulate(self, batch: Tensor, parts: list[range], before: dict[str, Tensor]) -> Tensor:
+    def _accumulate(self, rows: Tensor, parts: list[range], before: dict[str, Tensor]) -> Tensor:
         """Gradients of all parts, and the sums over their data of the loss and of the ELBO, (2,)."""
         self.optimizer.zero_grad(set_to_none=True)
         sums = []
@@ -182,17 +175,17 @@ class Update:
             first, last = part is parts[0], part is parts[-1]
             if not first:
                 rng.set_state(before)
-            fetched = self._fetch(batch[part.start : part.stop])
+            fetched = self.loader.fetch(rows[part.start : part.stop])
             with (
-                rng.share(part.start, part.stop, len(batch)),
+                rng.share(part.start, part.stop, len(rows)),
                 self._fabric.no_backward_sync(self.module, enabled=not last),
             ):
-                sums.append(self._part(fetched, len(batch), first))
+                sums.append(self._part(fetched, len(rows), first))
         return torch.stack(sums).sum(0)
 
     def _part(self, fetched: Tensor, whole: int, first: bool = True) -> Tensor:
         """Add the gradient of some data of a batch of `whole`; the sums over them of the loss and of the ELBO, (2,)."""
-        log_w = self.module(self._events(fetched), self._importance_samples, prepare=first)
+        log_w = self.module(self.loader.events(fetched), self._importance_samples, prepare=first)
         loss = -self._objective(log_w).sum()
         # Of several processes, gradients are averaged.
         self._fabric.backward(loss * (processes.count() / whole))

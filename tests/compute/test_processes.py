@@ -20,11 +20,12 @@ from cifrun.cli.hydra_app import configure
 from cifrun.compute import processes, rng
 from cifrun.compute.device import launch, spread
 from cifrun.config.schema import DeviceConfig
+from cifrun.data.loader import Loader
+from cifrun.data.order.batches import Batches
 from cifrun.errors import ConfigError, TrainingError
 from cifrun.evaluation.evaluate import estimate_split
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.loop import _train
-from cifrun.training.state import Batches
 from cifrun.training.step import Update
 
 CPU = [
@@ -67,9 +68,9 @@ def updates(fabric, micro_batches=1):
         config = configure([*CPU, *overrides, f"trainer.micro_batches={micro_batches}"])
         rng.seed_all(0)
         model = build_model(config, (2,))
-        update = Update(model, config, fabric)
         x = torch.randn(62, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 + 1
-        told = [torch.stack(update(x, 0.01)) for _ in range(3)]
+        update = Update(model, config, fabric, Loader.of_tensor(x, fabric.device))
+        told = [torch.stack(update(torch.arange(62), 0.01)) for _ in range(3)]
         found[name] = (torch.cat([v.double().flatten() for v in model.state_dict().values()]), torch.stack(told))
     return found
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from cifrun.build import build_model
-from cifrun.compute.device import launch, send
+from cifrun.compute.device import launch
+from cifrun.data.loader import Loader
 from cifrun.training.cuda_graph import watched
 from cifrun.training.state import TrainingState
-from cifrun.training.step import WARM_UP, Update
+from cifrun.training.step import WARM_UP
 
-from .helpers import assert_same_run, small_config
+from tests.helpers import assert_same_run, small_config
+from .updates import UpdateOn
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,7 +36,7 @@ def update(flow, cif, graph, shape=(2,), optimizer="adam", **device):
     )
     torch.manual_seed(0)
     model = build_model(config, shape)
-    return model, Update(model, config, launch(config.device))
+    return model, UpdateOn(model, config, launch(config.device), shape)
 
 
 def batches(count, shape=(2,), rows=64):
@@ -152,7 +154,7 @@ def test_what_is_seen_of_some_work():
         torch.rand(())
     assert not watch.repeatable
     with watched() as watch:
-        send(torch.ones(3), x.device)
+        Loader.of_tensor(x, x.device).fetch(torch.arange(3))
     assert watch.repeatable
 
 

@@ -1,94 +1,21 @@
-"""The order of the data, and the training state's way to a checkpoint and back."""
+"""The training state's way to a checkpoint and back; what no run has written is refused in one sentence."""
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cifrun.config.schema import OptimizerConfig, TrainerConfig
+from cifrun.errors import RunError
+from cifrun.runs.checkpoint import Checkpoint
 from cifrun.runs.directory import RunDirectory
-from cifrun.training.optim import build_optimizer, learning_rate
-from cifrun.training.state import Batches, TrainingState
-
-
-def small(
-    monkeypatch: pytest.MonkeyPatch, count: int, batch_size: int, seed: int, block: int | None, large: int
-) -> Batches:
-    """Batches whose orders are keyed permutations beyond `large` data."""
-    monkeypatch.setattr("cifrun.data.order.permutation.LARGE", large)
-    return Batches(count, batch_size, seed, block, window=3)
-
-
-KINDS = [(None, 2**24), (None, 0), (5, 2**24), (5, 0)]
-
-
-@pytest.mark.parametrize(("block", "large"), KINDS)
-@given(st.integers(1, 90), st.integers(1, 60), st.integers(0, 2**40), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
-def test_every_datum_comes_once_an_epoch(block, large, count, batch_size, seed, epochs):
-    with pytest.MonkeyPatch.context() as patch:
-        batches = small(patch, count, batch_size, seed, block, large)
-        steps = -(-epochs * count // batches.size)
-        stream = torch.cat([batches.indices(k) for k in range(steps)])
-    assert len(stream) == steps * batches.size
-    for epoch in range(epochs):
-        assert sorted(stream[epoch * count : (epoch + 1) * count].tolist()) == list(range(count))
-
-
-@pytest.mark.parametrize(("block", "large"), KINDS)
-def test_order_is_a_function_of_seed_and_step(block, large, monkeypatch):
-    def fresh(seed=3, batch_size=7):
-        return small(monkeypatch, 50, batch_size, seed, block, large)
-
-    forward = [fresh().indices(k).tolist() for k in range(30)]
-    again = fresh()
-    assert [again.indices(k).tolist() for k in reversed(range(30))] == forward[::-1]
-    assert fresh(seed=4).indices(0).tolist() != forward[0]
-    assert fresh(batch_size=50).indices(0).tolist() != fresh(batch_size=50).indices(1).tolist()
-
-
-def test_the_order_of_few_data_is_that_of_earlier_versions():
-    """A run of the first version, continued with this one, goes on in its order."""
-    order = torch.randperm(50, generator=torch.Generator().manual_seed(3 * 0x9E3779B1 + 1))
-    assert torch.equal(Batches(50, 25, 3).indices(2), order[:25])
-
-
-def test_a_window_holds_few_blocks_and_the_epoch_all_of_them():
-    """1000 data in blocks of 10 neighbours, 4 of them at once: each 40 places of an epoch hold at most 4 passages."""
-    batches = Batches(1000, 40, 0, block=10, window=4)
-    first, second = (torch.stack([batches.indices(25 * epoch + k) for k in range(25)]) for epoch in (0, 1))
-    ordered = first.sort(1).values
-    gaps = ((ordered - ordered.roll(1, 1)) % 1000 != 1).sum(1)  # a passage may go on from the last datum to the first
-    assert gaps.max() <= 4 and gaps.float().mean() > 3
-    assert (first != ordered).any(1).all(), "shuffled within"
-    assert ordered.float().std(1).mean() > 200, "from all over the data, whose standard deviation is 289"
-    assert len(set(map(tuple, ordered.tolist())) & set(map(tuple, second.sort(1).values.tolist()))) == 0
-
-
-def test_a_window_is_announced_before_it_is_read():
-    announced: list[torch.Tensor] = []
-    batches = Batches(1003, 17, 0, block=10, window=4, prefetch=announced.append)
-    known = 0
-    for step in range(150):
-        rows = batches.indices(step)
-        recent = torch.cat(announced[-2:])
-        assert torch.isin(rows // 10 * 10, recent).all()
-        assert len(announced) - known <= 2
-        known = len(announced)
-    assert known == 26 + 26 + 14, "two epochs of 1003 data, and 544 of the third, in windows of 40"
-    assert all(len(starts) <= 4 for starts in announced)
-
-
-def test_large_data_are_shuffled_in_blocks(monkeypatch):
-    x = torch.zeros(4000, 4)
-    monkeypatch.setattr("cifrun.training.state.BLOCK", 160)
-    assert Batches.of(x, TrainerConfig(), 0).block is None
-    assert Batches.of(x, TrainerConfig(shuffle="blocks"), 0).block == 10
-    monkeypatch.setattr("cifrun.training.state.IN_MEMORY", 10_000)
-    assert Batches.of(x, TrainerConfig(), 0).block == 10
-    assert Batches.of(x, TrainerConfig(shuffle="rows"), 0).block is None
+from cifrun.training.optim import build_optimizer
+from cifrun.training.state import TrainingState
 
 
 def test_state_goes_to_a_file_and_back(tmp_path):
@@ -123,10 +50,124 @@ def test_patience_and_improvement():
     assert state.finished(trainer)
 
 
-def test_learning_rate_is_a_function_of_the_step():
-    config = OptimizerConfig(lr=1.0, schedule="cosine", warmup_steps=4)
-    rates = [learning_rate(config, k, 14) for k in range(14)]
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[4] == 1.0 and rates[4:] == sorted(rates[4:], reverse=True) and 0 < rates[-1] < 0.05
-    assert learning_rate(config, 9, 14) == 0.5  # half-way down
-    assert [learning_rate(OptimizerConfig(lr=0.1), k, 5) for k in range(5)] == [0.1] * 5
+# --- states that no run has written -----------------------------------------------------------------------------------
+
+HUGE = 10**400
+
+
+def saved(**changes: Any) -> tuple[Checkpoint, torch.nn.Module, torch.optim.Optimizer]:
+    """A checkpoint with some entries of its state changed, as they come back from JSON, and what it is read into."""
+    model = torch.nn.Linear(3, 2)
+    optimizer = build_optimizer(model.parameters(), OptimizerConfig())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    checkpoint = TrainingState(shape=[3], step=7, best_valid=-1.5).checkpoint(model, optimizer)
+    state = json.loads(json.dumps(checkpoint.state | changes))
+    return Checkpoint(checkpoint.tensors, state), model, optimizer
+
+
+def sentence(checkpoint: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> str:
+    with pytest.raises(RunError) as error:
+        TrainingState.restore(checkpoint, model, optimizer, "run/latest")
+    text = str(error.value)
+    assert text.startswith("run/latest ") and "\n" not in text and len(text) < 250, text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("step", [-1, 1.0, 2.5, True, None, "7", [7], {}, math.nan, 2**63, HUGE]),
+        ("skipped", [-3, 0.5, None, "none", 2**64]),
+        ("bad_steps", [-1, False, [], HUGE]),
+        ("bad_validations", [-1, 1.5, {}]),
+        ("wall_seconds", [-0.5, math.inf, math.nan, None, "12", True, HUGE]),
+        ("best_valid", [math.nan, -math.inf, "best", True, [1.0], -HUGE]),
+    ],
+)
+def test_a_counter_that_is_none_is_one_sentence(name: str, values: list[Any]) -> None:
+    for value in values:
+        assert f"'{name}'" in sentence(*saved(**{name: value})), value
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("shape", [[], [0], [-2], [2.0], [True], ["3"], [2**31], [[3]], 3, None, {"3": 3}, "3", [HUGE]]),
+        ("standardized", [None, 1, [], {}]),
+        ("columns", [None, "ab", [1], [None], {"a": 1}, [["a"]]]),
+        ("levels", [0, -2, 2.0, True, "256", [256]]),
+        ("fingerprint", [1, True, [], {}, 3.5]),
+    ],
+)
+def test_facts_of_the_data_that_are_none_are_one_sentence(name: str, values: list[Any]) -> None:
+    for value in values:
+        assert "damaged" in sentence(*saved(**{name: value})), value
+
+
+@pytest.mark.parametrize("name", ["step", "skipped", "bad_steps", "best_valid", "bad_validations", "wall_seconds"])
+def test_a_counter_that_is_missing_is_named(name: str) -> None:
+    checkpoint, model, optimizer = saved()
+    del checkpoint.state[name]
+    assert f"has no '{name}'" in sentence(checkpoint, model, optimizer)
+
+
+GROUP = {"params": [0, 1], "lr": 0.1, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"param_groups": value}
+        for value in (
+            None,
+            3,
+            "groups",
+            [],
+            {},
+            [None],
+            [[]],
+            [{}],
+            [GROUP, GROUP],
+            [{**GROUP, "params": [0]}],
+            [{**GROUP, "params": [0, 0]}],
+            [{**GROUP, "params": None}],
+            [{**GROUP, "lr": "fast"}],
+            [{**GROUP, "lr": math.nan}],
+            [{**GROUP, "betas": 0.9}],
+            [{**GROUP, "betas": [0.9, None]}],
+            [{**GROUP, "fused": "yes"}],
+        )
+    ]
+    + [{"optimizer_numbers": value} for value in (None, 3, "ab", [1], {"weight": 1}, {"x.y": 2})],
+    ids=str,
+)
+def test_settings_of_an_optimiser_that_are_none_are_one_sentence(changes: dict[str, Any]) -> None:
+    assert "does not hold a training state that fits this run" in sentence(*saved(**changes))
+
+
+def test_generators_that_are_none_are_one_sentence() -> None:
+    for wrong in ({}, {"rng.cpu": torch.zeros(3, dtype=torch.uint8)}, {"rng.cpu": torch.zeros(5000)}):
+        checkpoint, model, optimizer = saved()
+        tensors = {key: value for key, value in checkpoint.tensors.items() if not key.startswith("rng.")}
+        assert "fits this run" in sentence(Checkpoint({**tensors, **wrong}, checkpoint.state), model, optimizer)
+
+
+def test_a_state_of_an_earlier_version_is_read() -> None:
+    checkpoint, model, optimizer = saved()
+    for name in ("columns", "levels", "fingerprint"):
+        del checkpoint.state[name]
+    checkpoint.state["unheard_of"] = 1
+    state = TrainingState.restore(checkpoint, model, optimizer, "run/latest")
+    assert state == TrainingState(shape=[3], step=7, best_valid=-1.5)
+
+
+def test_a_damaged_file_of_a_run_is_one_sentence(tmp_path: Path) -> None:
+    """All the way: the state is written to a checkpoint, and refused as it comes back."""
+    checkpoint, model, optimizer = saved(step=-4)
+    (tmp_path / "checkpoints").mkdir()
+    run = RunDirectory(tmp_path)
+    run.save_checkpoint("latest", checkpoint)
+    assert "'step' of its training state is -4, and not a whole number from 0" in sentence(
+        run.load_checkpoint("latest"), model, optimizer
+    )

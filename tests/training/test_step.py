@@ -15,15 +15,17 @@ from cifrun.cli.hydra_app import configure
 from cifrun.compute.device import launch
 from cifrun.registry import OBJECTIVES, OPTIMIZERS
 from cifrun.training.state import TrainingState
-from cifrun.training.step import Update
+
+from .updates import UpdateOn
 
 TINY = ["dataset=rings", "flow=maf", "flow.depth=2", "flow.hidden=[8]", "device=cpu"]
 
 
 def update(*overrides):
+    """A model, and what updates it with all of a batch x and a learning rate."""
     config = configure([*TINY, *overrides])
     model = build_model(config, (2,))
-    return model, Update(model, config, launch(config.device))
+    return model, UpdateOn(model, config, launch(config.device))
 
 
 def test_it_is_a_step_of_adam():
@@ -131,7 +133,7 @@ def test_micro_batches_are_as_many_as_memory_asks_for(monkeypatch):
     a_row = (sizes[400] - sizes[100]) / 300
     # Room for what 100 rows keep and its gradient, of which training may fill its share.
     monkeypatch.setattr("cifrun.cif.memory._free_bytes", lambda device: int(2 * 100 * a_row / SHARE_OF_TRAINING))
-    step = Update(model, config, launch(config.device))
+    step = UpdateOn(model, config, launch(config.device))
     step(torch.randn(400, 2), 0.01)
     assert 4 <= step._micro_batches <= 5
 
@@ -139,7 +141,7 @@ def test_micro_batches_are_as_many_as_memory_asks_for(monkeypatch):
 OUT_OF_MEMORY = """
 import resource, sys
 import torch, matplotlib.pyplot, torch.utils.tensorboard
-from cifrun.cli import main
+from cifrun.cli.main import main
 size = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:"))
 resource.setrlimit(resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)
 sys.exit(main(sys.argv[1:]))

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from cifrun.cli.main import main
 from cifrun.config.schema import Config
+from cifrun.data.loader import Loader
 from cifrun.io.table_files import write_table
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.loop import train
-from cifrun.training.state import Batches
 from cifrun.training.step import Update
 
 COUNT, BATCH = 200, 37
@@ -42,16 +42,17 @@ class Log:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: dict[int, signal.Signals]) -> None:
         self.rows: dict[int, list[int]] = {}
-        indices, update = Batches.indices, Update.__call__
+        indices, update = Loader.indices, Update.__call__
         step = -1
 
-        def asked(batches: Batches, number: int) -> Tensor:
+        def asked(loader: Loader, number: int) -> Tensor:
             nonlocal step
             step = number
-            return indices(batches, number)
+            return indices(loader, number)
 
         def given(self_: Update, batch: Tensor, lr: float) -> Any:
-            rows = [int(row) for row in self_._events(batch)[:, 0].tolist()]
+            events = self_.loader.events(self_.loader.fetch(batch))
+            rows = [int(row) for row in events[:, 0].tolist()]
             assert self.rows.setdefault(step, rows) == rows
             event = at.pop(step, None)
             if event == signal.SIGTERM:
@@ -60,17 +61,16 @@ class Log:
                 raise Killed
             return update(self_, batch, lr)
 
-        monkeypatch.setattr(Batches, "indices", asked)
+        monkeypatch.setattr(Loader, "indices", asked)
         monkeypatch.setattr(Update, "__call__", given)
 
 
 @pytest.fixture
 def numbered(tmp_path: Path) -> Path:
-    """A table whose first column is the number of the row; beside it, the same as npy."""
+    """A table whose first column is the number of the row."""
     x = np.random.default_rng(0).normal(size=(COUNT, 2))
     x[:, 0] = np.arange(COUNT)
     parquet.write_table(pa.table({"row": x[:, 0], "x": x[:, 1]}), tmp_path / "x.parquet", row_group_size=30)
-    np.save(tmp_path / "x.npy", x)
     return tmp_path / "x.parquet"
 
 
@@ -89,28 +89,19 @@ def config(path: Path, shuffle: str, **dataset: Any) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("shuffle", "keep", "large"),
-    [
-        ("rows", False, 2**24),
-        ("rows", True, 0),
-        ("blocks", True, 0),
-        ("rows", "in place", 2**24),
-        ("blocks", "in place", 0),
-    ],
+    ("shuffle", "keep", "large", "resident"),
+    [("rows", False, 2**24, 2**31), ("rows", True, 0, 0), ("blocks", True, 0, 2**31), ("blocks", False, 2**24, 0)],
 )
 def test_stopped_and_killed_in_epochs_no_datum_is_lost_or_repeated(
-    shuffle: str, keep: bool | str, large: int, numbered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shuffle: str, keep: bool, large: int, resident: int, numbered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """15 steps of 37 of 160 data, an epoch of 4.3 steps; two stops and two kills, none between two epochs."""
     monkeypatch.setenv("CIFRUN_DATA", str(tmp_path / "kept"))
-    if keep == "in place":
-        monkeypatch.setattr("cifrun.data.tables.base.LARGE_FILE", 0)
-        monkeypatch.setattr("cifrun.data.tables.base.HELD", 0)
-        numbered, keep = numbered.with_suffix(".npy"), "auto"
     monkeypatch.setattr("cifrun.data.order.permutation.LARGE", large)
     monkeypatch.setattr("cifrun.data.tables.splits.LARGE", large)
-    monkeypatch.setattr("cifrun.training.state.BLOCK", 8 * 5)  # five rows of two numbers
-    monkeypatch.setattr("cifrun.training.state.WINDOW", 3)
+    monkeypatch.setattr("cifrun.data.loader.RESIDENT", resident)
+    monkeypatch.setattr("cifrun.data.loader.BLOCK", 8 * 5)  # five rows of two numbers
+    monkeypatch.setattr("cifrun.data.loader.WINDOW", 3)
     log = Log(monkeypatch, {3: signal.SIGTERM, 6: signal.SIGKILL, 9: signal.SIGTERM, 12: signal.SIGKILL})
     directory, resume, stops = tmp_path / "run", False, 0
     while RunDirectory(directory).summary().get("status") != "completed":
@@ -129,7 +120,7 @@ def test_stopped_and_killed_in_epochs_no_datum_is_lost_or_repeated(
     assert len({tuple(epoch[:75]) for epoch in epochs}) == 4, "each epoch has its own order"
 
     train(config(numbered, shuffle, keep=keep), tmp_path / "whole")
-    assert (tmp_path / "kept").exists() == (keep is True)
+    assert (tmp_path / "kept").exists() == keep
     latest = [RunDirectory(tmp_path / name).load_checkpoint("latest").tensors for name in ("run", "whole")]
     assert all(torch.equal(latest[0][key], latest[1][key]) for key in latest[1])
 
@@ -168,23 +159,23 @@ import re, resource, sys
 from pathlib import Path
 import pyarrow.csv, pyarrow.parquet
 import torch
-import cifrun.data.order.permutation, cifrun.trainer
-from cifrun.config import TrainerConfig, check
-from cifrun.data import splits, tables
-from cifrun.data.tables import File
-from cifrun.training.state import Batches
+from cifrun.config.schema import TrainerConfig, check
+from cifrun.data.checks import check_data
+from cifrun.data.loader import Loader
+from cifrun.data.order import permutation
+from cifrun.data.tables import splits
+from cifrun.data.tables.base import File
 
 torch.ones(10).sort()
-cifrun.data.order.permutation.LARGE = splits.LARGE = 2**20  # as if there were 16 times as many rows
-if sys.argv[3] == "in place":
-    tables.LARGE_FILE = tables.HELD = 0
+permutation.LARGE = splits.LARGE = 2**20  # as if there were 16 times as many rows
 used = 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]), used + int(sys.argv[2])))
-data = check(File, {"name": "file", "path": sys.argv[1], "keep": sys.argv[3] == "kept"}).load().check("file")
+data = check(File, {"name": "file", "path": sys.argv[1], "keep": sys.argv[3] == "kept"}).load()
+check_data(data, "file")
 data.covariance()
 for shuffle in ("rows", "blocks"):
-    batches = Batches.of(data.train, TrainerConfig(shuffle=shuffle), 0)
-    x = torch.cat([data.train[batches.indices(step)] for step in range(10, 20)])
+    loader = Loader(data, TrainerConfig(shuffle=shuffle), 0, torch.device("cpu"))
+    x = torch.cat([loader.events(loader.fetch(loader.indices(step))) for step in range(10, 20)])
     assert x.isfinite().all() and len(x.unique(dim=0)) == 10_000
 print(len(data.train), len(data.valid), len(data.test))
 try:
@@ -196,9 +187,7 @@ except (RuntimeError, MemoryError) as error:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what is in use")
-@pytest.mark.parametrize(
-    ("ending", "where"), [("parquet", "kept"), ("csv", "not"), ("npy", "not"), ("npy", "in place")]
-)
+@pytest.mark.parametrize(("ending", "where"), [("parquet", "kept"), ("csv", "not"), ("npy", "not"), ("npy", "kept")])
 def test_a_table_that_memory_does_not_hold(ending: str, where: str, tmp_path: Path) -> None:
     """In 100 MB of memory, a table of 6 million × 8 numbers, 192 MB, is read, split and checked, and batches drawn."""
     count, width, bound = 6_000_000, 8, 100_000_000

@@ -1,4 +1,4 @@
-"""Images: grey levels 0 … levels − 1, kept as bytes, to which a model's user adds uniform noise (`base.dequantize`).
+"""Images: grey levels 0 … levels − 1, kept as bytes, to which a model's user adds uniform noise (`grey_levels`).
 
 The files are those in which each set was published. All of them have a training and a test part; the last tenth of the
 training part is for validation, so that every run and every seed has the same three splits.
@@ -19,12 +19,12 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.schema import STRICT, setting
+from ...config.fields import STRICT, setting
 from ...errors import ConfigError
+from ...io.optional import need
 from ...registry import DATASETS
 from ..base import AnyDataset, Data
 from ..download import MD5, Fetched, FetchedFiles, Stored
-from ..tables.formats import library
 from .files import read_batch, read_idx, read_mat, read_records
 
 __all__ = ["CIFAR10", "MNIST", "SVHN", "Digits", "FashionMNIST", "Images", "PublishedImages"]
@@ -42,16 +42,16 @@ class Images(AnyDataset):
 
     preprocess: Literal["logit", "centre", "none"] = setting(
         "logit",
-        "first step of the model, for x in [0, levels): logit(λ + (1 − 2λ) x/levels), x/levels − 1/2, or nothing; "
-        "always nothing if binarize",
+        "first step of the model, for x in [0, levels): logit(λ + (1 − 2λ) x/levels), centre (x/levels − 1/2), or "
+        "none; if binarize, always none",
     )
     logit_lambda: float = setting(0.05, "λ of the logit", gt=0, lt=0.5)
     binarize: bool = setting(
-        False, "pixels 0 or 1 instead of grey levels, for flows that model such: 1 with probability x/(levels − 1)"
+        False, "pixels 0 or 1, drawn once with probability x/(levels − 1), for flows that model such"
     )
     num_train: int | None = setting(None, "at most so many training images; null for all", ge=1)
-    num_valid: int | None = setting(None, "at most so many validation images; null for all", ge=1)
-    num_test: int | None = setting(None, "at most so many test images; null for all", ge=1)
+    num_valid: int | None = setting(None, "at most so many validation images", ge=1)
+    num_test: int | None = setting(None, "at most so many test images", ge=1)
 
     #: A pixel is one of 0 … levels − 1.
     levels: ClassVar[int] = 256
@@ -92,7 +92,7 @@ class Digits(Images):
     levels: ClassVar = 17
 
     def splits(self) -> tuple[Tensor, Tensor, Tensor]:
-        made = library("sklearn.datasets", f"dataset '{self.name}'").load_digits()
+        made = need("sklearn.datasets", f"dataset '{self.name}'").load_digits()
         x = torch.from_numpy(made.images.astype(np.uint8))[:, None]
         place = torch.arange(len(x)) % 10
         return x[place < 8], x[place == 8], x[place == 9]
@@ -145,7 +145,9 @@ class MNIST(PublishedImages, FetchedFiles):
 
     logit_lambda: float = setting(1e-6, "λ of the logit", gt=0, lt=0.5)
     url: str = setting(
-        "https://ossci-datasets.s3.amazonaws.com/mnist", "the place that holds its files", pattern=r"^https?://"
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
+        "the place that cifrun data fetch downloads them from",
+        pattern=r"^https?://",
     )
     md5: dict[str, MD5] = setting(
         {
@@ -175,7 +177,7 @@ class FashionMNIST(MNIST):
 
     url: str = setting(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        "the place that holds its files",
+        "the place that cifrun data fetch downloads them from",
         pattern=r"^https?://",
     )
     md5: dict[str, MD5] = setting(
@@ -198,7 +200,9 @@ class CIFAR10(PublishedImages, Fetched):
     """
 
     url: str = setting(
-        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "the archive that holds them", pattern=r"^https?://"
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "the archive that cifrun data fetch downloads",
+        pattern=r"^https?://",
     )
     md5: MD5 = setting("c58f30108f718f92721af3b95e74349a", "its checksum")
 
@@ -222,7 +226,9 @@ class SVHN(PublishedImages, FetchedFiles):
     """99,289 house numbers of 32 × 32 pixels in colour (Netzer et al., 2011), without the extra ones; fetched."""
 
     url: str = setting(
-        "http://ufldl.stanford.edu/housenumbers", "the place that holds its files", pattern=r"^https?://"
+        "http://ufldl.stanford.edu/housenumbers",
+        "the place that cifrun data fetch downloads them from",
+        pattern=r"^https?://",
     )
     md5: dict[str, MD5] = setting(
         {

@@ -4,11 +4,9 @@ A file is read once, front to back, in pieces (of Parquet, one row group after t
 float32 for each split, which is mapped into memory. So memory holds a piece, and whatever of the mapped files the
 system has room for and can take back; nothing else grows with the rows. These files, and not the original, are what
 training reads: any row of them can be had alone, while Parquet gives up nothing less than a row group, and text has no
-places at all. In which order, for data that memory holds or does not hold, is up to `state.Batches`.
+places at all. `loader.Loader` says in which order they are read.
 
-The splits of a file of `LARGE_FILE` bytes or more are kept: other runs and other processes map the same files. An npy
-file of that size has all that such files have already, and is read where it is (`in_place.Rows`), unless less than half
-of it would be trained on: then its pages are read for little, and a copy is small.
+The splits of a file of `LARGE_FILE` bytes or more are kept: other runs and other processes map the same files.
 """
 
 from __future__ import annotations
@@ -23,23 +21,21 @@ import numpy as np
 import torch
 from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
-from ...config.schema import STRICT, setting
+from ...config.fields import STRICT, Role, setting
 from ...errors import ConfigError
 from ...io.files import cache, fingerprint
 from ...registry import DATASETS
 from ..base import Data, DatasetConfig
-from .formats import Arrays, Source, open_source
-from .in_place import Events, Rows
-from .reading import Table, check_finite, pick, read
-from .splits import Assignment, chosen, kept, split
+from .formats import open_source
+from .reading import Table, pick, read
+from .splits import Assignment, kept, split
 
 __all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig"]
 
-#: Size of a file, in bytes, from which `dataset.keep=auto` keeps what is made of it, or makes nothing of it.
+#: Size of a file, in bytes, from which `dataset.keep=auto` keeps what is made of it.
 LARGE_FILE = 2**30
-#: Bytes up to which a split of a file that is read in place is held in memory.
-HELD = 2**24
 
 #: A path that means the same from every directory, as a run may be looked at from another one.
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(os.path.expanduser(path))))]
@@ -53,8 +49,8 @@ class TableConfig(DatasetConfig):
     """A table, and how many of its points to use."""
 
     num_train: int | None = setting(None, "at most so many training points; null for all", ge=1)
-    num_valid: int | None = setting(None, "at most so many validation points; null for all", ge=1)
-    num_test: int | None = setting(None, "at most so many test points; null for all", ge=1)
+    num_valid: int | None = setting(None, "at most so many validation points", ge=1)
+    num_test: int | None = setting(None, "at most so many test points", ge=1)
 
     @property
     def _most(self) -> tuple[int | None, int | None, int | None]:
@@ -68,7 +64,10 @@ class SplitTable(TableConfig):
     valid_fraction: float = setting(0.1, "share of the rows that are validation points", gt=0, lt=1)
     test_fraction: float = setting(0.1, "share of the rows that are test points", gt=0, lt=1)
     seed: int = setting(
-        0, "of the split; the same in runs of different seeds, so that their tests are the same", ge=0, lt=2**32
+        *(0, "of the split; not the run's seed, so that runs of several seeds are tested on the same rows"),
+        role=Role.REPETITION,
+        ge=0,
+        lt=2**32,
     )
 
     def check_fractions(self) -> None:
@@ -94,19 +93,23 @@ Name = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is in
 class File(SplitTable):
     """Your own table, csv, tsv, parquet, npy or npz: dataset.path=FILE."""
 
-    path: AbsolutePath | None = setting(None, "the file; its ending says the format")
-    columns: list[Name] | Literal["all"] = setting("all", "columns to use, by name; for an array, by number from 1")
-    split_column: str | None = setting(None, "a column that says train, valid or test; null to split by chance")
+    path: AbsolutePath | None = setting(None, "your own file: csv, tsv, parquet, npy or npz; its ending says which")
+    columns: list[Name] | Literal["all"] = setting(
+        "all", "all, or those to use by name, [height,weight]; for an array by number from 1, [1,3]"
+    )
+    split_column: str | None = setting(
+        None, "a column that says train, valid or test for each row; null to split by chance"
+    )
     delimiter: str | None = setting(
         None, "what separates columns; null for a tab in .tsv, else a comma", min_length=1, max_length=2
     )
     header: bool | Literal["auto"] = setting(
-        "auto", "whether the first line names the columns; auto: yes, and a line of numbers alone is refused"
+        "auto", "true, false, or auto: the first line names the columns, and numbers alone are refused"
     )
     keep: bool | Literal["auto"] = setting(
         "auto",
-        "keep its numbers, split, for later runs, in $CIFRUN_DATA, else ~/.cache/cifrun; auto: from 1 GiB, but an npy "
-        "file of that size is read where it is",
+        "keep its numbers, split, for later runs, in $CIFRUN_DATA, else ~/.cache/cifrun: true, false, or auto (from "
+        "1 GiB)",
     )
 
     def load(self) -> Data:
@@ -130,24 +133,17 @@ class File(SplitTable):
             return table, self.assign(len(table.values), table.labels)
 
         content, size, changed = fingerprint(self.path), self.path.stat().st_size, self.path.stat().st_mtime_ns
-        parts: Sequence[Events]
-        rows = None if self.keep is True else _in_place(source, columns)
-        if rows is not None and 2 * (codes := self.assign(len(rows))).size(0) >= len(rows):
-            check_finite(source, rows)
-            # What is small is held: its rows may lie far apart, and are read again and again.
-            parts = [x[:] if x.nbytes <= HELD else x for x in map(rows.choose, chosen(codes))]
-        elif self.keep is True or (self.keep == "auto" and size >= LARGE_FILE):
+        if self.keep is True or (self.keep == "auto" and size >= LARGE_FILE):
             folder = cache() / "tables" / f"{self.path.stem}-{_digest(str(self.path))}"
             used = (columns, self.split_column, self.valid_fraction, self.test_fraction, self.seed, self._most)
             settings = _digest(repr((*used, self._separator, self.header)))
             # The time too: of a large file, the fingerprint does not see every byte.
-            parts = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
+            train, valid, test = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
         else:
-            parts = split(*make(), str(self.path))
-        train, valid, test = parts
-        return Data(train, valid, test, columns=tuple(columns), fingerprint=content)
+            train, valid, test = split(*make(), str(self.path))
+        return Data(train.rows, valid.rows, test.rows, columns=tuple(columns), fingerprint=content, mapped=train)
 
-    def read(self, path: Path, columns: Sequence[str]) -> tuple[Events, list[str]]:
+    def read(self, path: Path, columns: Sequence[str]) -> tuple[Tensor, list[str]]:
         """Another file of the same form: these columns of it, (rows, columns), and the names of those left aside.
 
         A file without names, and without those that such a file would have, is taken in its order if it has as many
@@ -157,21 +153,11 @@ class File(SplitTable):
         in_order = source.numbered and len(source.names) == len(columns) and not set(columns) <= set(source.names)
         columns = pick(source, source.names if in_order else columns)
         others = [name for name in source.names if name not in columns]
-        if (rows := _in_place(source, columns)) is not None:
-            check_finite(source, rows)
-            return rows, others
         return torch.from_numpy(read(source, columns).values), others
 
     @property
     def _separator(self) -> str | None:
         return "\t" if self.delimiter == "\\t" else self.delimiter
-
-
-def _in_place(source: Source, columns: Sequence[str]) -> Rows | None:
-    """The rows of a large file, if they are there as numbers one after the other, and these columns are all of them."""
-    if not isinstance(source, Arrays) or source.array is None or columns != source.names:
-        return None
-    return Rows(source.path, source.array, source.seen) if source.path.stat().st_size >= LARGE_FILE else None
 
 
 def _digest(text: str) -> str:

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
-from ...config.schema import STRICT, setting
+from ...config.fields import STRICT, setting
 from ...errors import ConfigError
+from ...io.optional import need
 from ...registry import DATASETS
 from ..base import Data
 from ..download import MD5, Fetched
 from .base import TableConfig
-from .formats import library
 from .pickled import read_frame
 
 __all__ = ["BSDS300", "Benchmark", "Gas", "Hepmass", "Miniboone", "Power"]
@@ -54,7 +54,9 @@ class Benchmark(TableConfig, Fetched):
     """A table of the archive. Subclasses set `files`, `published` and `splits`."""
 
     url: str = setting(
-        "https://zenodo.org/records/1161203/files/data.tar.gz", "the archive that holds them", pattern=r"^https?://"
+        "https://zenodo.org/records/1161203/files/data.tar.gz",
+        "the archive that cifrun data fetch downloads",
+        pattern=r"^https?://",
     )
     md5: MD5 = setting("9b9c9b0375315ad270eba4ce80c093ab", "its checksum")
 
@@ -156,7 +158,7 @@ class Hepmass(Benchmark):
 
     def _signal(self, file: str) -> np.ndarray:
         """The rows labelled 1 in the first column, without the label."""
-        csv = library("pyarrow.csv", file)
+        csv = need("pyarrow.csv", file)
         names = csv.ReadOptions(skip_rows=1, autogenerate_column_names=True)
         parts = []
         for batch in csv.open_csv(self.path(file), names):
@@ -187,6 +189,6 @@ class BSDS300(Benchmark):
     published: ClassVar = (1_000_000, 50_000, 250_000, 63)
 
     def splits(self) -> Splits:
-        with library("h5py", "dataset 'bsds300'").File(self.path("BSDS300/BSDS300.hdf5"), "r") as file:
+        with need("h5py", "dataset 'bsds300'").File(self.path("BSDS300/BSDS300.hdf5"), "r") as file:
             train, valid, test = (np.asarray(file[name], np.float32) for name in ("train", "validation", "test"))
         return train, valid, test

@@ -7,11 +7,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from ...config.schema import STRICT
+from ...config.fields import STRICT
+from ...io.optional import need
 from ...registry import DATASETS
 from ..base import Data
 from .base import SplitTable
-from .formats import library
 from .reading import Table
 from .splits import split
 
@@ -30,11 +30,11 @@ class Bundled(SplitTable):
 
     def load(self) -> Data:
         self.check_fractions()
-        made = getattr(library("sklearn.datasets", f"dataset '{self.name}'"), self.loader)()
+        made = getattr(need("sklearn.datasets", f"dataset '{self.name}'"), self.loader)()
         kept = [k for k, name in enumerate(made.feature_names) if name not in self.left_out]
         table = Table(tuple(str(made.feature_names[k]) for k in kept), made.data[:, kept].astype(np.float32), None)
         train, valid, test = split(table, self.assign(len(table.values)), self.name)
-        return Data(train, valid, test, columns=table.columns)
+        return Data(train.rows, valid.rows, test.rows, columns=table.columns, mapped=train)
 
 
 @DATASETS.register("iris")

@@ -16,10 +16,9 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from ...errors import ConfigError, RunError, did_you_mean
-from .formats import Source, at_once, listed
-from .in_place import Rows
+from .source import Source, listed
 
-__all__ = ["Table", "check_finite", "mapped", "pick", "read", "scratch"]
+__all__ = ["Table", "mapped", "pick", "read", "scratch"]
 
 
 class Table(NamedTuple):
@@ -78,17 +77,6 @@ def read(
             raise ConfigError(f"{source.path} has no rows")
         values = mapped(file, (count, len(columns)))
         return Table(tuple(columns), values, None if label is None else mapped(codes, (count,), np.uint8))
-
-
-def check_finite(source: Source, rows: Rows) -> None:
-    """Look at all rows of a file once, in pieces.
-
-    Raises `ConfigError`, as `read` does, for the first number that is not finite in single precision.
-    """
-    size = at_once(rows.shape[1])
-    for start in range(0, len(rows), size):
-        if not rows[start : start + size].isfinite().all():
-            _single(source, source.names, list(rows.exact(start, start + size).T), start)
 
 
 @contextmanager

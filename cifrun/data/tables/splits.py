@@ -3,7 +3,6 @@
 Assignment   the split of each row, as a function of its number
 split        the rows of each split, in files without a name that go when nobody maps them any more
 kept         the same in files that stay, for the next run and for other processes
-chosen       which rows they are, to be read where they are
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,15 +18,14 @@ from typing import IO
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from ...errors import RunError
-from ..order.permutation import LARGE, Drawn, Keyed
-from .formats import ROWS, at_once
-from .in_place import Chosen
-from .reading import Table, mapped, scratch
+from ..mapped import Mapped
+from ..order.permutation import LARGE, Drawn, Keyed, Permutation
+from .reading import Table, scratch
+from .source import ROWS, at_once
 
-__all__ = ["LEFT_OUT", "Assignment", "chosen", "kept", "split"]
+__all__ = ["LEFT_OUT", "Assignment", "kept", "split"]
 
 #: The code of a row that is in no split.
 LEFT_OUT = 3
@@ -65,18 +62,20 @@ class Assignment:
         ends = [count, test + valid, test]
         if given is not None:
             begins, ends = [0, 0, 0], [count, count, count]
+        self._order: Permutation | None = None  # if the splits are given, and all of their rows are used
         if given is None or any(limit is not None for limit in most):
-            self._order = Keyed(count, seed) if count > LARGE else Drawn(count, seed, inverted=True)
-        for code, limit in enumerate(most):
-            if limit is not None:
-                ends[code] = min(ends[code], begins[code] + limit if given is None else self._end(code, limit))
+            self._order = order = Keyed(count, seed) if count > LARGE else Drawn(count, seed, inverted=True)
+            for code, limit in enumerate(most):
+                if limit is not None:
+                    end = begins[code] + limit if given is None else _end(given, code, limit, order)
+                    ends[code] = min(ends[code], end)
         self._ranges = list(zip(begins, ends, strict=True))
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
         """The splits of the rows start … stop − 1, from 0, (stop − start,), uint8."""
         given = None if self._given is None else np.asarray(self._given[start:stop])
-        if given is not None and not hasattr(self, "_order"):
-            return given
+        if self._order is None:
+            return np.asarray(given)
         places = self._order(torch.arange(start, stop)).numpy()
         codes = np.full(stop - start, LEFT_OUT, dtype=np.uint8)
         for code, (begin, end) in enumerate(self._ranges):
@@ -84,45 +83,37 @@ class Assignment:
             codes[inside if given is None else inside & (given == code)] = code
         return codes
 
-    def size(self, code: int) -> int:
-        """How many rows of all are in a split; where the splits are given, at most."""
-        begin, end = self._ranges[code]
-        return max(0, end - begin)
 
-    def _end(self, code: int, limit: int) -> int:
-        """The place before which `limit` rows of a given split are, or all if there are no more."""
-        assert self._given is not None
-        bound, found = self.count, np.empty(0, dtype=np.int64)
-        parts, size = [found], 0
-        for start in range(0, self.count, ROWS):
-            rows = start + np.flatnonzero(self._given[start : start + ROWS] == code)
-            places = self._order(torch.from_numpy(rows)).numpy()
-            parts.append(places[places < bound])
-            size += len(parts[-1])
-            if start + ROWS >= self.count or size > 2 * limit + ROWS:
-                found = np.concatenate(parts)
-                if len(found) > limit:
-                    found = np.partition(found, limit)[: limit + 1]
-                    bound = int(found[limit])
-                parts, size = [found], len(found)
-        return bound
+def _end(given: np.ndarray, code: int, limit: int, order: Permutation) -> int:
+    """The place in `order` before which `limit` rows of a given split are, or all if there are no more."""
+    bound, found = len(given), np.empty(0, dtype=np.int64)
+    parts, size = [found], 0
+    for start in range(0, len(given), ROWS):
+        rows = start + np.flatnonzero(given[start : start + ROWS] == code)
+        places = order(torch.from_numpy(rows)).numpy()
+        parts.append(places[places < bound])
+        size += len(parts[-1])
+        if start + ROWS >= len(given) or size > 2 * limit + ROWS:
+            found = np.concatenate(parts)
+            if len(found) > limit:
+                found = np.partition(found, limit)[: limit + 1]
+                bound = int(found[limit])
+            parts, size = [found], len(found)
+    return bound
 
 
-def split(table: Table, codes: Assignment, origin: str) -> list[Tensor]:
-    """The rows of each split in the order of the table, as float32 tensors that stay on disk."""
+def split(table: Table, codes: Assignment, origin: str) -> list[Mapped]:
+    """The rows of each split in the order of the table, float32, in files that go when they are no longer mapped."""
     width = table.values.shape[1]
     with ExitStack() as stack:
         files = [stack.enter_context(scratch(origin)) for _ in SPLITS]
         counts = _distribute(table, codes, files)
-        return [
-            torch.from_numpy(mapped(file, (count, width)) if count else np.empty((0, width), np.float32))
-            for file, count in zip(files, counts, strict=True)
-        ]
+        return [Mapped(file, (count, width)) for file, count in zip(files, counts, strict=True)]
 
 
 def kept(
     folder: Path, content: str, settings: str, width: int, make: Callable[[Path], tuple[Table, Assignment]]
-) -> list[Tensor]:
+) -> list[Mapped]:
     """The rows of each split, as `split` gives them, out of files that stay; they are made if they are not there.
 
     Of several processes, one makes them, and the others wait. What was made of earlier content is removed; who still
@@ -163,16 +154,6 @@ def kept(
         raise RunError(f"{what}; CIFRUN_DATA names another place, and dataset.keep=false needs none") from error
 
 
-def chosen(codes: Assignment) -> list[Chosen]:
-    """The rows of each split."""
-    found = [Chosen(codes.count) for _ in SPLITS]
-    for start in range(0, codes.count, ROWS):
-        piece = codes(start, min(start + ROWS, codes.count))
-        for code, rows in enumerate(found):
-            rows.add(piece == code)
-    return found
-
-
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Inside, no other process is inside with the same lock; says on stderr if it has to wait."""
@@ -208,10 +189,6 @@ def _distribute(table: Table, codes: Assignment, files: Sequence[IO[bytes]]) -> 
     return counts
 
 
-def _read_only(path: Path, width: int) -> Tensor:
-    count = path.stat().st_size // (4 * width)
-    if count == 0:
-        return torch.empty(0, width)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that it has no tensors that can't be written to
-        return torch.from_numpy(np.memmap(path, np.float32, "r", shape=(count, width)))
+def _read_only(path: Path, width: int) -> Mapped:
+    with open(path, "rb") as file:
+        return Mapped(file, (path.stat().st_size // (4 * width), width))

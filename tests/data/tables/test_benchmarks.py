@@ -13,12 +13,13 @@ import torch
 from cifrun.build import build_standardize
 from cifrun.config.schema import Config, check
 from cifrun.data.base import Data
+from cifrun.data.checks import check_data
 from cifrun.data.tables.benchmarks import Benchmark, hold_out, three_splits
 from cifrun.data.tables.pickled import read_frame
 from cifrun.errors import ConfigError
 from cifrun.registry import DATASETS
 
-from .archive import pickled, put
+from ..archive import pickled, put
 
 NAMES = [name for name in DATASETS if issubclass(DATASETS[name], Benchmark)]
 #: Sizes of the splits that the small archive gives.
@@ -45,7 +46,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(name: str, root: Path, **settings: Any) -> Data:
-    return check(DATASETS[name], {"name": name, "root": str(root), **settings}).load().check(name)
+    return check_data(check(DATASETS[name], {"name": name, "root": str(root), **settings}).load(), name)
 
 
 @pytest.mark.parametrize(

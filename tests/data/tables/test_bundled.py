@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cifrun.config.schema import check
+from cifrun.data.checks import check_data
 from cifrun.data.tables.base import File
 from cifrun.data.tables.bundled import Bundled
 from cifrun.errors import ConfigError
@@ -19,7 +20,7 @@ NAMES = [name for name in DATASETS if issubclass(DATASETS[name], Bundled)]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_and_names_are_those_of_scikit_learn(name: str) -> None:
-    data = check(DATASETS[name], {"name": name}).load().check(name)
+    data = check_data(check(DATASETS[name], {"name": name}).load(), name)
     made: Any = getattr(import_module("sklearn.datasets"), f"load_{name}")()
     kept = [k for k, column in enumerate(made.feature_names) if column in data.columns]
     assert data.shape == (len(kept),) and len(kept) >= len(made.feature_names) - 1

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from cifrun.config.schema import check
 from cifrun.data.base import Data
+from cifrun.data.checks import check_data
 from cifrun.data.tables import splits
 from cifrun.data.tables.base import File
 from cifrun.data.tables.splits import LEFT_OUT, Assignment
 from cifrun.errors import ConfigError, RunError
+from cifrun.io.table_files import write_table
 
 
 def codes(count: int, *arguments: Any) -> np.ndarray:
@@ -96,7 +98,7 @@ def npy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(path: Path, **settings: Any) -> Data:
-    return check(File, {"name": "file", "path": str(path), **settings}, "dataset").load().check("file")
+    return check_data(check(File, {"name": "file", "path": str(path), **settings}, "dataset").load(), "file")
 
 
 def places(path: Path) -> list[Path]:
@@ -116,6 +118,18 @@ def test_what_is_kept_is_the_same_and_made_once(npy: Path, monkeypatch: pytest.M
     assert sum(file.stat().st_size for file in place.iterdir()) == 1000 * 3 * 4
     other = load(npy, keep=True, seed=1, columns=["x1"])
     assert other.shape == (1,) and not torch.equal(other.test[:, 0], fresh.test[:, 0]) and len(places(npy)) == 2
+
+
+def test_a_large_npy_has_the_splits_and_numbers_of_a_csv(npy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifrun.data.tables.base.LARGE_FILE", 0)
+    x = np.load(npy).astype(np.float32)
+    np.save(npy, x)
+    write_table(npy.with_suffix(".csv"), {f"x{k + 1}": column for k, column in enumerate(x.T)})
+    array, text = load(npy, num_train=700), load(npy.with_suffix(".csv"), num_train=700)
+    for split in ("train", "valid", "test"):
+        assert torch.equal(getattr(array, split), getattr(text, split))
+    assert array.columns == text.columns and len(array.train) == 700
+    assert len(places(npy)) == 2, "both are copied, and kept"
 
 
 def test_a_file_that_changed_is_read_anew(npy: Path) -> None:
@@ -155,8 +169,8 @@ def test_a_folder_that_cannot_be_written_is_said(npy: Path, monkeypatch: pytest.
 
 MAKE = """
 import sys
-from cifrun.config import check
-from cifrun.data.tables import File
+from cifrun.config.schema import check
+from cifrun.data.tables.base import File
 print(float(check(File, {"name": "file", "path": sys.argv[1], "keep": True}).load().train.double().sum()))
 """
 

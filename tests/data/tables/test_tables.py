@@ -11,11 +11,13 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from cifrun.build import build_data, build_model, build_standardize
-from cifrun.cif.model import Model, Step
+from cifrun.build import build_data, build_model, build_standardize, load_model
+from cifrun.cif.model import Model
+from cifrun.cif.step import Step
 from cifrun.cli.main import main
 from cifrun.config.schema import Config, check
 from cifrun.data.base import Data
+from cifrun.data.checks import check_data
 from cifrun.data.tables.base import File
 from cifrun.data.tables.formats import open_source
 from cifrun.data.tables.reading import read
@@ -37,7 +39,7 @@ def csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(path: Path, **settings: Any) -> Data:
-    return check(File, {"name": "file", "path": str(path), **settings}, "dataset").load().check("file")
+    return check_data(check(File, {"name": "file", "path": str(path), **settings}, "dataset").load(), "file")
 
 
 def config_of(path: Path, standardize: bool | str) -> Config:
@@ -153,7 +155,7 @@ def test_moments_of_a_large_table_come_in_pieces(monkeypatch: pytest.MonkeyPatch
     x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 9.0]) + 4
     data = Data(x, x, x)
     whole = (*data.moments(), data.covariance())
-    monkeypatch.setattr("cifrun.data.base.AT_ONCE", 21)
+    monkeypatch.setattr("cifrun.data.passes.AT_ONCE", 21)
     data = Data(x, x, x)
     for piecewise, at_once in zip((*data.moments(), data.covariance()), whole, strict=True):
         torch.testing.assert_close(piecewise, at_once, rtol=1e-12, atol=1e-12)
@@ -189,7 +191,7 @@ def test_three_commands_from_a_csv_to_samples_and_scores(csv: Path, capsys: pyte
     assert scores[2, 1] < scores[:2, 1].min() - 10, "an outlier stands out"
     assert (scores[:, 1] >= scores[:, 2] - 1e-4).all() and (scores[:, 3] <= 20.001).all()
 
-    model = RunDirectory(Path("run")).load_model()
+    model = load_model(RunDirectory(Path("run")))
     assert model.columns == ("height", "weight")
     log_p = model.elbo(torch.tensor([[170, 65], [171, 66.5]]), 500)
     np.testing.assert_allclose(scores[:2, 2], log_p, atol=0.1)

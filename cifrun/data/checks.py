@@ -1,0 +1,85 @@
+"""Whether a density can be learned from some data: what can't be is one sentence, before anything is trained."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .base import Data
+from .passes import pieces, total, values
+
+__all__ = ["check_data"]
+
+PRECISION = torch.finfo(torch.float32)
+
+
+def check_data(data: Data, name: str) -> Data:
+    """These data of the dataset `name`, if a density can be learned from them.
+
+    Raises `ConfigError` for a split that is empty or not finite, for fewer than two training points, and for a
+    coordinate that is constant, equal to another, or that single precision can't tell from a constant.
+    """
+    for split, x in (("training", data.train), ("validation", data.valid), ("test", data.test)):
+        _check_form(data, name, split, x)
+        _check_finite(data, name, split, x)
+    _check_spread(data, name)
+    _check_twins(data, name)
+    return data
+
+
+def _check_form(data: Data, name: str, split: str, x: Tensor) -> None:
+    least = 2 if split == "training" else 1
+    if len(x) < least:
+        count = f"{len(x)} {split} point{'s' if len(x) != 1 else ''}"
+        raise ConfigError(f"dataset '{name}' has {count}: it needs at least {least}")
+    if tuple(x.shape[1:]) != data.shape or x.ndim < 2 or 0 in x.shape:
+        raise ConfigError(
+            f"dataset '{name}' holds {split} events of shape {tuple(x.shape[1:])}, and training events of "
+            f"shape {data.shape}: both should be the same, with at least one number"
+        )
+
+
+def _check_finite(data: Data, name: str, split: str, x: Tensor) -> None:
+    if not x.is_floating_point():
+        return
+    bad = total((~piece.isfinite()).sum(1) for piece in values(x))
+    if bool(bad.any()):
+        k = int(bad.nonzero()[0])
+        raise ConfigError(
+            f"dataset '{name}': {data.column(k)} of the {split} data holds {int(bad[k])} values "
+            f"that are not finite: remove them or fill them in"
+        )
+
+
+def _check_spread(data: Data, name: str) -> None:
+    """Each coordinate of the training data varies, by as much as single precision can tell."""
+    means, stds = (m.tolist() for m in data.moments())
+    first = data.train[:1].transpose(0, 1).flatten(1)[:, :1]
+    differ = total((piece != first).sum(1) for piece in values(data.train))
+    for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
+        column = f"dataset '{name}': {data.column(k)}"
+        if differ[k] == 0:
+            raise ConfigError(f"{column} is constant in the training data, and so has no density: leave it out")
+        if std < 8 * PRECISION.eps * abs(mean):
+            raise ConfigError(
+                f"{column} varies by {std:.1e} around {mean:.6g}, less than single precision can tell: "
+                f"subtract its mean"
+            )
+        if not PRECISION.tiny < std < PRECISION.max**0.5:
+            raise ConfigError(f"{column} has a standard deviation of {std:.1e}: change its unit")
+
+
+def _check_twins(data: Data, name: str) -> None:
+    """No coordinate of the training data is equal to another."""
+    stds = data.moments()[1].tolist()
+    for k in range(len(stds)):
+        for j in range(k):
+            alike = math.isclose(stds[k], stds[j], rel_tol=1e-6)
+            if alike and all(torch.equal(piece[:, k], piece[:, j]) for piece in pieces(data.train)):
+                raise ConfigError(
+                    f"dataset '{name}': {data.column(k)} is equal to {data.column(j)}, so no density holds both: "
+                    f"leave one out"
+                )
