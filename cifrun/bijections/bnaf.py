@@ -24,16 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nets._kernels.linear import linear
-from ..nets._kernels.tanh import tanh
-from ..nets.derived_weights import Folded
+from ..nets.derived_weights import DerivedWeights
 from .base import Bijection
 from .root_finding import monotone_root
 
 __all__ = ["BlockAutoregressive", "BlockLinear"]
 
 
-class BlockLinear(Folded):
+class BlockLinear(DerivedWeights):
     """h = W y + b with W block-triangular, positive on the diagonal blocks, each row of it of learned length.
 
     Arguments:
@@ -60,7 +58,7 @@ class BlockLinear(Folded):
         self.register_buffer("diagonal", row == column, persistent=False)
         self.register_buffer("below", row > column, persistent=False)
 
-    def _fold(self) -> Tensor:
+    def _derive(self) -> Tensor:
         w = torch.where(self.diagonal, self.raw.exp(), self.raw * self.below)
         return w * (self.log_length.exp() / w.norm(dim=1))[:, None]
 
@@ -71,12 +69,12 @@ class BlockLinear(Folded):
             y: (batch, D · in_width).
             log_slope: log ∂y/∂x_i, (D, batch, in_width).
         """
-        w = self.folded()
+        w = self.derived()
         blocks = w.unflatten(0, (self.features, -1)).unflatten(2, (self.features, -1))
         blocks = blocks.diagonal(dim1=0, dim2=2).permute(2, 1, 0)  # (D, in_width, out_width)
         top = log_slope.amax(-1, keepdim=True)
         slope = ((log_slope - top).exp() @ blocks).clamp_min(torch.finfo(w.dtype).tiny)
-        return linear(y, w, self.bias), slope.log() + top
+        return F.linear(y, w, self.bias), slope.log() + top
 
 
 class BlockAutoregressive(Bijection):
@@ -111,7 +109,7 @@ class BlockAutoregressive(Bijection):
         h, log_slope = self.layers[0](x, x.new_zeros(features, len(x), 1))
         for layer in self.layers[1:]:
             log_tanh_slope = 2 * (math.log(2) - h - F.softplus(-2 * h))  # log(1 − tanh²) where tanh² rounds to 1 too
-            h, log_slope = layer(tanh(h), log_slope + log_tanh_slope.unflatten(1, (features, -1)).transpose(0, 1))
+            h, log_slope = layer(torch.tanh(h), log_slope + log_tanh_slope.unflatten(1, (features, -1)).transpose(0, 1))
         z = torch.lerp(x, h, self.gate.sigmoid())
         log_slope = torch.logaddexp(log_slope[..., 0].T + F.logsigmoid(self.gate), F.logsigmoid(-self.gate))
         return z, log_slope

@@ -20,13 +20,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..compute.batch import largest_of_batch
 from ..compute.rng import for_rows
 from ..errors import ConvergenceError
-from ..nets._kernels.linear import Linear, linear
-from ..nets._kernels.tanh import tanh
 from .base import Bijection
 
 __all__ = ["CNF", "Velocity", "solve_ode"]
@@ -51,7 +50,7 @@ class Velocity(nn.Module):
     def __init__(self, features: int, hidden: Sequence[int]) -> None:
         super().__init__()
         sizes = [features, *hidden, features]
-        self.linear: Sequence[Linear] = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))  # type: ignore[assignment]
+        self.linear: Sequence[nn.Linear] = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))  # type: ignore[assignment]
         self.time = nn.ParameterList(torch.randn(3, size) * 0.1 for size in sizes[1:])  # a, c, d of each layer
 
     def forward(self, t: float, z: Tensor, tangents: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -61,9 +60,9 @@ class Velocity(nn.Module):
             gate = torch.sigmoid(time[0] * t + time[1])
             h = layer(h) * gate + time[2] * t
             if tangents is not None:
-                tangents = linear(tangents, layer.weight) * gate
+                tangents = F.linear(tangents, layer.weight) * gate
             if i < len(self.linear) - 1:
-                h = tanh(h)
+                h = torch.tanh(h)
                 if tangents is not None:
                     tangents = tangents * (1 - h * h)
         return h, tangents

@@ -216,7 +216,7 @@ def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Te
             return log_det_unbiased(net, x.clone(), exact_terms)
     terms = exact_terms + int(torch.empty((), dtype=torch.float64).geometric_(1 - CONTINUE).item()) - 1
     weights = [(-1) ** k / CONTINUE ** max(0, k - exact_terms) for k in range(1, terms + 1)]
-    return _Unbiased.apply(net.apply_with, weights, x, *net.folded())
+    return _Unbiased.apply(net.apply_with, weights, x, *net.derived())
 
 
 class _Unbiased(torch.autograd.Function):

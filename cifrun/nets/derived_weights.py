@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Folded"]
+__all__ = ["DerivedWeights"]
 
 
-class Folded(nn.Module):
-    """A module whose effective weights are a function `_fold()` of its parameters: a mask, a norm, an exponential.
+class DerivedWeights(nn.Module):
+    """A module whose effective weights are a function `_derive()` of its parameters: a mask, a norm, an exponential.
 
-    With gradients on, `folded()` is computed at every call and belongs to the graph. With gradients off it is computed
+    With gradients on, `derived()` is computed at every call and belongs to the graph. With gradients off it is computed
     once and kept until a parameter changes, which its version counter tells; evaluation calls a network thousands of
     times between two such changes. What is kept is never saved, copied or pickled, and never is an inference tensor.
     """
@@ -23,28 +23,28 @@ class Folded(nn.Module):
     _kept: tuple[list[nn.Parameter], list[int], Any] | None = None
 
     @abstractmethod
-    def _fold(self) -> Any: ...
+    def _derive(self) -> Any: ...
 
     def _sources(self) -> list[nn.Parameter]:
-        """The parameters that `_fold` looks at."""
+        """The parameters that `_derive` looks at."""
         return list(self.parameters(recurse=False))
 
-    def folded(self) -> Any:
+    def derived(self) -> Any:
         """The effective weights for the parameters as they are now."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._fold()
+            return self._derive()
         parameters = self._sources()
         if any(type(p) is not nn.Parameter or p.is_inference() for p in parameters):  # no version to go by
-            return self._fold()
+            return self._derive()
         versions = [p._version for p in parameters]
         if self._kept is not None:
-            kept, kept_versions, folded = self._kept
+            kept, kept_versions, derived = self._kept
             if kept_versions == versions and all(a is b for a, b in zip(kept, parameters, strict=True)):
-                return folded
+                return derived
         with torch.inference_mode(False), torch.no_grad():
-            folded = self._fold()
-        self._kept = (parameters, versions, folded)
-        return folded
+            derived = self._derive()
+        self._kept = (parameters, versions, derived)
+        return derived
 
     def _forget(self) -> None:
         """Drop what was kept."""

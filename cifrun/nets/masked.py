@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._kernels.linear import linear
 from ._kernels.tanh import tanh_network
-from .derived_weights import Folded
+from .derived_weights import DerivedWeights
 from .mlp import ACTIVATIONS
 
 __all__ = ["MaskedLinear", "MaskedMLP"]
 
 
-class MaskedLinear(Folded):
+class MaskedLinear(DerivedWeights):
     """y = (mask ⊙ W) x + b.
 
     Arguments:
@@ -42,12 +42,12 @@ class MaskedLinear(Folded):
         full = bool(mask.all())  # nothing to hide, nothing to multiply
         self.register_buffer("mask", None if full else mask.to(self.weight.dtype), persistent=False)
 
-    def _fold(self) -> Tensor:
+    def _derive(self) -> Tensor:
         return self.weight if self.mask is None else self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_features) → (batch, out_features)."""
-        return linear(x, self.folded(), self.bias)
+        return F.linear(x, self.derived(), self.bias)
 
 
 class MaskedMLP(nn.Module):
@@ -95,7 +95,7 @@ class MaskedMLP(nn.Module):
         h = x[:, :-1]
         if self._tanh and self.features > 1:
             layers = [*self.hidden, self.last]
-            y = tanh_network(h, [layer.folded() for layer in layers], [layer.bias for layer in layers])
+            y = tanh_network(h, [layer.derived() for layer in layers], [layer.bias for layer in layers])
             return y.unflatten(1, (self.features, self.outputs))
         for layer in self.hidden:
             y = self.activation(layer(h))
@@ -138,4 +138,4 @@ def _degrees(width: int, seen: int) -> Tensor:
 def _part(layer: MaskedLinear, start: int, end: int, known: list[Tensor]) -> Tensor:
     """Outputs start … end-1 of a masked layer; they see exactly the inputs known by now, so no mask is needed."""
     h = torch.cat(known, 1)
-    return linear(h, layer.weight[start:end, : h.shape[1]], layer.bias[start:end])
+    return F.linear(h, layer.weight[start:end, : h.shape[1]], layer.bias[start:end])

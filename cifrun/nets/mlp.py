@@ -8,13 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ._kernels.linear import Linear
-from ._kernels.tanh import Tanh, tanh_network
+from ._kernels.tanh import tanh_network
 
 __all__ = ["ACTIVATIONS", "MLP"]
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 
 
 class MLP(nn.Sequential):
@@ -39,7 +38,7 @@ class MLP(nn.Sequential):
         sizes = [in_features, *hidden, out_features]
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes):
-            layers += [Linear(a, b), ACTIVATIONS[activation]()]
+            layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
         super().__init__(*layers[:-1])
         if zero_init:
             last = self[-1]

@@ -11,7 +11,8 @@ from torch import nn
 from cifrun.bijections import residual
 from cifrun.bijections.residual import ResidualBlock, log_det_unbiased
 from cifrun.errors import ConvergenceError
-from cifrun.nets.lipschitz.networks import LipschitzLinear, LipschitzMLP
+from cifrun.nets.lipschitz.layers import LipschitzLinear
+from cifrun.nets.lipschitz.networks import LipschitzMLP
 
 
 def block(dim, log_det="auto", kappa=0.9, hidden=(16, 16), scale=3.0, seed=0):
@@ -108,7 +109,7 @@ def test_no_gradient_where_none_is_wanted():
 @pytest.mark.parametrize("kappa", [0.5, 0.98])
 def test_inverse_converges_and_says_how_far(dim, kappa):
     f = block(dim, kappa=kappa).eval()
-    LipschitzLinear.follow(f.net.linears)
+    LipschitzLinear.prepare_all(f.net.linears)
     z = 5 * torch.randn(300, dim, dtype=torch.float64)
     x = f.inverse(z)
     assert (f(x)[0] - z).abs().max() < 1e-10

@@ -68,25 +68,25 @@ def folded_linear() -> tuple[MaskedLinear, torch.Tensor]:
 def test_fold_is_kept_until_the_weight_changes() -> None:
     layer, _ = folded_linear()
     with torch.no_grad():
-        first = layer.folded()
-        assert layer.folded() is first
+        first = layer.derived()
+        assert layer.derived() is first
         layer.weight.mul_(2)
-        torch.testing.assert_close(layer.folded(), 2 * first)
+        torch.testing.assert_close(layer.derived(), 2 * first)
         layer.weight = torch.nn.Parameter(torch.ones(4, 3))
-        assert torch.equal(layer.folded(), torch.ones(4, 3).tril())
+        assert torch.equal(layer.derived(), torch.ones(4, 3).tril())
         layer.weight.data.fill_(3)  # no version counts this; changing the mode does
         layer.eval()
-        assert layer.folded().max() == 3
+        assert layer.derived().max() == 3
 
 
 def test_fold_of_inference_mode_may_be_used_anywhere() -> None:
     layer, x = folded_linear()
     with torch.inference_mode():
         layer(x)
-        weight = layer.folded()
+        weight = layer.derived()
     assert not weight.is_inference()
     with torch.no_grad():
-        assert layer.folded() is weight
+        assert layer.derived() is weight
     layer(x).sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.triu(1).abs().max() == 0

@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .autograd import by_hand
-from .linear import by_convolution, linear, transposed_product
 
 __all__ = ["value_and_tangents"]
 
@@ -52,10 +52,10 @@ def value_and_tangents(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Te
 
 def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The formulas as they stand: what a compiler fuses by itself."""
-    a, tangents = linear(x, weights[0], biases[0]), [row.expand(len(x), -1) for row in weights[0].T]
+    a, tangents = F.linear(x, weights[0], biases[0]), [row.expand(len(x), -1) for row in weights[0].T]
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
         # row by row, so that a compiler makes one loop of it, forward and backward
-        a, *tangents = linear(_recomputed(_stacked, a, *tangents), weight).unbind()
+        a, *tangents = F.linear(_recomputed(_stacked, a, *tangents), weight).unbind()
         a = a + bias
     return a, torch.stack(tangents)
 
@@ -113,7 +113,7 @@ class _Tangents(torch.autograd.Function):
             a, tangents = (state[0], state[1:]) if k > 1 else (state, weights[0].T[:, None])
             stacked, slope, s = _activate(a, tangents)
             rows = grad.flatten(0, 1)
-            grad_weights.append(transposed_product(rows, stacked.flatten(0, 1)))
+            grad_weights.append(rows.T @ stacked.flatten(0, 1))
             grad_biases.append(grad[0].sum(0))
             grad = _times(grad, weights[k].T, f"gradient {k % 2}")
             # ∂/∂T_j = φ' ⊙ g_j, and ∂/∂a = φ' ⊙ g_0 + φ'' ⊙ Σ_j g_j ⊙ T_j
@@ -141,9 +141,9 @@ def _activate(a: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _times(stacked: Tensor, weight: Tensor, name: str) -> Tensor:
-    """`stacked` Wᵀ: in the buffer of that name, if it has one, unless a convolution makes it."""
-    if not name or by_convolution(stacked, weight):
-        return linear(stacked, weight)
+    """`stacked` Wᵀ: in the buffer of that name, if it has one."""
+    if not name:
+        return F.linear(stacked, weight)
     result = _buffer(name, stacked, (*stacked.shape[:2], len(weight)))
     torch.mm(stacked.flatten(0, 1), weight.T, out=result.flatten(0, 1))
     return result

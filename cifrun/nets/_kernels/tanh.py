@@ -1,4 +1,4 @@
-"""tanh, and networks of it, as they are fast on a CPU in single precision: by way of a sigmoid.
+"""Networks of tanh, on a CPU in single precision by way of a sigmoid, with the gradient written out by hand.
 
 torch.tanh takes four times as long as torch.sigmoid there. tanh a = 2σ(2a) − 1 is off by 2e-7 at most, a few times what
 torch.tanh is off by, and as much as a network's products are. In a network
@@ -9,8 +9,8 @@ the factors go into the matrix products, and with s_k = σ(2a_k) an activation i
 
     2a_k = 4 W_k s_{k−1} + 2 (b_k − W_k 1),        ∂/∂a_k = 4 s_k (1 − s_k) ⊙ ∂/∂h_k
 
-A flow has many small networks, where each operation costs the same, however small: so one node of the graph stands for
-a network, with its gradient written out.
+One node of the graph stands for a whole network, as each operation on a small network costs the same, however small.
+On two threads an evaluation of a CIF takes half to two thirds of the time, and a training step of maf four fifths.
 """
 
 from __future__ import annotations
@@ -19,43 +19,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from .autograd import by_hand, differentiably
-from .linear import by_convolution, linear, transposed_product
 
-__all__ = ["Tanh", "tanh", "tanh_network"]
-
-
-def tanh(x: Tensor) -> Tensor:
-    """tanh x, on a CPU in single precision as 2 σ(2x) − 1."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return torch.tanh(x)
-    return _Tanh.apply(x) if x.requires_grad and torch.is_grad_enabled() else _by_sigmoid(x)
-
-
-def _by_sigmoid(x: Tensor) -> Tensor:
-    return torch.add(x, x).sigmoid_().mul_(2).sub_(1)
-
-
-class _Tanh(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = _by_sigmoid(x)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(grad, y)
-
-
-class Tanh(nn.Module):
-    """`tanh` as a layer."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return tanh(x)
+__all__ = ["tanh_network"]
 
 
 def tanh_network(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
@@ -76,8 +45,8 @@ def tanh_network(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor])
 def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
     """The formulas as they stand."""
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = torch.tanh(linear(x, weight, bias))
-    return linear(x, weights[-1], biases[-1])
+        x = torch.tanh(F.linear(x, weight, bias))
+    return F.linear(x, weights[-1], biases[-1])
 
 
 def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool) -> tuple[Tensor, list[Tensor]]:
@@ -91,16 +60,12 @@ def _forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], kee
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor, alpha: float, beta: float = 1) -> Tensor:
-    """α x Wᵀ + β b; for β = 0 it is not looked at what b is."""
-    if by_convolution(x, weight):
-        return linear(x, alpha * weight, beta * bias if beta else None)
+    """α x Wᵀ + β b. If β = 0, b is ignored."""
     return torch.addmm(bias, x, weight.T, alpha=alpha, beta=beta)
 
 
 def _by_weight(grad: Tensor, s: Tensor, total: Tensor) -> Tensor:
     """∂/∂W = ∂/∂a hᵀ with h = 2s − 1, where `total` is the sum of ∂/∂a over the batch."""
-    if by_convolution(s, grad.T):
-        return transposed_product(grad, s).mul_(2).sub_(total[:, None])
     return torch.addmm(total[:, None], grad.T, s, beta=-1, alpha=2)
 
 
