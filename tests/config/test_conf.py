@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from cifrun.build import build_model
 from cifrun.cli.config_groups import LAUNCHER, conf_dir, groups
+from cifrun.cli.hydra_app import configure
 from cifrun.config.schema import Config, IndexConfig, to_dict
 from cifrun.registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
 
@@ -31,9 +30,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def parsed(*overrides: str) -> Config:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        data: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-    return Config.parse(data)
+    return configure(overrides)
 
 
 def root_choices() -> dict[str, str | None]:
