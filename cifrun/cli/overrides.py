@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from .config_groups import groups
 from .hydra_internals import options_parser
 from .plugin_configs import OPEN_GROUPS, defaults
+from .retired import renamed
 
 __all__ = ["PATHS", "overlay", "parse", "prepare", "split"]
 
@@ -55,7 +56,7 @@ def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[O
 
     Raises `ConfigError` for what Hydra would refuse in words that name neither the key nor the choices.
     """
-    ready = [_open(_quote_path(override, multirun)) for override in overrides]
+    ready = [_open(_quote_path(override, multirun)) for override in renamed(overrides)]
     parsed = parse(ready)
     _check(parsed)
     return ready, parsed
