@@ -16,6 +16,9 @@ from cifrun.registry import FLOWS
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS, read_metrics
 
+#: Of the repository.
+ROOT = Path(__file__).resolve().parents[1]
+
 #: Small enough that a job takes about a second, long enough that a kill finds one under way.
 JOB = (
     "dataset=two_uniforms dataset.num_train=200 dataset.num_valid=50 dataset.num_test=50 flow=affine flow.depth=1 "

@@ -36,7 +36,7 @@ from ..errors import CifrunError, ConfigError, TrainingError
 from .launch_env import Started, started
 from .slurm import STOPS, hand_on
 
-__all__ = ["launch", "spread"]
+__all__ = ["Fabric", "launch", "spread"]
 
 T = TypeVar("T")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from ..build import build_data, load_model
@@ -19,7 +18,7 @@ from ..cif.importance import Estimate, Sums, accumulate, log_weights, mean_and_e
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute import processes
-from ..compute.device import spread
+from ..compute.device import Fabric, spread
 from ..compute.rng import derive, forked
 from ..config.schema import Config
 from ..data.base import Target

@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 import yaml
-from lightning_fabric import Fabric
 
 from ..build import build_data, build_model, build_standardize, kind_of
 from ..cif.model import Model
 from ..compute import processes, rng
-from ..compute.device import spread
+from ..compute.device import Fabric, spread
 from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..data.loader import Loader

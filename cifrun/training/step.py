@@ -18,12 +18,12 @@ from itertools import chain
 from typing import NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ..cif.memory import is_short_of_memory, micro_batches
 from ..cif.model import Model
 from ..compute import processes, rng
+from ..compute.device import Fabric
 from ..config.schema import Config
 from ..data.loader import Loader
 from ..errors import ConfigError, TrainingError

@@ -1,0 +1,199 @@
+"""The rules of the house: which room may import which, how long a file may be, and what it takes to add something."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+PACKAGE = ROOT / "cifrun"
+
+#: The rooms and the files at the top of the package, lowest first: each may import what stands above it here.
+FLOORS = (
+    *("errors", "plugins", "registry", "io", "config", "compute", "nets", "bijections", "cif", "flows", "objectives"),
+    *("data", "runs", "build", "diagnostics", "figures", "evaluation", "training", "reporting", "cli"),
+    *("__init__", "__main__"),
+)
+#: Libraries that only some rooms may import.
+LIBRARIES = {
+    "hydra": {"cli"},
+    "omegaconf": {"cli"},
+    "pydantic": {"config", "data", "flows"},
+    "lightning_fabric": {"compute"},
+    "jinja2": {"reporting"},
+    "tensorboard": {"runs"},
+}
+#: What the mathematics does not know.
+UNKNOWN_TO_MATHEMATICS = ("config", "registry", "plugins", "io", "compute.processes", "compute.device", "data", "runs")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    """`cifrun/cif/model.py` → `cif.model`."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def room_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+@lru_cache
+def imports(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a file imports: modules of this package, and top-level names of other libraries; wherever the import is."""
+    known = {name_of(module) for module in modules()}
+    parts = ("cifrun", *file.relative_to(PACKAGE).with_suffix("").parts)
+    here = parts[:-1]
+    inside: dict[str, None] = {}
+    outside: dict[str, None] = {}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join((*here[: len(here) - node.level + 1], *filter(None, [node.module])))
+            base = base if node.level else node.module or ""
+            found = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in found:
+            if target.partition(".")[0] != "cifrun":
+                outside[target.partition(".")[0]] = None
+                continue
+            target = target.removeprefix("cifrun.")
+            inside[target if target in known else target.rpartition(".")[0] or "__init__"] = None
+    return tuple(inside), tuple(outside)
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room_of(name_of(file)) for file in modules()} == set(FLOORS)
+
+
+@pytest.mark.parametrize("file", modules(), ids=name_of)
+def test_no_arrow_runs_upward(file: Path) -> None:
+    here = room_of(name_of(file))
+    upward = [name for name in imports(file)[0] if FLOORS.index(room_of(name)) > FLOORS.index(here)]
+    assert not upward, f"{name_of(file)} imports from above: {', '.join(upward)}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    arrows = {name_of(file): imports(file)[0] for file in modules()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> Iterator[str]:
+        if name in path:
+            yield " → ".join([*path[path.index(name) :], name])
+        elif name not in done:
+            for target in arrows.get(name, ()):
+                yield from visit(target, (*path, name))
+            done.add(name)
+
+    circles = [circle for name in arrows for circle in visit(name, ())]
+    assert not circles, "\n".join(circles)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_stays_in_its_rooms(library: str) -> None:
+    rooms = {room_of(name_of(file)) for file in modules() if library in imports(file)[1]}
+    assert rooms <= LIBRARIES[library]
+
+
+def test_mathematics_knows_no_config_no_registry_and_no_processes() -> None:
+    for file in modules():
+        if room_of(name_of(file)) in ("nets", "bijections", "cif"):
+            known = [name for name in imports(file)[0] if name.startswith(UNKNOWN_TO_MATHEMATICS)]
+            assert not known, f"{name_of(file)} imports {', '.join(known)}"
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    long = {name_of(file): n for file in modules() if (n := len(file.read_text("utf-8").splitlines())) > 350}
+    assert not long
+
+
+def test_at_most_eight_files_are_at_the_top() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
+
+
+def test_users_mistakes_are_no_asserts() -> None:
+    for file in modules():
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        assert not any(isinstance(node, ast.Assert) for node in nodes), name_of(file)
+
+
+NEW = {
+    "cifrun/flows/slide.py": '''
+        from pydantic.dataclasses import dataclass
+        from ..bijections.elementwise import ElementwiseAffine
+        from ..config.fields import STRICT, setting
+        from ..registry import FLOWS
+        from .base import FlowConfig
+
+        @FLOWS.register("slide")
+        @dataclass(config=STRICT)
+        class Slide(FlowConfig):
+            """Scale and shift."""
+
+            depth: int = setting(3, "number of steps L", ge=1)
+
+            def build(self, shape):
+                return [ElementwiseAffine(self.flat(shape)) for _ in range(self.depth)]
+        ''',
+    "conf/flow/slide.yaml": "family: slide\ndepth: 3\nnorm: none\n",
+    "cifrun/data/targets/blob.py": '''
+        import torch
+        from pydantic.dataclasses import dataclass
+        from ...config.fields import STRICT
+        from ...registry import DATASETS
+        from ..base import Target, log_normal, normal, square
+
+        @DATASETS.register("blob")
+        @dataclass(config=STRICT)
+        class Blob(Target):
+            """A standard normal distribution."""
+
+            window = property(lambda self: square(5.0))
+
+            def sample(self, n, generator):
+                return normal(generator, n, 2)
+
+            def log_prob(self, x):
+                return log_normal(x.double()).sum(-1)
+        ''',
+    "conf/dataset/blob.yaml": "name: blob\nnum_train: 10000\nnum_valid: 1000\nnum_test: 5000\nseed: ${seed}\n",
+    "cifrun/objectives/median.py": '''
+        from ..registry import OBJECTIVES
+
+        @OBJECTIVES.register("median")
+        def median(log_w):
+            """The median of log w."""
+            return log_w.median(0).values
+        ''',
+    "conf/objective/median.yaml": "name: median\nimportance_samples: 3\n",
+}
+
+
+def test_a_flow_a_dataset_and_an_objective_take_two_new_files_each(tmp_path: Path) -> None:
+    """In a copy of the package, to which six files are added, and of which none is changed."""
+    for folder in ("cifrun", "conf"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, text in NEW.items():
+        assert not (tmp_path / path).exists()
+        indent = len(text) - len(text.lstrip()) - 1
+        (tmp_path / path).write_text(text.replace("\n" + " " * indent, "\n") if indent > 0 else text)
+    words = "train flow=slide dataset=blob objective=median debug=tiny diagnostics.enabled=false hydra.run.dir=run"
+    command = [sys.executable, "-m", "cifrun", *words.split()]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "blob, CIF of slide" in done.stdout and (tmp_path / "run" / "summary.json").is_file()
