@@ -1,111 +1,136 @@
-"""Sweeps on engines: each is started here, runs four jobs in processes of its own, and loses one of those processes.
+"""Sweeps on engines. Each runs two jobs elsewhere: of one nothing can be made, the other loses its process.
 
-Of a fifth job nothing can be made; it is reported, and the others go on.
+The job of which nothing can be made is reported, and the other ends as one that was never stopped. In place of SLURM
+stand four shell scripts, which start the elements of an array here and start again what is queued again.
 """
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import os
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cifrun.cli import launchers
 from cifrun.cli.main import main
-from cifrun.runs.directory import RunDirectory
+from cifrun.config.schema import Config
+from cifrun.errors import ConfigError
 from cifrun.training.loop import train
+from tests.cli.helpers import ROOT, signalled, statuses
 from tests.helpers import JOB, assert_same_run
 
-JOBS = [*JOB.split(), "trainer.max_steps=300", "trainer.checkpoint_every=50", "optimizer.lr=-1,0.001,0.002,0.003,0.004"]
-ENGINES = {"joblib": "joblib", "submitit_local": "submitit", "slurm": "submitit", "ray": "ray"}
+JOBS = ["train", "-m", *JOB.split(), "optimizer.lr=-1,0.001"]
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "slurm": "submitit", "ray": "ray"}
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="finds processes by the files they write")
+SLURM = {
+    "sbatch": """
+        script=$(cat "$1")  # the file is moved as soon as it is submitted
+        for element in $(seq 0 $(echo "$script" | sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p')); do
+            export SLURM_JOB_ID=17 SLURM_ARRAY_JOB_ID=17 SLURM_ARRAY_TASK_ID=$element
+            (
+                sh -c "$script"
+                while rm "$QUEUE/again_17_$element"; do SLURM_RESTART_COUNT=1 sh -c "$script"; done
+                touch "$QUEUE/ended_17_$element"
+            ) > "$QUEUE/$element.log" 2>&1 &
+        done
+        echo Submitted batch job 17""",
+    "srun": """
+        while [ "${1#--}" != "$1" ]; do
+            case $1 in --output | --error) shift ;; esac
+            shift
+        done
+        export SLURM_STEP_ID=0 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 SLURM_STEP_NUM_NODES=1 SLURM_NTASKS=1
+        exec "$@" """,
+    "scontrol": """
+        touch "$QUEUE/again_$2" """,
+    "sacct": """
+        echo 'JobID|State|NodeList'
+        cd "$QUEUE" && for file in ended_*; do echo "${file#ended_}|COMPLETED|here"; done""",
+}
 
 
-def sweep(home: Path, engine: str, *words: str) -> subprocess.Popen[str]:
-    """A sweep of five jobs in a process of its own, which writes to a file."""
-    command = [sys.executable, "-m", "cifrun", "train", "-m", *JOBS, f"hydra/launcher={engine}", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    log = open(home / "log", "w")  # noqa: SIM115
-    return subprocess.Popen(command, cwd=home, stdout=log, stderr=log, env=environment)
+@pytest.fixture(autouse=True)
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the processes of an engine find in their environment."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    programs = tmp_path / ".bin"
+    programs.mkdir()
+    for name, text in SLURM.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("QUEUE", str(programs))
 
 
-def workers(home: Path) -> dict[Path, int]:
-    """The process that writes to each run directory below `home` now."""
-    found = {}
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            file = Path(os.readlink(link))
-        except OSError:  # it ended, or is somebody else's
-            continue
-        if file.name == "metrics.jsonl" and home in file.parents and len(file.read_text().splitlines()) > 2:
-            found[file.parent] = int(link.parts[2])
-    return found
+@pytest.fixture
+def joblib_ends() -> Iterator[None]:
+    """Processes that joblib keeps for the next sweep end with the test."""
+    yield
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
 
 
-def interrupt_one(home: Path, process: subprocess.Popen[str], number: signal.Signals) -> Path:
-    """Send a signal to a process that is at a job, and return the job's directory."""
-    deadline = time.monotonic() + 200
-    while not (found := workers(home)):
-        assert process.poll() is None and time.monotonic() < deadline, (home / "log").read_text()
-        time.sleep(0.05)
-    directory, pid = found.popitem()
-    os.kill(pid, number)
+@pytest.fixture(scope="module")
+def never(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of the job that can be done, never stopped."""
+    from cifrun.cli.hydra_app import configure
+
+    directory = tmp_path_factory.mktemp("never")
+    config: Config = configure([*JOB.split(), "optimizer.lr=0.001"])
+    train(config, directory)
     return directory
 
 
-def statuses(home: Path) -> list[str]:
-    return sorted(json.loads(file.read_text())["status"] for file in home.glob("multirun/**/summary.json"))
+def assert_done(home: Path, never: Path, log: str) -> None:
+    """Both jobs have ended as they should, and the log says no more than it should."""
+    assert log.count("optimizer.lr = -1 is not allowed") == 1 and "Traceback" not in log, log
+    assert statuses(home) == ["completed"], log
+    (summary,) = home.glob("multirun/**/summary.json")
+    assert_same_run(summary.parent, never)
 
 
-def assert_as_one_never_stopped(directory: Path, twin: Path) -> None:
-    """The run is bit for bit what its config trains here at once."""
-    train(RunDirectory(directory).config(), twin)
-    assert_same_run(directory, twin)
-
-
-@pytest.mark.parametrize(("engine", "number"), [("submitit_local", signal.SIGUSR2), ("ray", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [("submitit_local", signal.SIGUSR2), ("slurm", signal.SIGUSR2), ("ray", signal.SIGTERM)],
+)
 def test_a_job_that_is_preempted_goes_on_and_ends_as_one_never_stopped(
-    engine: str, number: signal.Signals, tmp_path: Path
+    engine: str, number: signal.Signals, never: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip(ENGINES[engine])
-    process = sweep(tmp_path, engine)
-    hit = interrupt_one(tmp_path, process, number)
-    assert process.wait(timeout=400) == 2
-    log = (tmp_path / "log").read_text()
-    assert log.count("optimizer.lr = -1 is not allowed") == 1 and "Traceback" not in log
-    assert statuses(tmp_path) == ["completed"] * 4, log
-    assert_as_one_never_stopped(hit, tmp_path / "twin")
+    if importlib.util.find_spec(EXTRAS[engine]) is None:
+        pytest.skip(f"{EXTRAS[engine]} is not installed")
+    with signalled(number, tmp_path / "signalled"):
+        assert main([*JOBS, f"hydra/launcher={engine}"]) == 2
+    assert (tmp_path / "signalled").exists()
+    assert_done(tmp_path, never, capfd.readouterr().err)
 
 
-def test_joblib_ends_with_a_process_and_the_same_command_does_the_rest(tmp_path: Path) -> None:
+def test_joblib_ends_with_a_process_and_the_same_command_does_the_rest(
+    never: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], joblib_ends: None
+) -> None:
     pytest.importorskip("joblib")
-    words = ["sweep.name=s", "hydra.launcher.n_jobs=2"]
-    process = sweep(tmp_path, "joblib", *words)
-    hit = interrupt_one(tmp_path, process, signal.SIGKILL)
-    assert process.wait(timeout=400) == 2
-    log = (tmp_path / "log").read_text()
-    assert "Traceback" not in log and "joblib gave up the sweep: A worker process" in log
-    assert sweep(tmp_path, "joblib", *words).wait(timeout=400) == 2
-    log = (tmp_path / "log").read_text()
-    assert log.count("optimizer.lr = -1 is not allowed") == 1 and "Traceback" not in log
-    assert statuses(tmp_path) == ["completed"] * 4, log
-    assert_as_one_never_stopped(hit, tmp_path / "twin")
+    words = [*JOBS, "sweep.name=s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    with signalled(signal.SIGKILL, tmp_path / "signalled"):
+        assert main(words) == 2
+        log = capfd.readouterr().err
+        assert "Traceback" not in log and "joblib gave up the sweep: A worker process" in log
+        assert statuses(tmp_path) == ["running"]
+        assert main(words) == 2
+    assert_done(tmp_path, never, capfd.readouterr().err)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EXTRAS)
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for module in ("hydra_joblib_launcher.joblib_launcher", "hydra_submitit_launcher.submitit_launcher"):
-        monkeypatch.setitem(sys.modules, f"hydra_plugins.{module}", None)
-    monkeypatch.setitem(sys.modules, "ray", None)
+    def absent(module: str, what_for: str, install: str) -> None:
+        raise ConfigError(f"{what_for} needs {install}")
+
+    monkeypatch.setattr(launchers, "need", absent)
     assert main(["train", "-m", f"hydra/launcher={engine}", "seed=1,2"]) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1 and f"pip install 'cifrun[{ENGINES[engine]}]'" in err
-    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == f"cifrun: this hydra/launcher needs cifrun[{EXTRAS[engine]}]\n"
+    assert [path.name for path in tmp_path.iterdir()] == [".bin"]

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from cifrun.cli.main import main
-from cifrun.cli.sweep import take_part
+from cifrun.cli.sweep import LOCK, take_part
 from cifrun.config.schema import Config
 from cifrun.errors import RunError
 from cifrun.reporting.report import Report
 from cifrun.reporting.runs import find_runs
 from cifrun.runs.directory import RunDirectory
-from cifrun.training.loop import train
-from tests.cli.helpers import ROOT, statuses
+from cifrun.training import loop
+from tests.cli.helpers import ROOT, statuses, write_run
 from tests.helpers import JOB, assert_same_run
 
 
@@ -31,7 +33,6 @@ def test_of_two_processes_at_a_sweep_one_is_killed_and_the_other_does_what_it_le
 ) -> None:
     words = ["train", "-m", *JOB.split(), "sweep.name=s", "seed=1,2"]
     sweep, at_it = tmp_path / "multirun/s", tmp_path / "at it"
-    first, second = (next(iter(sweep.glob(f"*seed={seed}")), sweep / f"seed={seed}") for seed in (1, 2))
     # The other process is killed in the midst of the first job, as soon as the second one is complete.
     script = [sys.executable, "-m", "tests.cli.helpers", str(int(signal.SIGKILL)), str(at_it), str(sweep)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -45,7 +46,20 @@ def test_of_two_processes_at_a_sweep_one_is_killed_and_the_other_does_what_it_le
         assert other.wait() == -signal.SIGKILL
     finally:
         other.kill()
+    assert statuses(sweep) == ["completed", "completed"]
+    done = re.findall(r"^run directory: (.+)$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert [RunDirectory(Path(run)).config().seed for run in done] == [2, 1]
+    loop.train(RunDirectory(Path(done[1])).config(), tmp_path / "never stopped")
+    assert_same_run(Path(done[1]), tmp_path / "never stopped")
+
+    capsys.readouterr()
+    assert main(words) == 0
     out, err = capsys.readouterr()
+    assert out == "" and err.count(" is complete\n") == 2
+    assert main(["report", str(sweep)]) == 0
+    assert re.search(r"affine CIF +2 ", capsys.readouterr().out)
+
+
 def config_of(steps: int = 2, lr: float = 1e-3) -> Config:
     return Config.parse(
         {
@@ -59,56 +73,85 @@ def config_of(steps: int = 2, lr: float = 1e-3) -> Config:
     )
 
 
-def test_a_job_is_extended_but_never_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = take_part(config_of(), tmp_path, wait=False)
-    assert first is not None and first["steps"] == 2
-    capsys.readouterr()
-    assert take_part(config_of(), tmp_path, wait=False) == first
-    assert "is complete" in capsys.readouterr().err
-    more = take_part(config_of(steps=4), tmp_path, wait=False)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a job that is complete."""
+    directory = tmp_path_factory.mktemp("trained")
+    summary = take_part(config_of(), directory, wait=False)
+    assert summary is not None and (summary["status"], summary["steps"]) == ("completed", 2)
+    return directory
+
+
+@pytest.fixture
+def job(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(trained, tmp_path / "job"))
+
+
+def set_status(job: Path, status: str) -> None:
+    summary = json.loads((job / "summary.json").read_text())
+    (job / "summary.json").write_text(json.dumps({**summary, "status": status}))
+
+
+def test_a_job_is_extended_but_never_changed(job: Path) -> None:
+    more = take_part(config_of(steps=4), job, wait=False)
     assert more is not None and more["steps"] == 4
     with pytest.raises(RunError, match=r"holds a run of another optimizer\.lr"):
-        take_part(config_of(lr=0.1), tmp_path, wait=False)
+        take_part(config_of(lr=0.1), job, wait=False)
 
 
-def test_a_job_whose_patience_ran_out_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = config_of(steps=200, lr=1e-9)
-    config = replace(config, trainer=replace(config.trainer, valid_every=1, patience=2))
-    first = take_part(config, tmp_path, wait=False)
-    assert first is not None and first["status"] == "stopped_early" and first["steps"] < 200
-    capsys.readouterr()
-    assert take_part(config, tmp_path, wait=False) == first
+@pytest.mark.parametrize("status", ["completed", "stopped_early"])
+def test_a_job_that_is_complete_or_whose_patience_ran_out_is_left_alone(
+    status: str, job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_status(job, status)
+    before = {file: file.stat().st_mtime_ns for file in job.rglob("*") if file.is_file()}
+    steps = 2 if status == "completed" else 200
+    summary = take_part(config_of(steps=steps), job, wait=False)
+    assert summary is not None and summary["status"] == status
     assert "is complete" in capsys.readouterr().err
-    assert len(Report(*find_runs([tmp_path])).groups) == 1
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert len(Report(*find_runs([job])).groups) == 1
 
 
-def test_a_longer_sweep_extends_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = [*JOB.replace("max_steps=150", "checkpoint_every=1").split(), "sweep.name=s", "seed=1,2"]
-    for steps in (2, 4):
-        assert main(["train", "-m", *words, f"trainer.max_steps={steps}"]) == 0
-        found = [json.loads(f.read_text())["steps"] for f in tmp_path.glob("multirun/s/*/summary.json")]
-        assert found == [steps, steps]
-    assert main(["train", "-m", *words[:-1], "seed=1", "trainer.max_steps=2,3"]) == 0
-    assert len(list(tmp_path.glob("multirun/s/*/summary.json"))) == 4  # what is swept is part of the name
-
-
-def test_a_job_that_failed_is_not_begun_again(tmp_path: Path) -> None:
-    take_part(config_of(), tmp_path, wait=False)
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    (tmp_path / "summary.json").write_text(json.dumps({**summary, "status": "failed"}))
+def test_a_job_that_failed_is_not_begun_again(job: Path) -> None:
+    set_status(job, "failed")
     with pytest.raises(RunError, match="failed before, at step 2: remove it"):
-        take_part(config_of(), tmp_path, wait=False)
+        take_part(config_of(), job, wait=False)
+
+
+def test_a_job_that_somebody_is_at_is_left_to_them(job: Path) -> None:
+    with FileLock(job / LOCK):
+        assert take_part(config_of(steps=4), job, wait=False) is None
+
+
+def test_a_longer_sweep_finds_its_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int, bool]] = []
+
+    def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
+        made.append((directory.name, config.trainer.max_steps, resume))
+        write_run(config, directory)
+        (directory / "checkpoints").mkdir(exist_ok=True)
+        (directory / "checkpoints/latest.safetensors").touch()
+        return {}
+
+    monkeypatch.setattr("cifrun.training.loop.train", train)
+    words = ["train", "-m", "flow=affine", "sweep.name=s", "seed=1,2"]
+    for steps in (2, 4):
+        assert main([*words, f"trainer.max_steps={steps}"]) == 0
+    names = [f"flow=affine--seed={seed}" for seed in (1, 2)]
+    assert made == [(name, steps, steps == 4) for steps in (2, 4) for name in names]
+    made.clear()
+    assert main(["train", "-m", "sweep.name=s", "trainer.max_steps=2,3"]) == 0
+    # What is swept is part of the name.
+    assert made == [("trainer.max_steps=2", 2, False), ("trainer.max_steps=3", 3, False)]
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [(["sweep.name=s"], "add -m"), (["-m", "sweep.name=a/b", "seed=1"], "sweep.name = 'a/b' is not allowed")],
 )
-def test_mistakes_get_a_sentence(
-    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_mistakes_get_a_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *words]) == 2
     assert sentence in capsys.readouterr().err
 

@@ -1,0 +1,119 @@
+"""One sentence for every mistake: it names the key, its value, what is allowed, and what was probably meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cifrun.cli.main import main
+from tests.cli.helpers import Call, tree
+
+BAD = [
+    # verbs and options
+    (["trian"], ["'trian'", "train, eval, sample, report, show, list", "did you mean 'train'?"]),
+    (["dataset=rings"], ["no verb", "cifrun VERB dataset=rings"]),
+    (["train", "--multirn"], ["--multirn"]),
+    (["train", "--cfg", "jobs"], ["--cfg", "'jobs'", "job"]),
+    (["train", "--cfg", "job", "--info"], ["Only one of"]),
+    (["train", "-cd", "nowhere"], ["nowhere", "not found"]),
+    (["list", "flows"], ["'flows'"]),
+    # names
+    (["train", "dataset=two_moon"], ["no dataset 'two_moon'", "two_uniforms", "did you mean 'two_moons'?"]),
+    (["train", "flow=resflo"], ["no flow 'resflo'", "realnvp", "did you mean 'resflow'?"]),
+    (["train", "device=tpu"], ["no device 'tpu'", "auto, cpu, gpu"]),
+    (["train", "experiment=two_d_maff"], ["'two_d_maff'", "did you mean 'two_d_maf'?"]),
+    (["train", "objective.name=elbow"], ["no objective 'elbow'", "iwae", "did you mean 'elbo'?"]),
+    (["train", "flow.family=rosflow"], ["no flow 'rosflow'", "did you mean 'resflow'?"]),
+    (["train", "-m", "flow=maf,mav"], ["no flow 'mav'", "did you mean 'maf'?"]),
+    # keys
+    (["train", "flow.dept=3"], ["no key 'flow.dept'", "allowed in flow", "did you mean 'flow.depth'?"]),
+    (["train", "trainer.max_step=5"], ["'trainer.max_step'", "did you mean 'trainer.max_steps'?"]),
+    (["train", "max_steps=5"], ["no key 'max_steps'", "did you mean 'trainer.max_steps'?"]),
+    (["train", "trainr.max_steps=5"], ["no key 'trainr'", "did you mean 'trainer'?"]),
+    (["train", "fow=resflow"], ["no key 'fow'", "did you mean 'flow'?"]),
+    (["train", "flow.depth.x=1"], ["no key 'flow.depth.x'"]),
+    (["train", "+trainer.steps=5"], ["no key 'trainer.steps'", "did you mean 'trainer.max_steps'?"]),
+    (["train", "+flow.dept=5"], ["no key 'flow.dept'", "did you mean 'flow.depth'?"]),
+    (["train", "hydra.rundir=x"], ["no key 'hydra.rundir'", "did you mean 'hydra.run'?"]),
+    (["train", "~flow"], ["'flow'", "missing"]),
+    (["train", "~debug"], ["'debug'", "missing"]),
+    (["train", "~trainer.steps"], ["'trainer.steps'", "does not exist"]),
+    # types and ranges
+    (["train", "cif=maybe"], ["cif = 'maybe'", "true or false"]),
+    (["train", "experiment=two_d_maf", "cif=maybe"], ["'maybe'", "true or false"]),
+    (["train", "seed=1.5"], ["seed = 1.5", "integer"]),
+    (["train", "seed=-1"], ["seed = -1", "greater than or equal to 0"]),
+    (["train", "flow.depth=0"], ["flow.depth = 0", "greater than or equal to 1"]),
+    (["train", "flow.hidden=[a]"], ["flow.hidden = 'a'", "integer"]),
+    (["train", "optimizer.lr=fast"], ["optimizer.lr = 'fast'", "number"]),
+    (["train", "optimizer.lr=inf"], ["optimizer.lr = inf", "finite"]),
+    (["train", "optimizer.schedule=linear"], ["optimizer.schedule = 'linear'", "'none' or 'cosine'"]),
+    (["train", "index.depth=some"], ["index.depth = 'some'", "'all' or a valid integer"]),
+    (["train", "trainer.batch_size=null"], ["trainer.batch_size = None", "integer"]),
+    (["train", "trainer=5"], ["trainer=5", "choose one of default"]),
+    (["train", "dataset=null"], ["dataset=null", "two_moons"]),
+    (["sample", "run=a run", "n=0"], ["n = 0", "greater than or equal to 1"]),
+    # syntax
+    (["train", "dataset"], ["'dataset'", "KEY=VALUE", "dataset=annulus"]),
+    (["train", "seed"], ["'seed'", "KEY=VALUE"]),
+    (["train", "=3"], ["'=3'", "KEY=VALUE"]),
+    (["train", "seed=1=2"], ["seed = 1=2", "quotes"]),
+    (["train", "flow.hidden=[8,8"], ["flow.hidden = [8,8", "quotes"]),
+    (["train", "seed=1,2"], ["seed=1,2", "-m"]),
+    (["train", "+dataset=rings"], ["dataset=rings"]),
+    (["train", "seed=${nothing}"], ["seed", "'nothing' not found"]),
+    (["train", "seed=${oc.env:NOT_SET_ANYWHERE}"], ["seed", "NOT_SET_ANYWHERE"]),
+    # run directories
+    (["eval"], ["'run' is missing", "run=DIR"]),
+    (["sample"], ["'run' is missing", "run=DIR"]),
+    (["eval", "run=nowhere"], ["nowhere"]),
+    (["train", "resume=nowhere"], ["nowhere"]),
+    (["eval", "run=empty"], ["empty", "config.yaml"]),
+    (["eval", "run=."], ["config.yaml", "did you mean", "other"]),
+    (["eval", "run=a rum"], ["a rum", "did you mean 'a run'?"]),
+    (["eval", "run=file"], ["file"]),
+    (["eval", "run=broken"], ["broken/config.yaml"]),
+    (["eval", "run=binary"], ["binary/config.yaml"]),
+    (["eval", "run=other"], ["other/config.yaml", "'flow.dept'"]),
+    (["train", "run=a run"], ["'run'", "resume=DIR"]),
+    (["train", "data=x.csv"], ["no key 'data'", "dataset=file dataset.path=x.csv"]),
+    (["train", "per_point=x.csv"], ["no key 'per_point'", "cifrun eval"]),
+    (["train", "dataset=file", "dataset.columns=[1.5]"], ["dataset.columns = 1.5", "string"]),
+    (["sample", "run=a run", "per_point=x.csv"], ["keeps its per_point", "run, n, output"]),
+    (["eval", "run=a run", "flow=maf"], ["a run keeps its flow", "'flow=maf'", "takes run, data, per_point, eval"]),
+    (["eval", "run=a run", "trainer.max_steps=3"], ["keeps its trainer"]),
+    (["sample", "run=a run", "debug=tiny"], ["keeps its settings", "'debug=tiny'"]),
+    (["eval", "run=a run", "n=3"], ["'n=3'"]),
+    (["train", "resume=a run", "seed=3"], ["keeps its seed", "resume, trainer, eval, device"]),
+    (["train", "resume=a run", "cif=true"], ["keeps its cif"]),
+    (["train", "hydra.run.dir='a run'"], ["already holds a run", "resume="]),
+    # places that can't be written
+    (["train", "hydra.run.dir=file/x"], ["file/x"]),
+    (["train", "-m", "hydra.sweep.dir=file/x"], ["file/x"]),
+    # training itself
+    (["train", "optimizer.lr=13"], ["the loss was not finite"]),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_a_mistake_gets_one_sentence(
+    words: list[str], expected: list[str], calls: list[Call], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = run.parent
+    (here / "empty").mkdir()
+    (here / "file").write_text("x")
+    for name, content in (("broken", b"a: [1"), ("binary", b"\xff\xfe\x00\x01"), ("other", None)):
+        (here / name).mkdir()
+        if content is None:
+            content = (run / "config.yaml").read_bytes().replace(b"depth: 3", b"dept: 3")
+        (here / name / "config.yaml").write_bytes(content)
+    before = tree(here)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("cifrun: ")
+    assert err.count("\n") == 1, err
+    for word in expected:
+        assert word in err, err
+    assert tree(here) == before, "a failed command leaves nothing behind"
