@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-EXAMPLE = Path(__file__).parent / "example_package"
+from cifrun.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "tests/example_package"
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +28,34 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def cifrun(path: Path | None, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, with `path` where Python looks for packages."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HYDRA_FULL_ERROR")}
-    if path is not None:
-        environment["PYTHONPATH"] = str(path)
-    command = [sys.executable, "-m", "cifrun", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+class Done(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+#: Commands, one after another, in a process that finds packages in a directory.
+COMMANDS = """
+import contextlib, io, json, sys
+from cifrun.cli.main import main
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+def cifrun(site: Path, *commands: str) -> list[Done]:
+    """What becomes of command lines in a process that finds packages in `site`."""
+    environment = {**os.environ, "PYTHONPATH": f"{site}:{ROOT}"}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    command = [sys.executable, "-c", COMMANDS, json.dumps([line.split() for line in commands])]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return [Done(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def write_package(site: Path, module: str, source: str, entry_points: str) -> None:
@@ -41,53 +67,53 @@ def write_package(site: Path, module: str, source: str, entry_points: str) -> No
     (info / "entry_points.txt").write_text(entry_points, encoding="utf-8")
 
 
-def test_what_another_package_brings_is_trained_and_read_back(site: Path, tmp_path: Path) -> None:
-    words = [
-        "flow=rotation",
-        "flow.angle=0.3",
-        "dataset=banana",
-        "dataset.bend=0.4",
-        "debug=tiny",
-        "cif=true",
-        "seed=4",
-    ]
-    done = cifrun(site, "train", *words, "hydra.run.dir=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "banana, CIF of rotation" in done.stdout
-    assert "KL to the truth" in done.stdout
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_another_package_brings_is_trained_and_read_back(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = "flow=rotation flow.angle=0.3 dataset=banana dataset.bend=0.4 debug=tiny cif=true seed=4"
+    train, sample = cifrun(site, f"train {settings} hydra.run.dir=run", "sample run=run n=5 output=x.csv")
+    assert train.code == 0, train.err
+    assert "banana, CIF of rotation" in train.out
+    assert "KL to the truth" in train.out
     text = (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
     assert "angle: 0.3" in text and "bend: 0.4" in text and text.count("seed: 4") == 2
-
-    done = cifrun(site, "sample", "run=run", "n=5", "output=x.csv", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert sample.code == 0, sample.err
     assert len((tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()) == 6
 
-    done = cifrun(None, "sample", "run=run", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "there is no dataset 'banana': choose one of annulus" in done.stderr
+    assert main(["sample", "run=run"]) == 2  # in this process the package is not installed
+    out, err = capsys.readouterr()
+    assert out == "" and "there is no dataset 'banana': choose one of annulus" in err
 
 
-def test_its_names_are_everywhere(site: Path, tmp_path: Path) -> None:
-    listed = cifrun(site, "list", cwd=tmp_path).stdout
-    assert "A Gaussian bent along a parabola." in listed
-    assert "Rotations of the plane" in listed
-    helped = cifrun(site, "--help", cwd=tmp_path).stdout
-    assert all(name in helped for name in ("banana,", "rotation,", "banana_rotation,"))
+def test_its_names_are_everywhere(site: Path) -> None:
+    listed, helped, flow, key, preset = cifrun(
+        site,
+        "list",
+        "--help",
+        "show flow=rotatoin",
+        "show flow=rotation flow.angel=1",
+        "show experiment=banana_rotation flow.depth=2",
+    )
+    assert "A Gaussian bent along a parabola." in listed.out
+    assert "Rotations of the plane" in listed.out
+    assert all(name in helped.out for name in ("banana,", "rotation,", "banana_rotation,"))
+    assert flow.code == 2 and "did you mean 'rotation'?" in flow.err
+    assert key.code == 2 and "did you mean 'flow.angle'?" in key.err
+    assert preset.code == 0 and preset.out.startswith("banana (2,) ← rotation, CIF"), preset.err
 
-    done = cifrun(site, "show", "flow=rotatoin", cwd=tmp_path)
-    assert done.returncode == 2 and "did you mean 'rotation'?" in done.stderr
-    done = cifrun(site, "show", "flow=rotation", "flow.angel=1", cwd=tmp_path)
-    assert done.returncode == 2 and "did you mean 'flow.angle'?" in done.stderr
-    done = cifrun(site, "show", "experiment=banana_rotation", "flow.depth=2", cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith("banana (2,) ← rotation, CIF"), done.stderr
 
-
-def test_without_the_package_its_names_are_unknown(tmp_path: Path) -> None:
-    for word, noun in (("flow=rotation", "flow"), ("dataset=banana", "dataset")):
-        done = cifrun(None, "show", word, cwd=tmp_path)
-        assert done.returncode == 2
-        assert f"there is no {noun} '{word.partition('=')[2]}'" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize(("word", "noun"), [("flow=rotation", "flow"), ("dataset=banana", "dataset")])
+def test_without_the_package_its_names_are_unknown(word: str, noun: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", word]) == 2
+    err = capsys.readouterr().err
+    assert f"there is no {noun} '{word.partition('=')[2]}'" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_a_broken_package_is_named_and_breaks_nothing_else(tmp_path: Path) -> None:
@@ -97,21 +123,20 @@ def test_a_broken_package_is_named_and_breaks_nothing_else(tmp_path: Path) -> No
     write_package(site, "silent", "", "[cifrun.flows]\nmute = silent\ngone = silent:Gone\n")
     thief = "from cifrun.registry import FLOWS\nFLOWS.register('maf')(type('Mine', (), {'__doc__': 'Mine.'}))\n"
     write_package(site, "thief", thief, "[cifrun.flows]\nmaf = thief\n")
-
-    done = cifrun(site, "show", "flow=maf", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "maf, CIF" in done.stdout
-    for name, words in {
+    sentences = {
         "bad": ["the flow 'bad' of broken 1.5 can't be loaded", "No module named 'not_there'"],
         "mute": ["'mute' of silent 1.5", "registers no flow of this name"],
         "gone": ["'gone' of silent 1.5", "has no attribute 'Gone'"],
-    }.items():
-        done = cifrun(site, "show", f"flow={name}", cwd=tmp_path)
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
-        assert all(word in done.stderr for word in words), done.stderr
-    listed = cifrun(site, "list", cwd=tmp_path)
-    assert listed.returncode == 0
-    assert "the flow 'bad' of broken 1.5 can't be loaded" in listed.stdout
-    assert "the flow 'maf' of thief 1.5 can't be loaded" in listed.stdout
-    assert "Mine." not in listed.stdout
+    }
+
+    shown, listed, *refused = cifrun(site, "show flow=maf", "list", *(f"show flow={name}" for name in sentences))
+    assert shown.code == 0, shown.err
+    assert "maf, CIF" in shown.out
+    for words, done in zip(sentences.values(), refused, strict=True):
+        assert done.code == 2
+        assert len(done.err.splitlines()) == 1
+        assert all(word in done.err for word in words), done.err
+    assert listed.code == 0
+    assert "the flow 'bad' of broken 1.5 can't be loaded" in listed.out
+    assert "the flow 'maf' of thief 1.5 can't be loaded" in listed.out
+    assert "Mine." not in listed.out
