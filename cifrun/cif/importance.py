@@ -4,8 +4,8 @@
     ELBO(x)   = (1/m) Σ_{i≤m} log w_i
     ESS(x)    = (Σ w_i)² / Σ w_i²,  between 1 and m
 
-The work is cut into pieces: some data times some importance samples. `log_weights` goes through them, `accumulate` adds
-up what they give. Evaluation, `Model.log_prob` and diagnostics all go this way.
+The work is cut into pieces: some data times some importance samples. `Model.log_weights` goes through them, and
+`accumulate` adds up what they give. Evaluation, `Model.log_prob` and diagnostics all go this way.
 
 Reference: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICLR 2016
 (https://arxiv.org/abs/1509.00519).
@@ -14,10 +14,9 @@ Reference: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICL
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +27,6 @@ __all__ = [
     "Sums",
     "accumulate",
     "log_mean_exp",
-    "log_weights",
     "mean_and_error",
     "pieces",
     "weight_matrix",
@@ -129,42 +127,8 @@ def pieces(count: int, importance_samples: int, rows: int, chunk_size: int) -> l
     ]
 
 
-class _Weighs(Protocol):
-    """What `log_weights` needs of a model."""
-
-    def prepare(self) -> None: ...
-    def start(self, x: Tensor) -> Any: ...
-    def finish(self, start: Any, m: int) -> Tensor: ...
-
-
-def log_weights(
-    model: _Weighs,
-    events: Callable[[slice], Tensor],
-    work: Iterable[Piece],
-    seed: Callable[..., object] = lambda *place: None,
-) -> Iterator[tuple[Piece, Tensor]]:
-    """Each piece with its log w, (importance samples, data), in nats; what x alone gives is computed once a block.
-
-    Arguments:
-        model: A `Model`.
-        events: The data of a block, (rows, *shape).
-        work: In order of the blocks.
-        seed: Called with (block,) before a block is begun and with (block, chunk + 1) before a piece is.
-    """
-    model.prepare()
-    for block, group in groupby(work, key=lambda piece: piece.block):
-        start = None
-        for piece in group:
-            if start is None:
-                x = events(piece.rows)
-                seed(block)
-                start = model.start(x)
-            seed(block, piece.chunk + 1)
-            yield piece, model.finish(start, piece.importance_samples)
-
-
 def accumulate(parts: Iterable[tuple[Piece, Tensor]]) -> dict[int, Sums]:
-    """The sums of each block, by its number."""
+    """The sums of each block, by its number, from pieces with their log-weights (importance samples, data)."""
     found: dict[int, Sums] = {}
     for piece, log_w in parts:
         sums = Sums.of(log_w)
@@ -172,10 +136,9 @@ def accumulate(parts: Iterable[tuple[Piece, Tensor]]) -> dict[int, Sums]:
     return found
 
 
-def weight_matrix(model: _Weighs, x: Tensor, importance_samples: int, chunk_size: int) -> Tensor:
-    """log w of `importance_samples` draws for each datum of x (batch, *shape): (importance_samples, batch), in nats."""
-    work = pieces(len(x), importance_samples, min(len(x), max(1, chunk_size // 10)), chunk_size)
+def weight_matrix(parts: Iterable[tuple[Piece, Tensor]]) -> Tensor:
+    """All log-weights, (m, data), from pieces with their own."""
     blocks: dict[int, list[Tensor]] = {}
-    for piece, log_w in log_weights(model, lambda rows: x[rows], work):
+    for piece, log_w in parts:
         blocks.setdefault(piece.block, []).append(log_w)
     return torch.cat([torch.cat(block) for block in blocks.values()], 1)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from ..bijections.base import Bijection
 from ..compute.rng import forked
-from .importance import Estimate, accumulate, log_weights, pieces
+from .importance import Estimate, Piece, accumulate, pieces
 from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
 from .step import ChooseU, Inward, Outward, Step
 
@@ -162,6 +163,30 @@ class Model(nn.Module):
             log_w, depth = log_w + (log_det + log_p - log_q), depth + 1
         return self._add_up(z, log_w, depth).unflatten(0, (m, -1))
 
+    def log_weights(
+        self,
+        events: Callable[[slice], Tensor],
+        work: Iterable[Piece],
+        seed: Callable[..., object] = lambda *place: None,
+    ) -> Iterator[tuple[Piece, Tensor]]:
+        """Each piece with its log w, (importance samples, data); what x alone gives is computed once a block.
+
+        Arguments:
+            events: The data of a block, (rows, *shape).
+            work: In order of the blocks, as `importance.pieces` gives it.
+            seed: Called with (block,) before a block is begun and with (block, chunk + 1) before a piece is.
+        """
+        self.prepare()
+        for block, group in groupby(work, key=lambda piece: piece.block):
+            start = None
+            for piece in group:
+                if start is None:
+                    x = events(piece.rows)
+                    seed(block)
+                    start = self.start(x)
+                seed(block, piece.chunk + 1)
+                yield piece, self.finish(start, piece.importance_samples)
+
     def estimate(self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000) -> Estimate:
         """Log-likelihood, ELBO and effective sample size of each datum, streamed over data and importance samples.
 
@@ -169,8 +194,8 @@ class Model(nn.Module):
         is evaluated once.
         """
         m = importance_samples if self.indexed else 1
-        parts = pieces(len(x), m, min(max(1, len(x)), chunk_size), chunk_size)
-        sums = accumulate(log_weights(self, lambda rows: x[rows], parts))
+        work = pieces(len(x), m, min(max(1, len(x)), chunk_size), chunk_size)
+        sums = accumulate(self.log_weights(lambda rows: x[rows], work))
         return Estimate.concatenate([part.estimate(m) for part in sums.values()])
 
     def log_prob(self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000) -> Tensor:

@@ -21,7 +21,8 @@ def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by their dotted names: {"flow": {"depth": 3}} → {"flow.depth": 3}."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        nested = isinstance(value, Mapping) and value
+        flat |= flattened(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return flat
 
 

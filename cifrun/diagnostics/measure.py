@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cif.importance import mean_and_error, weight_matrix
+from ..cif.importance import mean_and_error, pieces, weight_matrix
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..cif.paths import generate, infer, log_weight
@@ -188,7 +188,9 @@ class Diagnostics:
             return
 
         def weights(x: Tensor) -> Tensor:
-            return weight_matrix(model, x, self.settings.weights, self._chunk_size(model)).double().cpu()
+            size = self._chunk_size(model)
+            work = pieces(len(x), self.settings.weights, min(len(x), max(1, size // 10)), size)
+            return weight_matrix(model.log_weights(lambda rows: x[rows], work)).double().cpu()
 
         log_w = weights(self._test(self.settings.weight_points, next(model.parameters())))
         result |= mean_and_error(log_w.var(0), "log_w_variance")

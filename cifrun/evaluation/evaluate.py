@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..build import build_data, load_model
-from ..cif.importance import Estimate, Sums, accumulate, log_weights, mean_and_error, pieces
+from ..cif.importance import Estimate, Sums, accumulate, mean_and_error, pieces
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute import processes
@@ -159,8 +159,7 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     mine = work[len(work) * rank // count : len(work) * (rank + 1) // count]
     with forked(seed):
         found = accumulate(
-            log_weights(
-                model,
+            model.log_weights(
                 lambda rows: _events(x, rows, seed).to(like),
                 mine,
                 seed=lambda *place: torch.manual_seed(derive(seed, *place)),

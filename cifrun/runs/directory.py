@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..config.roles import command_defaults
+from ..config.roles import command_defaults, flattened
 from ..config.schema import Config, to_dict
 from ..errors import ConfigError, RunError
 from ..io.files import replacing, writing
@@ -98,7 +98,7 @@ class RunDirectory:
 
     def settings(self) -> dict[str, Any]:
         """The run's config by dotted names, unchecked: also of a flow or a dataset that is not installed here."""
-        return dict(_flat(self.plain_config()))
+        return flattened(self.plain_config())
 
     # --- what became of it --------------------------------------------------------------------------------------------
 
@@ -113,8 +113,9 @@ class RunDirectory:
             raise RunError(f"{file} can't be read as JSON") from error
         if not isinstance(found, dict):
             raise RunError(f"{file} does not hold the summary of a run")
-        _check(found, SUMMARY, str(file))
-        _check(found.get("test", {}), TEST, f"{file}, test")
+        _check(found, _SUMMARY, str(file))
+        test = found.get("test", {})
+        _check(test, {**dict.fromkeys(test, _RESULT), **_TEST}, f"{file}, test")
         return found
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -134,7 +135,9 @@ class RunDirectory:
             return []
         except OSError as error:
             raise RunError(f"{file} can't be read: {error.strerror or error}") from error
-        return [{name: value for name, value in row.items() if value is None or _is_number(value)} for row in rows]
+        return [
+            {name: value for name, value in row.items() if value is None or _KINDS["a number"](value)} for row in rows
+        ]
 
     def check_data(self, fingerprint: str | None) -> None:
         """Raise `RunError` if the run was trained on a file that has another fingerprint than this, of its data now."""
@@ -170,60 +173,33 @@ class RunDirectory:
 
 # --- what may stand in a file -----------------------------------------------------------------------------------------
 
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or test(value)
-
-
-def _is_a(kind: type) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, kind)
-
-
-#: What a value is called in a message, and how it is told.
-_TEXT, _FLAG, _MAPPING = ("a text", _is_a(str)), ("true or false", _is_a(bool)), ("a mapping", _is_a(dict))
-_COUNT, _NUMBER = ("a whole number, at least 0", _is_count), ("a number or null", _or_null(_is_number))
-_TEXT_OR_NULL = ("a text or null", _or_null(_is_a(str)))
-
-#: The fields of `summary.json` that this program looks at.
-SUMMARY = {
-    **dict.fromkeys(("status", "dataset", "flow", "device"), _TEXT),
-    **dict.fromkeys(("data_fingerprint", "git_commit"), _TEXT_OR_NULL),
-    **dict.fromkeys(("seed", "parameters", "steps", "skipped_steps"), _COUNT),
-    **dict.fromkeys(("best_valid_log_likelihood", "wall_seconds"), _NUMBER),
-    **dict.fromkeys(("versions", "test"), _MAPPING),
-    "cif": _FLAG,
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "a text": lambda value: isinstance(value, str),
+    "a truth value": lambda value: isinstance(value, bool),
+    "a whole number": lambda value: type(value) is int and 0 <= value < 2**63,
+    "a number": lambda value: type(value) in (int, float),
+    "a list": lambda value: isinstance(value, list),
+    "a mapping": lambda value: isinstance(value, dict),
+    "null": lambda value: value is None,
 }
-#: The same of a test result; what is not named here is a number, a text, or a table: a list of rows.
-TEST = {"exact": _FLAG, "importance_samples": _COUNT, "num_data": _COUNT}
-_RESULT = (
-    "a number, a text, null, or a list",
-    lambda value: value is None or _is_number(value) or isinstance(value, str | list),
-)
+#: What the fields of `summary.json` are that this program looks at, and those of a test result.
+_SUMMARY = {
+    **dict.fromkeys(("status", "dataset", "flow", "device"), "a text"),
+    **dict.fromkeys(("data_fingerprint", "git_commit"), "a text or null"),
+    **dict.fromkeys(("seed", "parameters", "steps", "skipped_steps"), "a whole number"),
+    **dict.fromkeys(("best_valid_log_likelihood", "wall_seconds"), "a number or null"),
+    **dict.fromkeys(("versions", "test"), "a mapping"),
+    "cif": "a truth value",
+}
+_TEST = {"exact": "a truth value", "importance_samples": "a whole number", "num_data": "a whole number"}
+_RESULT = "a number or a text or a list or null"
 
 
-def _check(found: Mapping[str, Any], fields: Mapping[str, tuple[str, Callable[[Any], bool]]], origin: str) -> None:
-    others = _RESULT if fields is TEST else None
-    for name, value in found.items():
-        what, fits = fields.get(name) or others or ("", lambda value: True)
-        if not fits(value):
-            raise RunError(f"{origin}: '{name}' is {str(value)[:40]!r}, and should be {what}")
-
-
-def _flat(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by dotted name."""
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _check(found: Mapping[str, Any], kinds: Mapping[str, str], origin: str) -> None:
+    """Raise `RunError` for the first field that is not what `kinds` says of it; other fields may be anything."""
+    for name in found.keys() & kinds.keys():
+        if not any(_KINDS[kind](found[name]) for kind in kinds[name].split(" or ")):
+            raise RunError(f"{origin}: '{name}' is {str(found[name])[:40]!r}, and should be {kinds[name]}")
 
 
 def _finite(value: Any) -> Any:

@@ -62,4 +62,5 @@ def test_what_belongs_to_one_command_is_what_a_run_does_not_keep() -> None:
 
 
 def test_nested_settings_are_flattened_to_dotted_names() -> None:
-    assert flattened({"a": 1, "b": {"c": [2], "d": {"e": None}}, "f": {}}) == {"a": 1, "b.c": [2], "b.d.e": None}
+    nested = {"a": 1, "b": {"c": [2], "d": {"e": None}}, "f": {}}
+    assert flattened(nested) == {"a": 1, "b.c": [2], "b.d.e": None, "f": {}}
