@@ -127,7 +127,7 @@ def download(url: str, path: Path, md5: str) -> None:
     What has arrived is kept beside it as PATH.part, from where this or another call goes on. Of several processes one
     downloads, and the others wait for it.
 
-    Errors:
+    Raises:
         RunError: the server refuses, the connection is lost again and again, the disk is full, or what came has
             another checksum; in that last case it is thrown away.
     """

@@ -94,9 +94,11 @@ class TrainingState(DataFacts):
             groups, own = checkpoint.state["param_groups"], optimizer.state_dict()["param_groups"]
             if not _alike(groups, own):
                 raise ValueError("groups of other parameters")
+            tensors, numbers = checkpoint.part("optimizer"), checkpoint.state["optimizer_numbers"]
+            if numbers.keys() & tensors.keys() or not all(map(_is_setting, numbers.values())):
+                raise ValueError("numbers that are none, or in the place of tensors")
             packed: dict[int, dict[str, Any]] = {}
-            entries = {**checkpoint.part("optimizer"), **checkpoint.state["optimizer_numbers"]}
-            for key, value in entries.items():
+            for key, value in (tensors | numbers).items():
                 index, _, name = key.partition(".")
                 packed.setdefault(int(index), {})[name] = value
             optimizer.load_state_dict({"state": packed, "param_groups": groups})
@@ -117,6 +119,10 @@ def _is_number(value: Any) -> bool:
     if type(value) is int:
         return abs(value) < 2**63
     return type(value) is float and math.isfinite(value)
+
+
+def _is_setting(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or _is_number(value)
 
 
 _COUNT = (_is_count, "a whole number from 0")

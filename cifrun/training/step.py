@@ -78,7 +78,7 @@ class Update:
     def __call__(self, rows: Tensor, lr: float) -> Outcome:
         """Update with the data of these rows, (batch,), of which this process takes its share, at learning rate `lr`.
 
-        Errors:
+        Raises:
             ConfigError: the batch has fewer rows than there are processes and micro-batches.
             TrainingError: the memory of the device is too small for a micro-batch.
         """

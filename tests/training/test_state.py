@@ -139,7 +139,10 @@ GROUP = {"params": [0, 1], "lr": 0.1, "betas": [0.9, 0.999], "eps": 1e-8, "weigh
             [{**GROUP, "fused": "yes"}],
         )
     ]
-    + [{"optimizer_numbers": value} for value in (None, 3, "ab", [1], {"weight": 1}, {"x.y": 2})],
+    + [
+        {"optimizer_numbers": value}
+        for value in (None, 3, "ab", [1], {"weight": 1}, {"x.y": 2}, {"0.step": 3}, {"0.more": "1"})
+    ],
     ids=str,
 )
 def test_settings_of_an_optimiser_that_are_none_are_one_sentence(changes: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def read(
         label: A column of words; `words` says the code of each, and every row must hold one of them.
         folder: Where the temporary file is; None for $TMPDIR or the system's place.
 
-    Errors:
+    Raises:
         ConfigError: a value that is missing, no number, or not finite, with its row and column; a label that is none of
             the words; no rows.
         RunError: there is no room for the temporary file.

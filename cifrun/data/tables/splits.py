@@ -126,7 +126,7 @@ def kept(
         width: Columns.
         make: Gives the table and its splits; its argument is a folder for temporary files.
 
-    Errors:
+    Raises:
         RunError: the folder can't be written.
     """
     place, part = folder / f"{content}-{settings}", folder / f"{content}-part"
