@@ -66,10 +66,12 @@ class _Borrowed(Launcher):
         self.inner: Launcher = getattr(_extra(self.module, self.extra), self.name)(**options)
 
     def setup(self, **context: Any) -> None:
+        """Take note of what Hydra gives each launcher: its context, the task and the config."""
         self.task = context["task_function"]
         self.inner.setup(**context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs. Raises `RunError` if the engine itself fails."""
         _announce(self.extra, job_overrides, initial_job_idx)
         try:
             jobs = self.inner.launch(job_overrides, initial_job_idx)
@@ -85,6 +87,8 @@ class Joblib(_Borrowed):
 
 
 class _Submitit(_Borrowed):
+    """What both launchers of submitit have in common."""
+
     module, extra = "hydra_plugins.hydra_submitit_launcher.submitit_launcher", "submitit"
 
 
@@ -100,6 +104,7 @@ class SubmititLocal(_Submitit):
     name = "LocalLauncher"
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs, each with its share of the cores."""
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(job_overrides))))
         return super().launch(job_overrides, initial_job_idx)
 
@@ -141,9 +146,11 @@ class Ray(Launcher):
         self.ray = _extra("ray", "ray")
 
     def setup(self, **context: Any) -> None:
+        """Take note of what Hydra gives each launcher: its context, the task and the config."""
         self.context = context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs. One of which Ray has no result is reported as failed, and the others go on."""
         config, task = self.context["config"], self.context["task_function"]
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         os.makedirs(str(config.hydra.sweep.dir), exist_ok=True)
