@@ -13,8 +13,7 @@ from cifrun.config.schema import DeviceConfig
 from cifrun.errors import ConfigError
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.loop import train
-
-from .helpers import small_config
+from tests.helpers import small_config
 
 QUICK = {"max_steps": 5, "batch_size": 100, "valid_every": 5, "plot_every": 0, "progress": False}
 

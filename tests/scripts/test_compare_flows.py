@@ -13,8 +13,7 @@ from cifrun.cli.hydra_app import configure
 from cifrun.errors import CifrunError
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS
-
-from .helpers import small_config
+from tests.helpers import small_config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare_flows.py"
 spec = importlib.util.spec_from_file_location("compare_flows", SCRIPT)

@@ -13,8 +13,8 @@ from cifrun.data.loader import Loader
 from cifrun.training.cuda_graph import watched
 from cifrun.training.state import TrainingState
 from cifrun.training.step import WARM_UP
-
 from tests.helpers import assert_same_run, small_config
+
 from .updates import UpdateOn
 
 pytestmark = [

@@ -20,8 +20,7 @@ from cifrun.registry import OBJECTIVES
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
 from cifrun.training.loop import train
-
-from .helpers import small_config
+from tests.helpers import small_config
 
 EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
 

@@ -95,7 +95,9 @@ def test_old_runs_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str
     table = (tmp_path / "report.csv").read_text()
     for name in EVALUATED:
         summary = json.loads((OLD / name / "summary.json").read_text())
-        assert summary["status"] not in ("completed", "stopped_early") or str(summary["test"]["log_likelihood"]) in table
+        assert (
+            summary["status"] not in ("completed", "stopped_early") or str(summary["test"]["log_likelihood"]) in table
+        )
 
 
 def test_every_old_checkpoint_fits_its_model() -> None:

@@ -23,8 +23,7 @@ from cifrun.evaluation.evaluate import evaluate_split
 from cifrun.registry import DATASETS
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.loop import train
-
-from .helpers import small_config, train_a_little
+from tests.helpers import small_config, train_a_little
 
 
 @dataclass(config=STRICT)
