@@ -7,7 +7,6 @@ and the one of rank 0 alone keeps records and talks.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import os
@@ -148,8 +147,6 @@ def _settle(config: DeviceConfig, fabric: Fabric) -> None:
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"  # convolutions would take it unasked
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; read when it is first used
-    if fabric.device.type == "cpu":
-        _keep_freed_memory()
 
 
 # --- processes that are started here ----------------------------------------------------------------------------------
@@ -205,16 +202,3 @@ def _environment(**values: str) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to keep memory that is freed, up to what was once needed; elsewhere do nothing.
-
-    A training step frees all that the next one needs again at once, and to give it back in between costs a page fault
-    for every 4 KiB, a few per cent of a step.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**25)
