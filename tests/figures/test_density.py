@@ -72,10 +72,14 @@ def test_density_figure_in_every_form(points: Tensor, case: str, log: bool, tmp_
     assert (tmp_path / "density.png").stat().st_size > 1000
 
 
-def test_density_that_is_nowhere_finite(points: Tensor, tmp_path: Path) -> None:
-    window = window_of(points)
-    for value in (-math.inf, math.nan):
-        save(density_figure(None, torch.full((400,), value), points, window), tmp_path / "x.png")
+@pytest.mark.parametrize("value", [-math.inf, math.nan])
+def test_a_density_that_is_nowhere_finite_is_an_empty_panel(points: Tensor, value: float, tmp_path: Path) -> None:
+    figure = density_figure(None, torch.full((400,), value), points, window_of(points))
+    (image,) = figure.axes[0].get_images()
+    assert image.get_clim() == (0, 1)
+    assert not np.ma.masked_invalid(image.get_array()).any()  # zero, or blank
+    save(figure, tmp_path / "density.png")
+    assert (tmp_path / "density.png").stat().st_size > 1000
 
 
 class Gaussian(torch.nn.Module):

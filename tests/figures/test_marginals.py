@@ -30,8 +30,14 @@ def test_marginals_of_any_dimension(dim: int, axes: int, tmp_path: Path) -> None
     save(figure, tmp_path / "marginals.png")
 
 
-def test_marginals_of_events_and_of_constants(tmp_path: Path) -> None:
-    save(marginals_figure(torch.zeros(50, 1, 2, 2), torch.rand(50, 1, 2, 2)), tmp_path / "x.png")
+def test_marginals_of_images_are_those_of_their_pixels_though_the_data_are_constant(tmp_path: Path) -> None:
+    figure = marginals_figure(torch.zeros(50, 1, 2, 2), torch.rand(50, 1, 2, 2))
+    assert len(figure.axes) == 16
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        assert low < 0 < high  # where the data are, with room on both sides
+    save(figure, tmp_path / "marginals.png")
+    assert (tmp_path / "marginals.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("dim", [1, 2, 4])

@@ -20,8 +20,12 @@ def test_curves_skip_gaps_and_ignore_the_start() -> None:
     assert -2 < low < -1.5 and -1.386 < high < -1
 
 
-def test_curves_of_nothing(tmp_path: Path) -> None:
-    save(training_figure([], truth=-1.0), tmp_path / "training.png")
+def test_of_a_run_without_records_there_is_only_the_truth(tmp_path: Path) -> None:
+    figure = training_figure([], truth=-1.0)
+    (axis,) = figure.axes
+    assert [line.get_label() for line in axis.lines if len(line.get_xdata())] == ["truth"]
+    save(figure, tmp_path / "training.png")
+    assert (tmp_path / "training.png").stat().st_size > 1000
 
 
 def test_seeds_are_a_band() -> None:

@@ -99,7 +99,11 @@ def test_directory_that_is_a_file(tmp_path: Path) -> None:
         Tracker(tmp_path / "file")
 
 
-def test_close_twice(tmp_path: Path) -> None:
+def test_a_second_close_changes_nothing(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path)
+    tracker.scalars(1, {"a": 1.0})
     tracker.close()
+    closed = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     tracker.close()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == closed
+    assert [row["a"] for row in read_metrics(tmp_path / METRICS)] == [1.0]

@@ -85,19 +85,25 @@ def test_lower_precision_is_recorded_too(precision):
     assert torch.equal(outcomes, trained("resflow", True, False, xs, precision=precision)[2])
 
 
+@pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("flow", REPEATABLE)
-def test_an_update_does_not_wait_for_the_device(flow):
+def test_an_update_does_not_wait_for_the_device(flow, graph):
     xs = batches(WARM_UP + 3)
-    for graph in (False, True):
-        _, step = update(flow, True, graph)
-        for x in xs[:WARM_UP]:
-            step(x, 1e-3)
-        torch.cuda.set_sync_debug_mode("error")
+    _, step = update(flow, True, graph)
+    for x in xs[:WARM_UP]:
+        step(x, 1e-3)
+    waited = []
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        outcomes = [step(x, 1e-3).loss.clone() for x in xs[WARM_UP:]]
         try:
-            for x in xs[WARM_UP:]:
-                step(x, 1e-3)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+            outcomes[0].item()
+        except RuntimeError as error:  # that it would wait: so the mode is on, and no update did
+            waited.append(error)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(waited) == 1 and (step._recorded is not None) == graph
+    assert torch.stack(outcomes).isfinite().all()
 
 
 def test_evaluation_sees_the_weights_that_a_replay_made():
