@@ -103,7 +103,8 @@ def body(
 
 def yaml_default(field: Setting) -> Any:
     """What the YAML holds for a setting: its default, or the top-level setting that it follows."""
-    return f"${{{field.follows}}}" if field.follows else field.default
+    follows = field.schema.get("follows")
+    return f"${{{follows}}}" if follows else field.default
 
 
 def lines(rows: list[tuple[str, Any, str]]) -> str:

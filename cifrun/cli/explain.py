@@ -100,17 +100,15 @@ def _no_key(error: ConfigCompositionException, cause: OmegaConfBaseException) ->
     if not parent:
         allowed = [name for name in allowed if name != "hydra"]
         allowed += [group for group in groups() if group not in allowed]
-    dotted = [f"{parent}.{name}" if parent else name for name in allowed]
     # A name that is close here is a better guess than one that is close elsewhere.
     if near := difflib.get_close_matches(last, allowed, n=1, cutoff=0.5):
-        dotted = [dotted[allowed.index(near[0])]]
+        near = [f"{parent}.{near[0]}" if parent else near[0]]
     else:
-        dotted = [other for other in _walk(root) if difflib.get_close_matches(last, [other.rpartition(".")[2]])]
-        dotted = difflib.get_close_matches(key, dotted, n=1, cutoff=0)
-    meant = f"; did you mean '{dotted[0]}'?" if dotted else ""
-    if not allowed:
-        return f"there is no key '{key}'" + meant
-    return f"there is no key '{key}': allowed {f'in {parent} ' if parent else ''}are {', '.join(allowed)}{meant}"
+        others = [other for other in _walk(root) if difflib.get_close_matches(last, [other.rpartition(".")[2]])]
+        near = difflib.get_close_matches(key, others, n=1, cutoff=0)
+    place = f" in {parent}" if parent else ""
+    choices = f": allowed{place} are {', '.join(allowed)}" if allowed else ""
+    return f"there is no key '{key}'{choices}" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 def _walk(config: DictConfig, prefix: str = "") -> Iterator[str]:

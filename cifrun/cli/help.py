@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from .config_groups import conf_dir, groups
 
 __all__ = ["VERBS", "catalogue", "usage", "usage_of"]
 
 
-@dataclass(frozen=True)
-class Verb:
-    """What `cifrun --help` and `cifrun VERB --help` say of a verb."""
+class Verb(NamedTuple):
+    """What help says of a verb.
+
+    A key is KEY, to be shown with its default, or KEY=PLACEHOLDER. Before a colon stands the file of the group that has
+    the key, if the default one has not.
+    """
 
     summary: str
     details: str
-    keys: tuple[str, ...]
+    keys: str
     examples: tuple[str, ...]
 
 
@@ -34,11 +37,9 @@ VERBS = {
         "multirun/NAME, and the same command given again does what is left of them. resume=DIR continues a run "
         "exactly where it was stopped, or extends a finished one when trainer.max_steps is larger than before; "
         "trainer, eval and device may change.",
-        (
-            *("dataset", "dataset.path:file", "flow", "flow.depth", "cif", "index.dim", "index.depth"),
-            *("objective", "optimizer.lr"),
-            *("trainer.max_steps", "trainer.batch_size", "seed", "device", "experiment", "debug", "resume"),
-        ),
+        "dataset=NAME file:dataset.path=FILE flow=NAME flow.depth cif=true|false index.dim index.depth "
+        "objective=elbo|iwae optimizer.lr trainer.max_steps trainer.batch_size seed device=auto|cpu|gpu "
+        "experiment=NAME debug=tiny resume=DIR",
         (
             "cifrun train dataset=two_moons flow=resflow cif=true",
             "cifrun train experiment=two_d_maf dataset=two_uniforms cif=true,false seed=1,2,3 -m",
@@ -54,7 +55,7 @@ VERBS = {
         "(n, C, H, W). per_point=FILE writes a table (.csv, .tsv, .parquet, "
         ".npz) with a line for each datum: row, its place in FILE or in the test set; log_likelihood and elbo in nats; "
         "ess, the effective sample size.",
-        ("run", "data", "per_point", "eval.importance_samples", "eval.chunk_size", "eval.seed", "device"),
+        "run=DIR data=FILE per_point=FILE eval.importance_samples eval.chunk_size eval.seed device=auto|cpu|gpu",
         (
             "cifrun eval run=outputs/DATE/TIME eval.importance_samples=1000",
             "cifrun eval run=outputs/DATE/TIME data=other.csv per_point=scores.csv",
@@ -65,7 +66,7 @@ VERBS = {
         "Reads the run's config and best weights, and writes samples as an array (.npy), a picture (.png), or a table "
         "(.csv, .tsv, .parquet, .npz) with the names of the columns that it was trained on. Of images, all hold grey "
         "levels, and the picture is a grid.",
-        ("run", "n", "output", "seed", "device"),
+        "run=DIR n output=FILE seed device=auto|cpu|gpu",
         ("cifrun sample run=outputs/DATE/TIME n=10000 output=samples.npy",),
     ),
     "report": Verb(
@@ -74,58 +75,24 @@ VERBS = {
         "tables; those that are not complete are listed below. Writes report.md, report.csv, report.tex and "
         "report.html: a page with all pictures in it, to output=DIR, by default the folder report in the first "
         "directory. --watch prints the tables again every few seconds until no run is under way.",
-        ("report.output",),
+        "report:output=DIR",
         ("cifrun report multirun/DATE/TIME", "cifrun report outputs multirun output=comparison --watch"),
     ),
     "show": Verb(
         "print the steps that a config builds, and train nothing",
         "Takes the same overrides as train.",
-        ("dataset", "flow", "flow.depth", "cif", "index.dim", "index.depth"),
+        "dataset=NAME flow=NAME flow.depth cif=true|false index.dim index.depth",
         ("cifrun show flow=maf index.depth=2",),
     ),
-    "list": Verb("print the datasets and the flows", "Takes no overrides.", (), ("cifrun list",)),
+    "list": Verb("print the datasets and the flows", "Takes no overrides.", "", ("cifrun list",)),
     "data": Verb(
         "download a dataset: cifrun data fetch NAME",
         "Downloads what dataset=NAME reads from its public archive, checks it and unpacks it into dataset.root. A "
         "download that was cut off goes on where it stopped when the command is given again.",
-        ("dataset.root:power",),
+        "power:dataset.root=DIR",
         ("cifrun data fetch power", "cifrun data fetch mnist dataset.root=/data/images"),
     ),
 }
-
-#: The keys that help shows, and what stands for their values; None: the default. After a colon stands the file of the
-#: group that has the key, if the default one has not.
-KEYS: dict[str, str | None] = {
-    "dataset": "NAME",
-    "dataset.path:file": "FILE",
-    "flow": "NAME",
-    "flow.depth": None,
-    "cif": "true|false",
-    "index.dim": None,
-    "index.depth": None,
-    "objective": "elbo|iwae",
-    "optimizer.lr": None,
-    "trainer.max_steps": None,
-    "trainer.batch_size": None,
-    "seed": None,
-    "device": "auto|cpu|gpu",
-    "experiment": "NAME",
-    "debug": "tiny",
-    "run": "DIR",
-    "resume": "DIR",
-    "eval.importance_samples": None,
-    "eval.chunk_size": None,
-    "eval.seed": None,
-    "n": None,
-    "output": "FILE",
-    "report.output": None,
-    "data": "FILE",
-    "per_point": "FILE",
-    "dataset.root:power": "DIR",
-}
-
-#: A key that is no setting.
-REPORT_OUTPUT = ("output=DIR", "report: where it writes its four files")
 
 HYDRA = {
     "-m": "a job for each combination of values that commas separate: seed=1,2,3",
@@ -136,11 +103,9 @@ HYDRA = {
 }
 
 
-# --- what conf/ says --------------------------------------------------------------------------------------------------
-
-
-def _lines(text: str) -> dict[str, tuple[str, str]]:
+def _lines(file: str) -> dict[str, tuple[str, str]]:
     """The keys of a YAML file's first level and of its defaults list, each with its value and its comment."""
+    text = (conf_dir() / f"{file}.yaml").read_text(encoding="utf-8")
     found: dict[str, tuple[str, str]] = {}
     key = ""
     for line in text.partition("\nhydra:")[0].splitlines():
@@ -152,73 +117,67 @@ def _lines(text: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _keys(names: Iterable[str]) -> dict[str, str]:
-    """KEY=VALUE and its meaning, for keys of `KEYS`."""
-    top = _lines((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
+def _keys(words: str) -> dict[str, str]:
+    """KEY=VALUE and its meaning, for the keys of a verb."""
     shown: dict[str, str] = {}
-    for name in names:
-        if name == "report.output":
-            shown |= [REPORT_OUTPUT]
+    for word in words.split():
+        file, _, rest = word.rpartition(":")
+        key, _, placeholder = rest.partition("=")
+        if file == "report":  # the one key that is no setting
+            shown[f"{key}={placeholder}"] = "report: where it writes its four files"
             continue
-        key, _, choice = name.partition(":")
-        group, dot, rest = key.partition(".")
-        value, comment = top[group]
-        if dot:
-            file = conf_dir() / group / f"{choice or value}.yaml"
-            value, comment = _lines(file.read_text(encoding="utf-8"))[rest]
-        shown[f"{key}={KEYS[name] or value}"] = comment
+        group, _, name = key.partition(".")
+        value, comment = _lines("config")[group]
+        if name:
+            value, comment = _lines(f"{group}/{file or value}")[name]
+        shown[f"{key}={placeholder or value}"] = comment
     return shown
 
 
-# --- the texts -------------------------------------------------------------------------------------------------------
-
-
-def _table(rows: dict[str, str], width: int) -> str:
-    lines = []
+def _section(title: str, rows: Mapping[str, str], width: int) -> str:
+    lines = [title]
     for name, text in rows.items():
         first, *more = textwrap.wrap(text, 100 - width) or [""]
         lines += [f"  {name:{width}}{first}", *(f"  {'':{width}}{line}" for line in more)]
     return "\n".join(lines)
 
 
-def _choices() -> str:
-    return _table({name: ", ".join(options) for name, options in groups().items()}, 16)
+def _groups() -> str:
+    choices = {name: ", ".join(options) for name, options in groups().items()}
+    return _section("groups (GROUP=NAME picks, GROUP.KEY=VALUE changes one key)", choices, 16)
+
+
+def _examples(*verbs: Verb) -> str:
+    return "\n".join(["examples", *(f"  {example}" for verb in verbs for example in verb.examples)])
 
 
 def usage() -> str:
     """The text of `cifrun --help`."""
-    return f"""\
-cifrun: train and compare continuously indexed flows
-
-usage: cifrun VERB [KEY=VALUE …] [OPTION …]       cifrun VERB --help says more of a verb
-
-verbs
-{_table({name: verb.summary for name, verb in VERBS.items()}, 14)}
-
-groups (GROUP=NAME picks, GROUP.KEY=VALUE changes one key)
-{_choices()}
-
-keys
-{_table(_keys(KEYS), 30)}
-
-options
-{_table(HYDRA, 14)}
-
-examples
-{chr(10).join(f"  {example}" for verb in VERBS.values() for example in verb.examples)}"""
+    sections = [
+        "cifrun: train and compare continuously indexed flows",
+        "usage: cifrun VERB [KEY=VALUE …] [OPTION …]       cifrun VERB --help says more of a verb",
+        _section("verbs", {name: verb.summary for name, verb in VERBS.items()}, 14),
+        _groups(),
+        _section("keys", _keys(" ".join(verb.keys for verb in VERBS.values())), 30),
+        _section("options", HYDRA, 14),
+        _examples(*VERBS.values()),
+    ]
+    return "\n\n".join(sections)
 
 
 def usage_of(name: str) -> str:
     """The text of `cifrun VERB --help`."""
     verb = VERBS[name]
-    parts = [f"cifrun {name}: {verb.summary}\n", textwrap.fill(verb.details, 100)]
-    if verb.keys:
-        parts += ["\nkeys (cifrun --help lists more)", _table(_keys(verb.keys), 30)]
-        shown = _choices() if name in ("train", "show") else ""
-        parts += ["\ngroups (GROUP=NAME picks, GROUP.KEY=VALUE changes one key)", shown] if shown else []
     options = {"--watch": "until no run is under way"} if name == "report" else HYDRA
-    parts += ["\noptions", _table(options, 14)]
-    return "\n".join([*parts, "\nexamples", *(f"  {example}" for example in verb.examples)])
+    sections = [
+        f"cifrun {name}: {verb.summary}",
+        textwrap.fill(verb.details, 100),
+        _section("keys (cifrun --help lists more)", _keys(verb.keys), 30) if verb.keys else "",
+        _groups() if name in ("train", "show") else "",
+        _section("options", options, 14),
+        _examples(verb),
+    ]
+    return "\n\n".join(filter(None, sections))
 
 
 def catalogue() -> str:

@@ -6,10 +6,9 @@ and this file is the one to mend.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,31 +20,25 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["add_launcher", "environment", "forget_launchers", "options_parser", "outcome", "root_of"]
-
-
-def options_parser() -> argparse.ArgumentParser:
-    """The parser of Hydra's own options."""
-    return get_args_parser()
+__all__ = ["add_launcher", "environment", "forget_launchers", "get_args_parser", "outcome", "root_of"]
 
 
 @contextmanager
-def environment(argv: Sequence[str], full_error: str | None) -> Iterator[None]:
+def environment(argv: list[str], full_error: str | None) -> Iterator[None]:
     """Inside, `sys.argv` and HYDRA_FULL_ERROR, which Hydra reads from the process, are these."""
-    saved_argv, saved_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-
-    def set_full_error(value: str | None) -> None:
-        os.environ.pop("HYDRA_FULL_ERROR", None)
-        if value is not None:
-            os.environ["HYDRA_FULL_ERROR"] = value
-
-    sys.argv = list(argv)
-    set_full_error(full_error)
+    saved = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     try:
+        _set(argv, full_error)
         yield
     finally:
-        sys.argv = saved_argv
-        set_full_error(saved_error)
+        _set(*saved)
+
+
+def _set(argv: list[str], full_error: str | None) -> None:
+    sys.argv = argv
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+    if full_error is not None:
+        os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 def add_launcher(launcher: type[Launcher]) -> None:

@@ -21,7 +21,7 @@ from ..errors import CifrunError, ConfigError, RunError, did_you_mean
 from ..io.files import mute
 from .explain import explain
 from .hydra_internals import environment
-from .overrides import overlay, parse
+from .overrides import overlay
 from .resolvers import directories
 
 __all__ = ["COMMANDS", "Job", "names_in"]
@@ -194,7 +194,7 @@ def _config_of_run(directory: Path, composed: dict[str, Any], overrides: Sequenc
             inside = [name for name in names_in(directory) if RunDirectory(directory / name).exists()]
             near = f"; did you mean '{directory / inside[-1]}'?" if inside else ""
         raise RunError(f"{error}{near}") from error
-    data = overlay(saved, composed, parse(overrides), "resume" if verb == "train" else verb)
+    data = overlay(saved, composed, overrides, verb)
     try:
         return Config.parse(data)
     except ConfigError:

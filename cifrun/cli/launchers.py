@@ -28,11 +28,6 @@ PATIENCE = 30
 log = logging.getLogger(f"hydra.{__name__}")  # where a multirun says what it does
 
 
-def _extra(module: str, extra: str) -> Any:
-    """A module of an extra of this package. Raises `ConfigError` if it is not installed."""
-    return need(module, "this hydra/launcher", f"cifrun[{extra}]")
-
-
 def _settle(job: JobReturn, task: Any) -> JobReturn:
     """Take note of a failure that has a sentence, so that Hydra does not end the sweep for it."""
     if job.status == JobStatus.FAILED and isinstance(failure := outcome(job), CifrunError):
@@ -63,10 +58,10 @@ class _Borrowed(Launcher):
     extra: ClassVar[str]
 
     def __init__(self, **options: Any) -> None:
-        self.inner: Launcher = getattr(_extra(self.module, self.extra), self.name)(**options)
+        module = need(self.module, "this hydra/launcher", f"cifrun[{self.extra}]")
+        self.inner: Launcher = getattr(module, self.name)(**options)
 
     def setup(self, **context: Any) -> None:
-        """Take note of what Hydra gives each launcher: its context, the task and the config."""
         self.task = context["task_function"]
         self.inner.setup(**context)
 
@@ -86,25 +81,18 @@ class Joblib(_Borrowed):
     module, name, extra = "hydra_plugins.hydra_joblib_launcher.joblib_launcher", "JoblibLauncher", "joblib"
 
 
-class _Submitit(_Borrowed):
-    """What both launchers of submitit have in common."""
-
-    module, extra = "hydra_plugins.hydra_submitit_launcher.submitit_launcher", "submitit"
-
-
-class Slurm(_Submitit):
+class Slurm(_Borrowed):
     """A SLURM array with an element for each job of the sweep."""
 
-    name = "SlurmLauncher"
+    module, name, extra = "hydra_plugins.hydra_submitit_launcher.submitit_launcher", "SlurmLauncher", "submitit"
 
 
-class SubmititLocal(_Submitit):
+class SubmititLocal(Slurm):
     """What `Slurm` does, without SLURM: all jobs at once on this machine, which share its cores."""
 
     name = "LocalLauncher"
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs, each with its share of the cores."""
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(job_overrides))))
         return super().launch(job_overrides, initial_job_idx)
 
@@ -143,10 +131,9 @@ class Ray(Launcher):
     def __init__(self, ray: DictConfig) -> None:
         self.settings: Any = OmegaConf.to_container(ray, resolve=True)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        self.ray = _extra("ray", "ray")
+        self.ray = need("ray", "this hydra/launcher", "cifrun[ray]")
 
     def setup(self, **context: Any) -> None:
-        """Take note of what Hydra gives each launcher: its context, the task and the config."""
         self.context = context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -14,18 +14,23 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
-from ..config.fields import Verb
-from ..config.roles import changeable, command_defaults
+from ..config.roles import command_defaults
 from ..errors import ConfigError
 from .config_groups import groups
-from .hydra_internals import options_parser
+from .hydra_internals import get_args_parser
 from .plugin_configs import OPEN_GROUPS, defaults
 from .retired import renamed
 
-__all__ = ["PATHS", "overlay", "parse", "prepare", "split"]
+__all__ = ["CHANGEABLE", "PATHS", "overlay", "prepare", "split"]
 
 #: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
 PATHS = ("run", "resume", "output", "data", "per_point", "dataset.path", "dataset.root")
+#: The keys and groups that may be typed when something is done with a run that exists.
+CHANGEABLE = {
+    "train": ("resume", "trainer", "eval", "device"),
+    "eval": ("run", "data", "per_point", "eval", "device", "seed"),
+    "sample": ("run", "n", "output", "eval", "device", "seed"),
+}
 
 
 def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -37,18 +42,13 @@ def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str
     def fail(message: str) -> NoReturn:
         raise ConfigError(message)
 
-    parser = options_parser()
+    parser = get_args_parser()
     parser.error = fail  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(words)
     options = list(words)
     for override in arguments.overrides:
         options.remove(override)
-    return arguments, options, list(arguments.overrides)
-
-
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """What Hydra's grammar makes of overrides."""
-    return OverridesParser.create().parse_overrides(list(overrides))
+    return arguments, options, arguments.overrides
 
 
 def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[Override]]:
@@ -57,7 +57,7 @@ def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[O
     Raises `ConfigError` for what Hydra would refuse in words that name neither the key nor the choices.
     """
     ready = [_open(_quote_path(override, multirun)) for override in renamed(overrides)]
-    parsed = parse(ready)
+    parsed = OverridesParser.create().parse_overrides(ready)
     _check(parsed)
     return ready, parsed
 
@@ -100,30 +100,26 @@ def _check(overrides: Sequence[Override]) -> None:
             raise ConfigError(f"{text} is not allowed: choose one of {', '.join(options[key])}")
 
 
-def overlay(
-    saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequence[Override], verb: str
-) -> dict[str, Any]:
+def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequence[str], verb: str) -> dict[str, Any]:
     """The config of a run with what was typed written over it, and nothing else of what was composed.
 
     Arguments:
         saved: What the run was trained with, as plain data.
         composed: What conf/ and all words make together, as plain data.
         typed: The overrides of the command line.
-        verb: What is done with the run: train (with `resume=`), eval or sample.
+        verb: What is done with the run: one of `CHANGEABLE`.
 
     Raises:
         ConfigError: something was typed that is settled when a run is trained.
     """
-    what_for: Verb = "eval" if verb == "eval" else "sample" if verb == "sample" else "resume"
-    data, allowed = deepcopy(dict(saved)), changeable(what_for)
-    for override in typed:
+    data, allowed = deepcopy(dict(saved)), CHANGEABLE[verb]
+    for override in OverridesParser.create().parse_overrides(list(typed)):
         first, *rest = override.key_or_group.split(".")
         if first not in allowed or override.is_delete() or override.package is not None:
             what = first if first in composed else "settings"
-            doing = "train resume=DIR" if verb == "resume" else f"{verb} run=DIR"
             raise ConfigError(
                 f"a run keeps its {what}: '{override.input_line}' can't change it; "
-                f"cifrun {doing} takes {', '.join(allowed)}"
+                f"cifrun {verb} {allowed[0]}=DIR takes {', '.join(allowed)}"
             )
         source, target, key = composed, data, first
         for name in rest:

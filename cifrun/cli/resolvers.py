@@ -45,12 +45,11 @@ class Directories:
         Arguments:
             dry: Make no directory, as the command only prints a config or completes a word.
         """
-        before = self._commander, self._dry
         self._commander, self._dry = os.getpid(), dry
         try:
             yield
         finally:
-            self._commander, self._dry = before
+            self._commander, self._dry = 0, False
             self.release()
 
     def elsewhere(self) -> bool:

@@ -30,14 +30,20 @@ def sentence(error: ValidationError, cls: type, prefix: str) -> str:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, Nested):  # already a sentence
         return str(cause)
-    holder, keys = _place(first["loc"], cls)
+    # Where it is: the fields on the way there, without pydantic's names for the branches of a union.
+    holder: Any = cls
+    keys: list[str] = []
+    for part in first["loc"]:
+        hints = get_type_hints(holder) if dataclasses.is_dataclass(holder) else {}
+        if part in hints:
+            keys.append(str(part))
+            holder = hints[str(part)] if dataclasses.is_dataclass(hints[str(part)]) else holder
     key = ".".join(filter(None, [prefix, *keys]))
     if first["type"] == "unexpected_keyword_argument":
-        allowed = [field.name for field in dataclasses.fields(holder)]
-        name = str(first["loc"][-1])
-        key = ".".join(filter(None, [prefix, *map(str, first["loc"])]))
-        near = did_you_mean(name, allowed).replace("mean '", f"mean '{key.removesuffix(name)}")
-        return f"there is no key '{key}': allowed here are {', '.join(allowed)}{near}"
+        name, allowed = str(first["loc"][-1]), [field.name for field in dataclasses.fields(holder)]
+        group = f"{key}." if key else ""
+        near = did_you_mean(name, allowed).replace("mean '", f"mean '{group}")
+        return f"there is no key '{group}{name}': allowed here are {', '.join(allowed)}{near}"
     if first["type"] in ("missing", "missing_argument"):
         return f"'{key}' is missing from the configuration"
     same = [d["msg"] for d in details if d["loc"][: len(keys)] == first["loc"][: len(keys)]]  # branches of a union
@@ -46,16 +52,3 @@ def sentence(error: ValidationError, cls: type, prefix: str) -> str:
     }
     what = " or ".join(sorted(messages)).replace("a valid boolean", "true or false")
     return f"{key or 'the configuration'} = {first['input']!r} is not allowed: it should be {what}"
-
-
-def _place(location: tuple[int | str, ...], cls: type) -> tuple[Any, list[str]]:
-    """(the dataclass that holds what is wrong, the keys that lead there), without pydantic's names of branches."""
-    holder: Any = cls
-    keys: list[str] = []
-    for part in location:
-        names = [field.name for field in dataclasses.fields(holder)] if dataclasses.is_dataclass(holder) else []
-        if part in names or not keys:
-            keys.append(str(part))
-        if part in names and dataclasses.is_dataclass(hint := get_type_hints(holder)[str(part)]):
-            holder = hint
-    return holder, keys

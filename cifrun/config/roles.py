@@ -1,7 +1,6 @@
-"""What settings decide about a run: which of them define it, and which a later command may change.
+"""What settings decide about a run: which of them define it, and which belong to one command.
 
 role_of("trainer.progress", settings)    Role.EXECUTION
-changeable("sample")                     ("run", "n", "output", "eval", "device", "seed")
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from ..registry import DATASETS, FLOWS
-from .fields import Role, Verb, settings
+from .fields import Role, settings
 from .schema import Config
 
-__all__ = ["changeable", "command_defaults", "flattened", "role_of"]
+__all__ = ["command_defaults", "flattened", "role_of"]
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -35,13 +34,6 @@ def role_of(name: str, settings: Mapping[str, Any]) -> Role:
             nobody knows, as of a flow that is no longer installed, counts as what is trained.
     """
     return _roles(str(settings.get("dataset.name")), str(settings.get("flow.family"))).get(name, Role.TRAINED)
-
-
-def changeable(verb: Verb) -> tuple[str, ...]:
-    """The top-level keys and groups that may be typed beside `run=` or `resume=`; those of the command come first."""
-    fields = Config.__pydantic_fields__  # type: ignore[attr-defined]
-    mine = [name for name, field in fields.items() if verb in field.json_schema_extra["may_change"]]
-    return tuple(sorted(mine, key=lambda name: name not in command_defaults()))
 
 
 @lru_cache

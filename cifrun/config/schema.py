@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -43,6 +42,9 @@ __all__ = [
 Activation = Literal["tanh", "relu", "silu", "elu"]
 #: What may stand between the steps of a flow.
 Norm = Literal["none", "actnorm", "batchnorm"]
+#: What p(u | z) or q(u | x) may be: a network with these hidden sizes, or one of two that ask for none.
+_Density = Sizes | Literal["standard_normal", "learned_constant"]
+_Count = Annotated[int, Field(ge=1)]
 
 
 # --- what datasets and flows add to -----------------------------------------------------------------------------------
@@ -64,33 +66,39 @@ class FlowSettings:
     norm: Norm = setting("none", "normalisation after each step")
 
 
-def _registered(registry: Registry) -> Callable[[str], str]:
-    def check_name(name: str) -> str:
+def _validator(check: Callable[[Any], Any]) -> BeforeValidator:
+    """A validator of pydantic's, which collects the sentences of `check`."""
+
+    def run(raw: Any) -> Any:
         try:
-            registry[name]
+            return check(raw)
         except ConfigError as error:
             raise Nested(error) from error
+
+    return BeforeValidator(run)
+
+
+def _name_in(registry: Registry) -> BeforeValidator:
+    def known(name: str) -> str:
+        registry[name]
         return name
 
-    return check_name
+    return _validator(known)
 
 
-def _resolve(registry: Registry, key: str) -> Callable[[Any], Any]:
+def _chosen_from(registry: Registry, key: str) -> BeforeValidator:
     """A mapping becomes the dataclass that `registry` holds under the mapping's `key`."""
 
-    def resolve(raw: Any) -> Any:
+    def chosen(raw: Any) -> Any:
+        if dataclasses.is_dataclass(raw):
+            return raw
         if not isinstance(raw, Mapping):
-            if dataclasses.is_dataclass(raw):
-                return raw
-            raise Nested(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
+            raise ConfigError(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
         if not isinstance(raw.get(key), str):
-            raise Nested(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
-        try:
-            return check(registry[raw[key]], raw, registry.noun)
-        except ConfigError as error:
-            raise Nested(error) from error
+            raise ConfigError(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
+        return check(registry[raw[key]], raw, registry.noun)
 
-    return resolve
+    return _validator(chosen)
 
 
 # --- the groups -------------------------------------------------------------------------------------------------------
@@ -101,7 +109,7 @@ class IndexConfig:
     """The index u_l of each step: its size, which steps carry one, what it does, and its networks, by hidden sizes."""
 
     dim: int = setting(1, "size of each u_l; for images, its channels", ge=1)
-    depth: Annotated[int, Field(ge=1)] | Literal["all"] = setting(
+    depth: _Count | Literal["all"] = setting(
         "all", "all, or how many of the flow's steps carry an index, counted from the data"
     )
     action: Literal["affine", "planar"] = setting(
@@ -110,12 +118,8 @@ class IndexConfig:
     st: Sizes | Literal["zero", "learned_constant"] = setting(
         [10, 10], "the action's parameters, s(u) and t(u) of the affine one; or zero, learned_constant"
     )
-    p: Sizes | Literal["standard_normal", "learned_constant"] = setting(
-        [10, 10], "mean and log-scale of p(u | z); or standard_normal, learned_constant"
-    )
-    q: Sizes | Literal["standard_normal", "learned_constant"] = setting(
-        [10, 10], "mean and log-scale of q(u | x); or standard_normal, learned_constant"
-    )
+    p: _Density = setting([10, 10], "mean and log-scale of p(u | z); or standard_normal, learned_constant")
+    q: _Density = setting([10, 10], "mean and log-scale of q(u | x); or standard_normal, learned_constant")
     relative: bool = setting(True, "q as a difference from p at f⁻¹(x); false: by itself, one network less to run")
     activation: Activation = setting("tanh", "activation of the index networks")
 
@@ -124,7 +128,7 @@ class IndexConfig:
 class ObjectiveConfig:
     """What training maximises."""
 
-    name: Annotated[str, BeforeValidator(_registered(OBJECTIVES))] = setting("elbo", "name of the objective")
+    name: Annotated[str, _name_in(OBJECTIVES)] = setting("elbo", "name of the objective")
     importance_samples: int = setting(1, "m, draws of u for each datum of a training batch", ge=1)
 
 
@@ -132,7 +136,7 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """The optimiser, its learning rate over time, and gradient clipping."""
 
-    name: Annotated[str, BeforeValidator(_registered(OPTIMIZERS))] = setting("adam", "name of the optimiser")
+    name: Annotated[str, _name_in(OPTIMIZERS)] = setting("adam", "name of the optimiser")
     lr: float = setting(1e-3, "learning rate after the warm-up", gt=0)
     weight_decay: float = setting(0.0, "L2 penalty (decoupled from the gradient for adamw)", ge=0)
     schedule: Literal["none", "cosine"] = setting(
@@ -150,7 +154,7 @@ class TrainerConfig:
         1000, "optimiser steps; raise it and resume=DIR to extend a finished run", unit="steps", ge=1
     )
     batch_size: int = setting(1000, "data a step, of all devices together (at most the training set)", ge=1)
-    micro_batches: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
+    micro_batches: _Count | Literal["auto"] = setting(
         1, "parts of a device's share of a batch, for less memory; auto: as many as memory asks for"
     )
     shuffle: Literal["auto", "rows", "blocks"] = setting(
@@ -179,7 +183,7 @@ class EvalConfig:
 
     importance_samples: int = setting(100, "m of IWAE_m on the test set: more is a tighter bound", ge=1)
     valid_importance_samples: int = setting(10, "m of IWAE_m on the validation set, many times a run", ge=1)
-    chunk_size: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
+    chunk_size: _Count | Literal["auto"] = setting(
         "auto", "data × importance samples at once; auto: 10 000 (GPU 500 000), less if memory is short"
     )
     seed: int = setting(0, "of the evaluation's own random numbers", ge=0, lt=2**32)
@@ -239,10 +243,8 @@ class SweepConfig:
 class Config:
     """Everything that defines a run. `Config.parse(data)` and `to_dict(config)` are inverse to each other."""
 
-    dataset: Annotated[DatasetSettings, BeforeValidator(_resolve(DATASETS, "name"))] = setting(
-        ..., "where x comes from"
-    )
-    flow: Annotated[FlowSettings, BeforeValidator(_resolve(FLOWS, "family"))] = setting(
+    dataset: Annotated[DatasetSettings, _chosen_from(DATASETS, "name")] = setting(..., "where x comes from")
+    flow: Annotated[FlowSettings, _chosen_from(FLOWS, "family")] = setting(
         ..., "the base flow: a stack of steps f_1 … f_L"
     )
     cif: bool = setting(True, "index the flow's steps (true), or train the plain flow (false)")
@@ -253,70 +255,37 @@ class Config:
     optimizer: OptimizerConfig = setting(
         OptimizerConfig, "the optimiser, its learning rate over time, gradient clipping"
     )
-    trainer: TrainerConfig = setting(
-        TrainerConfig, "how long, how large a batch, how often what happens", may_change=("resume",)
-    )
+    trainer: TrainerConfig = setting(TrainerConfig, "how long, how large a batch, how often what happens")
     eval: EvalConfig = setting(
-        EvalConfig,
-        "importance samples of the validation and test estimates",
-        role=Role.MEASUREMENT,
-        may_change=("eval", "sample", "resume"),
+        EvalConfig, "importance samples of the validation and test estimates", role=Role.MEASUREMENT
     )
     diagnostics: DiagnosticsConfig = setting(
         DiagnosticsConfig,
         "where the mass is, how near to non-invertible, how far the estimate can be trusted",
         role=Role.MEASUREMENT,
     )
-    device: DeviceConfig = setting(
-        DeviceConfig, "where it runs, and in which precision", may_change=("eval", "sample", "resume")
-    )
+    device: DeviceConfig = setting(DeviceConfig, "where it runs, and in which precision")
     sweep: SweepConfig = setting(
         SweepConfig, "a name by which a multirun is found again, to do what is left of it", role=Role.EXECUTION
     )
     seed: int = setting(
-        0,
-        "initial weights, the order of the data, and every draw in training",
-        role=Role.REPETITION,
-        may_change=("eval", "sample"),
-        ge=0,
-        lt=2**32,
+        0, "initial weights, the order of the data, and every draw in training", role=Role.REPETITION, ge=0, lt=2**32
     )
-    run: UserPath | None = setting(
-        None, "eval, sample: the run directory to look at", role=Role.COMMAND, may_change=("eval", "sample")
-    )
-    resume: UserPath | None = setting(
-        None, "train: the run directory to continue", role=Role.COMMAND, may_change=("resume",)
-    )
-    n: int = setting(1000, "sample: how many samples to draw", role=Role.COMMAND, may_change=("sample",), ge=1)
+    run: UserPath | None = setting(None, "eval, sample: the run directory to look at", role=Role.COMMAND)
+    resume: UserPath | None = setting(None, "train: the run directory to continue", role=Role.COMMAND)
+    n: int = setting(1000, "sample: how many samples to draw", role=Role.COMMAND, ge=1)
     output: UserPath | None = setting(
-        None,
-        "sample: the file to write: .npy, .png, or a table: .csv, .tsv, .parquet, .npz",
-        role=Role.COMMAND,
-        may_change=("sample",),
+        None, "sample: the file to write: .npy, .png, or a table: .csv, .tsv, .parquet, .npz", role=Role.COMMAND
     )
     data: UserPath | None = setting(
-        None,
-        "eval: a table, or .npy of images, to evaluate instead of the test set",
-        role=Role.COMMAND,
-        may_change=("eval",),
+        None, "eval: a table, or .npy of images, to evaluate instead of the test set", role=Role.COMMAND
     )
-    per_point: UserPath | None = setting(
-        None, "eval: a table to write, a line for each datum", role=Role.COMMAND, may_change=("eval",)
-    )
+    per_point: UserPath | None = setting(None, "eval: a table to write, a line for each datum", role=Role.COMMAND)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Config:
         """Typed config from plain data. Raises `ConfigError` with one sentence that names the key and the value."""
         return check(cls, data)
-
-    @classmethod
-    def load(cls, path: Path) -> Config:
-        """The config of a run from its `config.yaml`, read as data. Raises `ConfigError` if it holds none."""
-        with open(path, encoding="utf-8") as stream:
-            data = yaml.safe_load(stream)
-        if not isinstance(data, dict):
-            raise ConfigError(f"{path} does not hold a configuration")
-        return cls.parse(data)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

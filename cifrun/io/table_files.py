@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +56,6 @@ def _write_text(path: Path, columns: Mapping[str, np.ndarray], delimiter: str) -
             stream.writelines(line % row + "\n" for row in zip(*parts, strict=True))
 
 
-def _write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    _write_text(path, columns, ",")
-
-
-def _write_tsv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    _write_text(path, columns, "\t")
-
-
 def _write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     arrow, parquet = need("pyarrow", "writing parquet"), need("pyarrow.parquet", "writing parquet")
     parquet.write_table(arrow.table(dict(columns)), path)
@@ -76,8 +69,8 @@ def _write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 TABLES: dict[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = {
-    ".csv": _write_csv,
-    ".tsv": _write_tsv,
+    ".csv": partial(_write_text, delimiter=","),
+    ".tsv": partial(_write_text, delimiter="\t"),
     ".parquet": _write_parquet,
     ".npz": _write_npz,
 }

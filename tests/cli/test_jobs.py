@@ -11,6 +11,7 @@ import pytest
 from cifrun.cli.jobs import COMMANDS
 from cifrun.cli.main import main
 from cifrun.config.schema import Config
+from cifrun.runs.directory import RunDirectory
 from tests.cli.helpers import Call, tree, write_run
 
 
@@ -40,7 +41,7 @@ def test_resume_trains_in_the_directory_itself(calls: list[Call], run: Path, tmp
 
 
 def test_several_runs_are_evaluated_one_after_another(calls: list[Call], run: Path, tmp_path: Path) -> None:
-    write_run(Config.load(run / "config.yaml"), tmp_path / "flow=maf--seed=2")
+    write_run(RunDirectory(run).config(), tmp_path / "flow=maf--seed=2")
     before = tree(tmp_path)
     assert main(["eval", "-m", f"run={run},flow=maf--seed=2"]) == 0
     assert [directory.name for _, directory, _ in calls] == ["a run", "flow=maf--seed=2"]

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from cifrun.cli.main import main
-from cifrun.cli.overrides import overlay, parse
+from cifrun.cli.overrides import CHANGEABLE, overlay
+from cifrun.config.roles import command_defaults
 from cifrun.config.schema import Config
+from cifrun.runs.directory import RunDirectory
 from tests.cli.helpers import Call
 
 
@@ -27,7 +29,7 @@ def test_paths_need_no_quoting_for_hydra(name: str, calls: list[Call], run: Path
 
 
 def test_eval_changes_only_what_was_typed(calls: list[Call], run: Path) -> None:
-    saved = Config.load(run / "config.yaml")
+    saved = RunDirectory(run).config()
     assert main(["eval", f"run={run}", "eval.importance_samples=7", "seed=8"]) == 0
     (verb, directory, config) = calls[0]
     assert (verb, directory, config.run) == ("eval", run, run)
@@ -45,5 +47,10 @@ def test_a_group_is_taken_whole(calls: list[Call], run: Path) -> None:
 
 def test_a_run_from_before_a_group_existed_takes_what_is_typed_of_it() -> None:
     composed = {"eval": {"seed": 3, "chunk_size": "auto"}, "run": None, "n": 1000}
-    data = overlay({"flow": {"depth": 3}}, composed, parse(["eval.seed=3"]), "eval")
+    data = overlay({"flow": {"depth": 3}}, composed, ["eval.seed=3"], "eval")
     assert data == {"flow": {"depth": 3}, "eval": {"seed": 3}, "run": None, "n": 1000}
+
+
+def test_what_may_be_typed_beside_a_run_is_there_and_names_each_key_of_one_command() -> None:
+    typed = {key for keys in CHANGEABLE.values() for key in keys}
+    assert set(command_defaults()) <= typed <= set(Config.__pydantic_fields__)  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cifrun.config.fields import Role, settings
-from cifrun.config.roles import changeable, command_defaults, flattened, role_of
+from cifrun.config.roles import command_defaults, flattened, role_of
 from cifrun.config.schema import Config
 from cifrun.registry import DATASETS
 
@@ -47,12 +47,6 @@ def test_what_nobody_knows_counts_as_trained() -> None:
     assert role_of("dataset.seed", gone) is Role.TRAINED
     assert role_of("nonsense", {}) is Role.TRAINED
     assert role_of("trainer.progress", gone) is Role.EXECUTION
-
-
-def test_a_command_may_change_what_belongs_to_it_and_how_it_measures() -> None:
-    assert changeable("eval") == ("run", "data", "per_point", "eval", "device", "seed")
-    assert changeable("sample") == ("run", "n", "output", "eval", "device", "seed")
-    assert changeable("resume") == ("resume", "trainer", "eval", "device")
 
 
 def test_what_belongs_to_one_command_is_what_a_run_does_not_keep() -> None:
