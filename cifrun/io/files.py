@@ -34,13 +34,10 @@ def fingerprint(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as stream:
-        starts = [0] if size <= WHOLE else [k * (size - BLOCK) // (SAMPLES - 1) for k in range(SAMPLES)]
-        for start in starts:
+        whole, pieces = range(0, size, BLOCK), [k * (size - BLOCK) // (SAMPLES - 1) for k in range(SAMPLES)]
+        for start in whole if size <= WHOLE else pieces:
             stream.seek(start)
-            left = WHOLE if size <= WHOLE else BLOCK
-            while left > 0 and (part := stream.read(min(left, BLOCK))):
-                digest.update(part)
-                left -= len(part)
+            digest.update(stream.read(BLOCK))
     return digest.hexdigest()
 
 

@@ -42,26 +42,22 @@ def with_error(value: float, se: float | None) -> str:
     """
     if not math.isfinite(value):
         return _minus(str(value))
-    known = se is not None and math.isfinite(se) and se > 0
-    size = max(abs(value), se if se is not None and known else 0.0)
+    error = se if se is not None and math.isfinite(se) else 0.0
+    size = max(abs(value), error)
     exponent = Decimal(size).adjusted() if size > 0 else 0
     shift = 0 if -4 <= exponent < 7 else exponent
     # The error's exponent as it is printed: 0.0996 becomes 0.10, so it counts as 10⁻¹.
-    places = 1 - int(f"{se:.1e}".partition("e")[2]) + shift if known else 3
+    places = 1 - int(f"{error:.1e}".partition("e")[2]) + shift if error > 0 else 3
     text = _rounded(value, places, shift)
-    if known and se is not None:
-        text += f" ± {_rounded(se, places, shift)}"
-    elif se is not None:
-        text += f" ± {se:g}"
-    if not shift:
-        return _minus(text)
-    return _minus(f"({text})e{shift}" if se is not None else f"{text}e{shift}")
+    if se is not None:
+        text = f"{text} ± {_rounded(error, places, shift) if error > 0 else f'{se:g}'}"
+        text = f"({text})" if shift else text
+    return _minus(f"{text}e{shift}" if shift else text)
 
 
 def _rounded(value: float, places: int, shift: int) -> str:
     """value / 10^shift with `places` decimals; a negative number of places rounds to tens, hundreds, …"""
-    # Decimal, because 10.0**shift under- or overflows where the value itself does not.
-    scaled = Decimal(value).scaleb(-shift)
+    scaled = Decimal(value).scaleb(-shift)  # 10.0**shift under- or overflows where the value itself does not
     return f"{round(scaled, places):.{max(places, 0)}f}"
 
 

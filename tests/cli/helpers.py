@@ -11,17 +11,16 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from signal import Signals
-from typing import Any
 from unittest.mock import patch
 
 import yaml
 from omegaconf import DictConfig
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cifrun.cli import hydra_app
 from cifrun.cli.jobs import Job
 from cifrun.cli.main import main
 from cifrun.config.schema import Config, to_dict
+from tests.helpers import after_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,22 +64,15 @@ class SignalledJob(Job):
         self.number, self.once, self.after = number, once, after
 
     def __call__(self, composed: DictConfig) -> float | None:
-        steps = 0
-
-        def count(*_: Any) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == STEP and not self.once.exists():
+        def send() -> None:
+            if not self.once.exists():
                 self.once.touch()
                 while self.after is not None and "completed" not in statuses(self.after):
                     time.sleep(0.02)
                 os.kill(os.getpid(), self.number)
 
-        hook = register_optimizer_step_post_hook(count)
-        try:
+        with after_steps(STEP, send):
             return super().__call__(composed)
-        finally:
-            hook.remove()
 
 
 @contextmanager

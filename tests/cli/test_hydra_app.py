@@ -92,16 +92,6 @@ def test_cfg_prints_the_composed_config(capsys: pytest.CaptureFixture[str]) -> N
     assert Config.parse(yaml.safe_load(out)).flow.depth == 20
 
 
-def test_outputs_that_can_not_be_made(calls: list[Call], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "outputs").write_text("in the way")
-    (tmp_path / "multirun").write_text("in the way")
-    assert main(["train"]) == 2
-    assert main(["train", "-m", "seed=1,2"]) == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert "'outputs/" in first
-    assert "'multirun/" in second
-
-
 def test_read_only_folder(
     calls: list[Call], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
