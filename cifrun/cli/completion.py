@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from .config_groups import groups
+from .help import VERBS
 from .hydra_app import compose
 from .jobs import names_in
 from .overrides import PATHS
@@ -16,13 +17,13 @@ from .overrides import PATHS
 __all__ = ["complete"]
 
 
-def complete(verbs: Sequence[str], words: Sequence[str]) -> int:
+def complete(words: Sequence[str]) -> int:
     """Print the words that may follow on the line `$COMP_LINE`: verbs first, then what Hydra knows of the config."""
     line = os.environ.get("COMP_LINE", "")
     typed = line.split()[1:]
     current = "" if line.endswith(" ") or not typed else typed.pop()
     if not typed:
-        print(" ".join(verb for verb in verbs if verb.startswith(current)))
+        print(" ".join(verb for verb in VERBS if verb.startswith(current)))
         return 0
     key, equals, value = current.partition("=")
     if typed[0] == "list":
@@ -34,7 +35,7 @@ def complete(verbs: Sequence[str], words: Sequence[str]) -> int:
     if key in PATHS and equals:
         print(" ".join(f"{key}={path}" for path in _paths(value)))
         return 0
-    before = [word for word in typed if word not in verbs and not word.startswith("-")]
+    before = [word for word in typed if word not in VERBS and not word.startswith("-")]
     os.environ["COMP_LINE"] = " ".join(["cifrun", *before, current])
     try:
         with redirect_stderr(StringIO()):  # a line that can't be composed yet has no completions, and no complaints

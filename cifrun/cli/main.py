@@ -23,11 +23,10 @@ VERBLESS = ("--cfg", "-c", "--info", "-i", "--hydra-help")
 
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     """(the verb, the words that remain)."""
-    first = next((word for word in words if not word.startswith("-") and word in VERBS), None)
-    if first is not None and (words[0] == first or words[0].startswith("-")):
-        rest = list(words)
-        rest.remove(first)
-        return first, rest
+    verb = next((word for word in words if word in VERBS), None)
+    if verb is not None and (words[0] == verb or words[0].startswith("-")):
+        place = words.index(verb)
+        return verb, [*words[:place], *words[place + 1 :]]
     if any(word in VERBLESS for word in words):
         return "show", list(words)
     word = words[0]
@@ -54,10 +53,10 @@ def _report(words: Sequence[str]) -> int:
     for word in words:
         if word.startswith("output="):
             output = Path(word.removeprefix("output=")).expanduser()
-        elif word != "--watch" and not Path(word).is_dir() and (word.startswith("-") or "=" in word):
-            raise ConfigError(f"cifrun report takes directories, output=DIR and --watch, but got '{word}'")
-        elif word != "--watch":
+        elif Path(word).is_dir() or not (word.startswith("-") or "=" in word):
             directories.append(Path(word))
+        elif word != "--watch":
+            raise ConfigError(f"cifrun report takes directories, output=DIR and --watch, but got '{word}'")
     if not directories:
         raise ConfigError("cifrun report needs a directory to look into: write cifrun report outputs")
     (watch if "--watch" in words else report)(directories, output)
@@ -77,7 +76,7 @@ def _main(words: Sequence[str]) -> int:
         from .completion import complete
         from .hydra_app import compose
 
-        return complete(list(VERBS), words) if "COMP_LINE" in os.environ else compose("show", words)
+        return complete(words) if "COMP_LINE" in os.environ else compose("show", words)
     verb, rest = _split(words)
     if any(word in ("-h", "--help") for word in rest):
         print(usage_of(verb))
