@@ -1,12 +1,15 @@
-"""What several test modules need: small models of every flow, and a way to train them for a moment."""
+"""What several test modules need: small models of every flow, ways to train them for a moment, and to stop training."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cifrun.bijections.base import Bijection
 from cifrun.build import build_model
@@ -73,6 +76,27 @@ def train_a_little(model: Model, x: torch.Tensor, steps: int, lr: float = 5e-3, 
         (-model.log_w(batch, m).mean()).backward()
         optimizer.step()
     return model.eval()
+
+
+@contextmanager
+def after_steps(count: int, act: Callable[[], None]) -> Iterator[None]:
+    """Inside, `act` is called after so many steps of an optimiser, counted from here.
+
+    What it does comes at the same step each time, however fast the machine is, and nobody has to look how far it is.
+    """
+    done = 0
+
+    def step(*_: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == count:
+            act()
+
+    hook = register_optimizer_step_post_hook(step)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def autograd_log_det(bijection: Bijection, x: torch.Tensor) -> torch.Tensor:
