@@ -6,8 +6,7 @@ import io
 import pickle
 import sys
 import tarfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -123,7 +122,7 @@ class Server:
         self.status: int | None = None
         self.asked: list[str | None] = []
         self.paths: list[str] = []
-        self.pause = 0.0
+        self.meanwhile: Callable[[], object] = lambda: None
         self.url = ""
 
 
@@ -149,7 +148,7 @@ def serving(content: bytes) -> Iterator[Server]:
             asked = self.headers.get("Range")
             server.asked.append(asked)
             server.paths.append(self.path)
-            time.sleep(server.pause)
+            server.meanwhile()
             start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and not server.whole else 0
             body = server.content[start:]
             self.send_response(server.status or (416 if asked and not body else 206 if start else 200))

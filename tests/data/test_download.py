@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -25,6 +26,8 @@ from .archive import Server, archive, files, serving
 
 CONTENT = archive(files())
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+#: Seconds after which what waits for something that does not come fails.
+HANG = 600
 
 
 @pytest.fixture
@@ -151,30 +154,36 @@ def test_a_full_disk_while_unpacking(server: Server, tmp_path: Path, monkeypatch
     assert left(tmp_path) == ["a.tar.gz"]
 
 
-def test_two_at_once_download_once(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    server.pause = 0.5
-    threads = [Thread(target=download, args=(server.url, tmp_path / "x", MD5)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+def test_of_three_at_once_one_downloads_and_two_wait(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    waiting = Barrier(3)
+
+    def say(text: str, file: Any) -> None:
+        said.append(text)
+        waiting.wait(HANG)
+
+    monkeypatch.setattr(module, "print", say, raising=False)
+    server.meanwhile = lambda: waiting.wait(HANG)  # until both others have said that they wait
+    with ThreadPoolExecutor(3) as threads:
+        done = [threads.submit(download, server.url, tmp_path / "x", MD5) for _ in range(3)]
+    assert [future.result() for future in done] == [None, None, None]
     assert (tmp_path / "x").read_bytes() == CONTENT and left(tmp_path) == ["x"]
     assert server.asked == [None]
-    assert capsys.readouterr().err.count("waiting for another process, which downloads") == 2
+    assert len(said) == 2 and all(text.startswith("waiting for another process, which downloads") for text in said)
 
 
 def test_a_process_that_was_killed_holds_nobody_up(server: Server, tmp_path: Path) -> None:
     """What it had downloaded is taken up by the next."""
-    server.pause = 60
+    process: Future[subprocess.Popen[bytes]] = Future()
+    server.meanwhile = lambda: process.result(HANG).kill()
     code = (
         f"from cifrun.data.download import download; from pathlib import Path; download({server.url!r}, Path('x'), '')"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
-    while not server.asked:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    server.pause = 0
+    process.set_result(subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path))
+    assert process.result().wait(HANG) == -signal.SIGKILL
+    server.meanwhile = lambda: None
     (tmp_path / "x.part").write_bytes(CONTENT[:700])
     download(server.url, tmp_path / "x", MD5)
     assert server.asked == [None, "bytes=700-"] and left(tmp_path) == ["x"]
