@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,18 @@ from torch import Tensor, nn
 
 from ..errors import RunError
 from ..io.files import replacing
+from .validation import check
 
 __all__ = ["Checkpoint", "DataFacts"]
+
+#: What the fields of `DataFacts` are.
+FACTS = {
+    "shape": ("a shape",),
+    "standardized": ("true or false", "a text"),
+    "columns": ("a list of texts",),
+    "levels": ("a number of levels", "null"),
+    "fingerprint": ("a text", "null"),
+}
 
 
 class Checkpoint:
@@ -87,17 +97,5 @@ class DataFacts:
     @classmethod
     def of(cls, state: Mapping[str, Any], origin: str) -> DataFacts:
         """Those in a checkpoint's state. Raises `RunError` for what can't be one; what is absent has its default."""
-        facts = DataFacts(**{f.name: state[f.name] for f in fields(DataFacts) if f.name in state})
-        fits = (
-            isinstance(facts.shape, list)
-            and len(facts.shape) > 0
-            and all(type(size) is int and 0 < size < 2**31 for size in facts.shape)
-            and isinstance(facts.standardized, bool | str)
-            and isinstance(facts.columns, list)
-            and all(isinstance(name, str) for name in facts.columns)
-            and (facts.levels is None or (type(facts.levels) is int and 2 <= facts.levels <= 2**16))
-            and (facts.fingerprint is None or isinstance(facts.fingerprint, str))
-        )
-        if not fits:
-            raise RunError(f"{origin} is damaged or not a checkpoint of this program: its facts of the data can't be")
-        return facts
+        check(state, FACTS, origin)
+        return DataFacts(**{name: state[name] for name in FACTS if name in state})

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,21 @@ from ..errors import ConfigError, RunError
 from ..io.files import replacing, writing
 from .checkpoint import Checkpoint
 from .records import METRICS, read_metrics
+from .validation import check, is_any
 
 __all__ = ["DONE", "RunDirectory"]
 
+#: What the fields of `summary.json` are that this program looks at, and those of a test result.
+SUMMARY = {
+    **dict.fromkeys(("status", "dataset", "flow", "device"), ("a text",)),
+    **dict.fromkeys(("data_fingerprint", "git_commit"), ("a text", "null")),
+    **dict.fromkeys(("seed", "parameters", "steps", "skipped_steps"), ("a whole number from 0",)),
+    **dict.fromkeys(("best_valid_log_likelihood", "wall_seconds"), ("a number", "null")),
+    **dict.fromkeys(("versions", "test"), ("a mapping",)),
+    "cif": ("true or false",),
+}
+TEST = {"exact": ("true or false",), **dict.fromkeys(("importance_samples", "num_data"), ("a whole number from 0",))}
+RESULT = ("a number", "a text", "a list", "null")
 #: States of a run that has a test result; `stopped_early` is one whose patience ran out.
 DONE = ("completed", "stopped_early")
 
@@ -113,9 +125,9 @@ class RunDirectory:
             raise RunError(f"{file} can't be read as JSON") from error
         if not isinstance(found, dict):
             raise RunError(f"{file} does not hold the summary of a run")
-        _check(found, _SUMMARY, str(file))
+        check(found, SUMMARY, str(file))
         test = found.get("test", {})
-        _check(test, {**dict.fromkeys(test, _RESULT), **_TEST}, f"{file}, test")
+        check(test, {**dict.fromkeys(test, RESULT), **TEST}, f"'test' of {file}")
         return found
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -135,9 +147,8 @@ class RunDirectory:
             return []
         except OSError as error:
             raise RunError(f"{file} can't be read: {error.strerror or error}") from error
-        return [
-            {name: value for name, value in row.items() if value is None or _KINDS["a number"](value)} for row in rows
-        ]
+        numbers = ("null", "a number")
+        return [{name: value for name, value in row.items() if is_any(value, numbers)} for row in rows]
 
     def check_data(self, fingerprint: str | None) -> None:
         """Raise `RunError` if the run was trained on a file that has another fingerprint than this, of its data now."""
@@ -169,37 +180,6 @@ class RunDirectory:
         if not file.is_file():
             raise RunError(f"{self.path} has no checkpoint '{tag}': {file} is missing")
         return Checkpoint.read(file)
-
-
-# --- what may stand in a file -----------------------------------------------------------------------------------------
-
-_KINDS: dict[str, Callable[[Any], bool]] = {
-    "a text": lambda value: isinstance(value, str),
-    "a truth value": lambda value: isinstance(value, bool),
-    "a whole number": lambda value: type(value) is int and 0 <= value < 2**63,
-    "a number": lambda value: type(value) in (int, float),
-    "a list": lambda value: isinstance(value, list),
-    "a mapping": lambda value: isinstance(value, dict),
-    "null": lambda value: value is None,
-}
-#: What the fields of `summary.json` are that this program looks at, and those of a test result.
-_SUMMARY = {
-    **dict.fromkeys(("status", "dataset", "flow", "device"), "a text"),
-    **dict.fromkeys(("data_fingerprint", "git_commit"), "a text or null"),
-    **dict.fromkeys(("seed", "parameters", "steps", "skipped_steps"), "a whole number"),
-    **dict.fromkeys(("best_valid_log_likelihood", "wall_seconds"), "a number or null"),
-    **dict.fromkeys(("versions", "test"), "a mapping"),
-    "cif": "a truth value",
-}
-_TEST = {"exact": "a truth value", "importance_samples": "a whole number", "num_data": "a whole number"}
-_RESULT = "a number or a text or a list or null"
-
-
-def _check(found: Mapping[str, Any], kinds: Mapping[str, str], origin: str) -> None:
-    """Raise `RunError` for the first field that is not what `kinds` says of it; other fields may be anything."""
-    for name in found.keys() & kinds.keys():
-        if not any(_KINDS[kind](found[name]) for kind in kinds[name].split(" or ")):
-            raise RunError(f"{origin}: '{name}' is {str(found[name])[:40]!r}, and should be {kinds[name]}")
 
 
 def _finite(value: Any) -> Any:

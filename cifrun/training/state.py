@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -15,8 +14,18 @@ from ..compute import rng
 from ..config.schema import TrainerConfig
 from ..errors import RunError
 from ..runs.checkpoint import Checkpoint, DataFacts
+from ..runs.validation import KINDS, check
 
 __all__ = ["TrainingState"]
+
+#: What the counters of a state are.
+COUNTERS = {
+    **dict.fromkeys(("step", "skipped", "bad_steps", "bad_validations"), ("a whole number from 0",)),
+    "best_valid": ("a finite number", "null"),
+    "wall_seconds": ("a finite number from 0",),
+}
+#: What a setting of an optimiser may be that is no tensor.
+SETTING = ("null", "true or false", "a finite number")
 
 
 @dataclass
@@ -72,13 +81,8 @@ class TrainingState(DataFacts):
     def read(cls, state: Mapping[str, Any], origin: str) -> TrainingState:
         """The state in a checkpoint's, which may hold whatever JSON does. Raises `RunError` for what can't be one."""
         facts = DataFacts.of(state, origin)
-        for name, (fits, what) in _COUNTERS.items():
-            if name not in state:
-                raise RunError(f"{origin} is damaged: its training state has no '{name}'")
-            if not fits(state[name]):
-                found = f"'{name}' of its training state is {short(state[name])}"
-                raise RunError(f"{origin} is damaged: {found}, and not {what}")
-        return cls(**vars(facts), **{name: state[name] for name in _COUNTERS})
+        check(state, COUNTERS, origin, complete=True)
+        return cls(**vars(facts), **{name: state[name] for name in COUNTERS})
 
     @classmethod
     def restore(
@@ -95,7 +99,9 @@ class TrainingState(DataFacts):
             if not _alike(groups, own):
                 raise ValueError("groups of other parameters")
             tensors, numbers = checkpoint.part("optimizer"), checkpoint.state["optimizer_numbers"]
-            if numbers.keys() & tensors.keys() or not all(map(_is_setting, numbers.values())):
+            if numbers.keys() & tensors.keys() or not all(
+                any(KINDS[word](v) for word in SETTING) for v in numbers.values()
+            ):
                 raise ValueError("numbers that are none, or in the place of tensors")
             packed: dict[int, dict[str, Any]] = {}
             for key, value in (tensors | numbers).items():
@@ -108,35 +114,6 @@ class TrainingState(DataFacts):
         return state
 
 
-# --- what a state that was read must be -------------------------------------------------------------------------------
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_number(value: Any) -> bool:
-    if type(value) is int:
-        return abs(value) < 2**63
-    return type(value) is float and math.isfinite(value)
-
-
-def _is_setting(value: Any) -> bool:
-    return value is None or isinstance(value, bool) or _is_number(value)
-
-
-_COUNT = (_is_count, "a whole number from 0")
-#: Of each counter: what it must be, as a test and in words.
-_COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "step": _COUNT,
-    "skipped": _COUNT,
-    "bad_steps": _COUNT,
-    "best_valid": (lambda v: v is None or _is_number(v), "null or a finite number"),
-    "bad_validations": _COUNT,
-    "wall_seconds": (lambda v: _is_number(v) and v >= 0, "a finite number from 0"),
-}
-
-
 def _alike(saved: Any, own: Any) -> bool:
     """Whether a setting of an optimiser that was saved is of the kind of its own; a setting may be missing or new."""
     if isinstance(own, Mapping):
@@ -147,4 +124,4 @@ def _alike(saved: Any, own: Any) -> bool:
         return same and all(map(_alike, saved, own))
     if own is None or isinstance(own, bool):
         return saved is None or isinstance(saved, bool)
-    return _is_number(saved) if isinstance(own, (int, float)) else type(saved) is type(own)
+    return KINDS["a finite number"](saved) if isinstance(own, (int, float)) else type(saved) is type(own)

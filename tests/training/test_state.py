@@ -171,6 +171,5 @@ def test_a_damaged_file_of_a_run_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     run = RunDirectory(tmp_path)
     run.save_checkpoint("latest", checkpoint)
-    assert "'step' of its training state is -4, and not a whole number from 0" in sentence(
-        run.load_checkpoint("latest"), model, optimizer
-    )
+    said = sentence(run.load_checkpoint("latest"), model, optimizer)
+    assert "is damaged: 'step' is -4, and should be a whole number from 0" in said
