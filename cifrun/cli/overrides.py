@@ -14,23 +14,17 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
-from ..config.roles import command_defaults
+from ..config.roles import changeable, command_defaults
 from ..errors import ConfigError
 from .config_groups import groups
 from .hydra_internals import get_args_parser
 from .plugin_configs import OPEN_GROUPS, defaults
 from .retired import renamed
 
-__all__ = ["CHANGEABLE", "PATHS", "overlay", "prepare", "split"]
+__all__ = ["PATHS", "overlay", "prepare", "split"]
 
 #: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
 PATHS = ("run", "resume", "output", "data", "per_point", "dataset.path", "dataset.root")
-#: The keys and groups that may be typed when something is done with a run that exists.
-CHANGEABLE = {
-    "train": ("resume", "trainer", "eval", "device"),
-    "eval": ("run", "data", "per_point", "eval", "device", "seed"),
-    "sample": ("run", "n", "output", "eval", "device", "seed"),
-}
 
 
 def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -107,12 +101,12 @@ def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequen
         saved: What the run was trained with, as plain data.
         composed: What conf/ and all words make together, as plain data.
         typed: The overrides of the command line.
-        verb: What is done with the run: one of `CHANGEABLE`.
+        verb: What is done with the run: train (which is resume), eval or sample.
 
     Raises:
         ConfigError: something was typed that is settled when a run is trained.
     """
-    data, allowed = deepcopy(dict(saved)), CHANGEABLE[verb]
+    data, allowed = deepcopy(dict(saved)), changeable(verb)
     for override in OverridesParser.create().parse_overrides(list(typed)):
         first, *rest = override.key_or_group.split(".")
         if first not in allowed or override.is_delete() or override.package is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,6 +135,7 @@ def setting(
     *,
     unit: str | None = None,
     role: Role | None = None,
+    may_change: Sequence[str] = (),
     follows: str | None = None,
     **constraints: Any,
 ) -> Any:
@@ -145,10 +146,12 @@ def setting(
         meaning: What it means, as a phrase in lower case.
         unit: Its unit, as in "steps".
         role: What it decides; without one, as the group it is in, and at the top `Role.TRAINED`.
+        may_change: Of the fields of `Config`: the verbs that may change it in a run that exists.
         follows: The top-level setting whose value it takes in `conf/`.
         constraints: Its range, as in pydantic's `Field`: `ge`, `gt`, `le`, `lt`, `pattern`, …
     """
     more: dict[str, Any] = {"unit": unit, "role": role and role.name, "follows": follows}
+    more["may_change"] = list(may_change)
     if isinstance(default, type):
         constraints["default_factory"] = default
     elif isinstance(default, list | dict):

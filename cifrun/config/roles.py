@@ -1,6 +1,7 @@
-"""What settings decide about a run: which of them define it, and which belong to one command.
+"""What settings decide about a run: which of them define it, and which a later command may change.
 
 role_of("trainer.progress", settings)    Role.EXECUTION
+changeable("sample")                     ("run", "n", "output", "eval", "device", "seed")
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ..registry import DATASETS, FLOWS
 from .fields import Role, settings
 from .schema import Config
 
-__all__ = ["command_defaults", "flattened", "role_of"]
+__all__ = ["changeable", "command_defaults", "flattened", "role_of"]
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -34,6 +37,13 @@ def role_of(name: str, settings: Mapping[str, Any]) -> Role:
             nobody knows, as of a flow that is no longer installed, counts as what is trained.
     """
     return _roles(str(settings.get("dataset.name")), str(settings.get("flow.family"))).get(name, Role.TRAINED)
+
+
+def changeable(verb: str) -> tuple[str, ...]:
+    """The top-level keys and groups that may be typed with `verb` (train: with resume=DIR) of a run that exists."""
+    fields = TypeAdapter(Config).json_schema()["properties"]
+    mine = [name for name, field in fields.items() if verb in field["may_change"]]
+    return tuple(sorted(mine, key=lambda name: name not in command_defaults()))  # the command's own come first
 
 
 @lru_cache

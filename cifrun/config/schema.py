@@ -239,6 +239,10 @@ class SweepConfig:
 # --- the whole --------------------------------------------------------------------------------------------------------
 
 
+#: What is done with a run that exists; train means resume.
+LATER = ("train", "eval", "sample")
+
+
 @dataclass(config=STRICT)
 class Config:
     """Everything that defines a run. `Config.parse(data)` and `to_dict(config)` are inverse to each other."""
@@ -255,32 +259,54 @@ class Config:
     optimizer: OptimizerConfig = setting(
         OptimizerConfig, "the optimiser, its learning rate over time, gradient clipping"
     )
-    trainer: TrainerConfig = setting(TrainerConfig, "how long, how large a batch, how often what happens")
+    trainer: TrainerConfig = setting(
+        TrainerConfig, "how long, how large a batch, how often what happens", may_change=("train",)
+    )
     eval: EvalConfig = setting(
-        EvalConfig, "importance samples of the validation and test estimates", role=Role.MEASUREMENT
+        EvalConfig,
+        "importance samples of the validation and test estimates",
+        role=Role.MEASUREMENT,
+        may_change=LATER,
     )
     diagnostics: DiagnosticsConfig = setting(
         DiagnosticsConfig,
         "where the mass is, how near to non-invertible, how far the estimate can be trusted",
         role=Role.MEASUREMENT,
     )
-    device: DeviceConfig = setting(DeviceConfig, "where it runs, and in which precision")
+    device: DeviceConfig = setting(DeviceConfig, "where it runs, and in which precision", may_change=LATER)
     sweep: SweepConfig = setting(
         SweepConfig, "a name by which a multirun is found again, to do what is left of it", role=Role.EXECUTION
     )
     seed: int = setting(
-        0, "initial weights, the order of the data, and every draw in training", role=Role.REPETITION, ge=0, lt=2**32
+        0,
+        "initial weights, the order of the data, and every draw in training",
+        role=Role.REPETITION,
+        ge=0,
+        lt=2**32,
+        may_change=LATER[1:],
     )
-    run: UserPath | None = setting(None, "eval, sample: the run directory to look at", role=Role.COMMAND)
-    resume: UserPath | None = setting(None, "train: the run directory to continue", role=Role.COMMAND)
-    n: int = setting(1000, "sample: how many samples to draw", role=Role.COMMAND, ge=1)
+    run: UserPath | None = setting(
+        None, "eval, sample: the run directory to look at", role=Role.COMMAND, may_change=LATER[1:]
+    )
+    resume: UserPath | None = setting(
+        None, "train: the run directory to continue", role=Role.COMMAND, may_change=("train",)
+    )
+    n: int = setting(1000, "sample: how many samples to draw", role=Role.COMMAND, ge=1, may_change=("sample",))
     output: UserPath | None = setting(
-        None, "sample: the file to write: .npy, .png, or a table: .csv, .tsv, .parquet, .npz", role=Role.COMMAND
+        None,
+        "sample: the file to write: .npy, .png, or a table: .csv, .tsv, .parquet, .npz",
+        role=Role.COMMAND,
+        may_change=("sample",),
     )
     data: UserPath | None = setting(
-        None, "eval: a table, or .npy of images, to evaluate instead of the test set", role=Role.COMMAND
+        None,
+        "eval: a table, or .npy of images, to evaluate instead of the test set",
+        role=Role.COMMAND,
+        may_change=("eval",),
     )
-    per_point: UserPath | None = setting(None, "eval: a table to write, a line for each datum", role=Role.COMMAND)
+    per_point: UserPath | None = setting(
+        None, "eval: a table to write, a line for each datum", role=Role.COMMAND, may_change=("eval",)
+    )
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Config:

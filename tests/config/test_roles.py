@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cifrun.config.fields import Role, settings
-from cifrun.config.roles import command_defaults, flattened, role_of
+from cifrun.config.roles import changeable, command_defaults, flattened, role_of
 from cifrun.config.schema import Config
 from cifrun.registry import DATASETS
 
@@ -58,3 +58,9 @@ def test_what_belongs_to_one_command_is_what_a_run_does_not_keep() -> None:
 def test_nested_settings_are_flattened_to_dotted_names() -> None:
     nested = {"a": 1, "b": {"c": [2], "d": {"e": None}}, "f": {}}
     assert flattened(nested) == {"a": 1, "b.c": [2], "b.d.e": None, "f": {}}
+
+
+def test_a_verb_may_change_what_the_fields_of_a_config_say() -> None:
+    assert changeable("train") == ("resume", "trainer", "eval", "device")
+    assert changeable("eval") == ("run", "data", "per_point", "eval", "device", "seed")
+    assert changeable("sample") == ("run", "n", "output", "eval", "device", "seed")
