@@ -133,14 +133,12 @@ def test_users_mistakes_are_no_asserts() -> None:
 
 NEW = {
     "cifrun/flows/slide.py": '''
-        from pydantic.dataclasses import dataclass
         from ..bijections.elementwise import ElementwiseAffine
-        from ..config.fields import STRICT, setting
+        from ..config.fields import registered, setting
         from ..registry import FLOWS
         from .base import FlowConfig
 
-        @FLOWS.register("slide")
-        @dataclass(config=STRICT)
+        @registered(FLOWS, "slide")
         class Slide(FlowConfig):
             """Scale and shift."""
 
@@ -152,13 +150,11 @@ NEW = {
     "conf/flow/slide.yaml": "family: slide\ndepth: 3\nnorm: none\n",
     "cifrun/data/targets/blob.py": '''
         import torch
-        from pydantic.dataclasses import dataclass
-        from ...config.fields import STRICT
+        from ...config.fields import registered
         from ...registry import DATASETS
         from ..base import Target, log_normal, normal, square
 
-        @DATASETS.register("blob")
-        @dataclass(config=STRICT)
+        @registered(DATASETS, "blob")
         class Blob(Target):
             """A standard normal distribution."""
 

@@ -14,14 +14,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+from typing_extensions import dataclass_transform
 
-__all__ = ["STRICT", "Role", "Setting", "Sizes", "UserPath", "setting", "settings"]
+from ..registry import Registry
+
+__all__ = ["STRICT", "Role", "Setting", "Sizes", "UserPath", "registered", "setting", "settings"]
+
+T = TypeVar("T")
 
 #: Every config dataclass refuses unknown keys, and numbers that are not finite.
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -127,6 +133,21 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"list of {_type(schema['items'])}"
     kind = schema.get("format") or schema.get("type", "any")
     return _TYPES.get(kind, kind)
+
+
+@dataclass_transform()
+def registered(registry: Registry, name: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: settings that a user picks by `name`, as `flow=NAME`.
+
+    @registered(FLOWS, "maf")
+    class MAF(FlowConfig): ...
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        made: Any = dataclass(config=STRICT)(cls)
+        return registry.register(name)(made)
+
+    return decorate
 
 
 def setting(

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.elementwise import ElementwiseAffine
-from ..config.fields import STRICT, setting
+from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 
 __all__ = ["AffineFlow"]
 
 
-@FLOWS.register("affine")
-@dataclass(config=STRICT)
+@registered(FLOWS, "affine")
 class AffineFlow(FlowConfig):
     """Affine flow: scales and shifts each coordinate (each channel of an image)."""
 

@@ -27,8 +27,7 @@ class FlowConfig(FlowSettings, ABC):
 
     A subclass adds its settings and `build`, and registers itself:
 
-        @FLOWS.register("maf")
-        @dataclass(config=STRICT)
+        @registered(FLOWS, "maf")
         class MAF(FlowConfig):
             ...
     """

@@ -10,19 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.bernoulli import BernoulliDecoder
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig
 
 __all__ = ["BernoulliVAE"]
 
 
-@FLOWS.register("bernoulli_vae")
-@dataclass(config=STRICT)
+@registered(FLOWS, "bernoulli_vae")
 class BernoulliVAE(FlowConfig):
     """Variational autoencoder of binary images, dataset.binarize=true (Kingma and Welling, 2014)."""
 

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.bnaf import BlockAutoregressive
-from ..config.fields import STRICT, setting
+from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, flipped, with_norm
 
 __all__ = ["BNAF"]
 
 
-@FLOWS.register("bnaf")
-@dataclass(config=STRICT)
+@registered(FLOWS, "bnaf")
 class BNAF(FlowConfig):
     """Block neural autoregressive flow: one monotone network a step (De Cao et al., 2019)."""
 

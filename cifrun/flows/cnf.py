@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.cnf import CNF
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 
 __all__ = ["FFJORD"]
 
 
-@FLOWS.register("cnf")
-@dataclass(config=STRICT)
+@registered(FLOWS, "cnf")
 class FFJORD(FlowConfig):
     """Continuous normalising flow: an adaptive ODE solver (FFJORD, Grathwohl et al., 2019)."""
 

@@ -11,17 +11,14 @@ ICML 2014 (https://arxiv.org/abs/1401.4082).
 
 from __future__ import annotations
 
-from pydantic.dataclasses import dataclass
-
-from ..config.fields import STRICT, setting
+from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .vae import VAE
 
 __all__ = ["DLGM"]
 
 
-@FLOWS.register("dlgm")
-@dataclass(config=STRICT)
+@registered(FLOWS, "dlgm")
 class DLGM(VAE):
     """Deep latent Gaussian model: several indices and no flow (Rezende et al., 2014)."""
 

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from ..bijections.base import Bijection
 from ..bijections.image_coupling import ChannelCoupling
 from ..bijections.linear import InvertibleConv
-from ..config.fields import STRICT, setting
+from ..config.fields import registered, setting
 from ..nets.conv import ConvNet
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
@@ -27,8 +26,7 @@ from .multiscale import MultiScale
 __all__ = ["Glow"]
 
 
-@FLOWS.register("glow")
-@dataclass(config=STRICT)
+@registered(FLOWS, "glow")
 class Glow(FlowConfig):
     """Glow: actnorm, invertible 1×1 convolutions and channel couplings at several scales (Kingma, Dhariwal, 2018)."""
 

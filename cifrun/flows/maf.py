@@ -12,20 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.autoregressive import Autoregressive
 from ..bijections.base import Bijection
 from ..bijections.univariate import Affine
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, flipped, with_norm
 
 __all__ = ["MAF"]
 
 
-@FLOWS.register("maf")
-@dataclass(config=STRICT)
+@registered(FLOWS, "maf")
 class MAF(FlowConfig):
     """Masked autoregressive flow: affine given the coordinates before (Papamakarios et al., 2017)."""
 

@@ -13,20 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.coupling import Coupling
 from ..bijections.spline import RationalQuadraticSpline
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, mixed, with_norm
 
 __all__ = ["NSFCoupling"]
 
 
-@FLOWS.register("nsf_coupling")
-@dataclass(config=STRICT)
+@registered(FLOWS, "nsf_coupling")
 class NSFCoupling(FlowConfig):
     """Neural spline flow, coupling: rational-quadratic splines (Durkan et al., 2019)."""
 

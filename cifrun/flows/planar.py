@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.planar import Planar
-from ..config.fields import STRICT, setting
+from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 
 __all__ = ["PlanarFlow"]
 
 
-@FLOWS.register("planar")
-@dataclass(config=STRICT)
+@registered(FLOWS, "planar")
 class PlanarFlow(FlowConfig):
     """Planar flow: moves along one direction (Rezende and Mohamed, 2015)."""
 

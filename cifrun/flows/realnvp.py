@@ -12,20 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.coupling import Coupling
 from ..bijections.univariate import Affine
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, with_norm
 
 __all__ = ["RealNVP"]
 
 
-@FLOWS.register("realnvp")
-@dataclass(config=STRICT)
+@registered(FLOWS, "realnvp")
 class RealNVP(FlowConfig):
     """Real NVP: affine couplings with alternating masks (Dinh et al., 2017)."""
 

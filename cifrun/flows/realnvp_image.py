@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from ..bijections.base import Bijection
 from ..bijections.image_coupling import ChannelCoupling, CheckerboardCoupling
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..nets.conv import ConvResNet
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
@@ -27,8 +26,7 @@ from .multiscale import MultiScale
 __all__ = ["RealNVPImage"]
 
 
-@FLOWS.register("realnvp_image")
-@dataclass(config=STRICT)
+@registered(FLOWS, "realnvp_image")
 class RealNVPImage(FlowConfig):
     """RealNVP of images: checkerboard and channel couplings at several scales (Dinh et al., 2017)."""
 

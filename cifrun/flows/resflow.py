@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..nets.lipschitz.networks import LipschitzMLP
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
@@ -23,8 +21,7 @@ from .base import FlowConfig, with_norm
 __all__ = ["ResFlow"]
 
 
-@FLOWS.register("resflow")
-@dataclass(config=STRICT)
+@registered(FLOWS, "resflow")
 class ResFlow(FlowConfig):
     """Residual flow: blocks x + g(x) with Lip g ≤ κ < 1 (Chen et al., 2019)."""
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
@@ -24,8 +22,7 @@ from .multiscale import MultiScale
 __all__ = ["ResFlowImage"]
 
 
-@FLOWS.register("resflow_image")
-@dataclass(config=STRICT)
+@registered(FLOWS, "resflow_image")
 class ResFlowImage(FlowConfig):
     """Residual flow of images: convolutional blocks x + g(x) with Lip g ≤ κ < 1 (Chen et al., 2019)."""
 

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.autoregressive import Autoregressive
 from ..bijections.base import Bijection
 from ..bijections.sos import SumOfSquares
-from ..config.fields import STRICT, Sizes, setting
+from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, flipped, with_norm
 
 __all__ = ["SOS"]
 
 
-@FLOWS.register("sos")
-@dataclass(config=STRICT)
+@registered(FLOWS, "sos")
 class SOS(FlowConfig):
     """Sum-of-squares flow: increasing polynomials given the coordinates before (Jaini et al., 2019)."""
 

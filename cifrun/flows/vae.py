@@ -13,18 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic.dataclasses import dataclass
-
 from ..bijections.base import Bijection, Identity
-from ..config.fields import STRICT, setting
+from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 
 __all__ = ["VAE"]
 
 
-@FLOWS.register("vae")
-@dataclass(config=STRICT)
+@registered(FLOWS, "vae")
 class VAE(FlowConfig):
     """Variational autoencoder: an index and no flow (Kingma and Welling, 2014)."""
 

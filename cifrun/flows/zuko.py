@@ -16,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic.dataclasses import dataclass
 
 from ..bijections.base import Bijection
-from ..config.fields import STRICT, setting
+from ..config.fields import registered, setting
 from ..errors import ConfigError, did_you_mean
 from ..nets.mlp import ACTIVATIONS
 from ..registry import FLOWS
@@ -41,8 +40,7 @@ FIXED = {"self", "features", "context", "order", "adjacency", "mask", "univariat
 FIXED |= {"in_features", "out_features"}
 
 
-@FLOWS.register("zuko")
-@dataclass(config=STRICT)
+@registered(FLOWS, "zuko")
 class Zuko(FlowConfig):
     """Any flow of the zuko library, by its name there (Rozet et al., 2022)."""
 

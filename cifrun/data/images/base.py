@@ -19,7 +19,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, setting
+from ...config.fields import STRICT, registered, setting
 from ...errors import ConfigError
 from ...io.optional import need
 from ...registry import DATASETS
@@ -79,8 +79,7 @@ def binarize(x: Tensor, levels: int, seed: int) -> Tensor:
     return torch.cat(parts)
 
 
-@DATASETS.register("digits")
-@dataclass(config=STRICT)
+@registered(DATASETS, "digits")
 class Digits(Images):
     """1,797 handwritten digits of 8 × 8 pixels in 17 grey levels; comes with scikit-learn.
 
@@ -138,8 +137,7 @@ class PublishedImages(Images, Stored):
         return train[:-valid], train[-valid:], test
 
 
-@DATASETS.register("mnist")
-@dataclass(config=STRICT)
+@registered(DATASETS, "mnist")
 class MNIST(PublishedImages, FetchedFiles):
     """70,000 handwritten digits of 28 × 28 pixels, grey (LeCun et al., 1998); fetched."""
 
@@ -170,8 +168,7 @@ class MNIST(PublishedImages, FetchedFiles):
         return train, test
 
 
-@DATASETS.register("fashion_mnist")
-@dataclass(config=STRICT)
+@registered(DATASETS, "fashion_mnist")
 class FashionMNIST(MNIST):
     """70,000 articles of clothing of 28 × 28 pixels, grey (Xiao et al., 2017); fetched, or Debian's package."""
 
@@ -191,8 +188,7 @@ class FashionMNIST(MNIST):
     system: ClassVar = (Path("/usr/share/datasets/fashion-mnist"),)  # dataset-fashion-mnist
 
 
-@DATASETS.register("cifar10")
-@dataclass(config=STRICT)
+@registered(DATASETS, "cifar10")
 class CIFAR10(PublishedImages, Fetched):
     """60,000 photographs of 32 × 32 pixels in colour (Krizhevsky, 2009); fetched.
 
@@ -220,8 +216,7 @@ class CIFAR10(PublishedImages, Fetched):
         return torch.cat(batches[:-1]), batches[-1]
 
 
-@DATASETS.register("svhn")
-@dataclass(config=STRICT)
+@registered(DATASETS, "svhn")
 class SVHN(PublishedImages, FetchedFiles):
     """99,289 house numbers of 32 × 32 pixels in colour (Netzer et al., 2011), without the extra ones; fetched."""
 

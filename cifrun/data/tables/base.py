@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, Role, setting
+from ...config.fields import STRICT, Role, registered, setting
 from ...errors import ConfigError
 from ...io.files import cache, fingerprint
 from ...registry import DATASETS
@@ -88,8 +88,7 @@ class SplitTable(TableConfig):
 Name = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 
 
-@DATASETS.register("file")
-@dataclass(config=STRICT)
+@registered(DATASETS, "file")
 class File(SplitTable):
     """Your own table, csv, tsv, parquet, npy or npz: dataset.path=FILE."""
 

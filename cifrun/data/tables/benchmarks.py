@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
-from ...config.fields import STRICT, setting
+from ...config.fields import STRICT, registered, setting
 from ...errors import ConfigError
 from ...io.optional import need
 from ...registry import DATASETS
@@ -90,8 +90,7 @@ def _sizes(sizes: tuple[int, ...]) -> str:
     return f"{sizes[0]:,} + {sizes[1]:,} + {sizes[2]:,} points in {sizes[3]} columns"
 
 
-@DATASETS.register("power")
-@dataclass(config=STRICT)
+@registered(DATASETS, "power")
 class Power(Benchmark):
     """Electric power of a household by the minute, 6 columns, 2.0 million points; fetched.
 
@@ -115,8 +114,7 @@ class Power(Benchmark):
         return scaled_splits(x)
 
 
-@DATASETS.register("gas")
-@dataclass(config=STRICT)
+@registered(DATASETS, "gas")
 class Gas(Benchmark):
     """Readings of gas sensors in ethylene and CO, 8 columns, 1.1 million points; fetched.
 
@@ -137,8 +135,7 @@ class Gas(Benchmark):
         return three_splits((x - x.mean(0)) / x.std(0, ddof=1))
 
 
-@DATASETS.register("hepmass")
-@dataclass(config=STRICT)
+@registered(DATASETS, "hepmass")
 class Hepmass(Benchmark):
     """Collisions that make a heavy particle, 21 columns, 525 thousand points; fetched.
 
@@ -168,8 +165,7 @@ class Hepmass(Benchmark):
         return np.concatenate(parts)
 
 
-@DATASETS.register("miniboone")
-@dataclass(config=STRICT)
+@registered(DATASETS, "miniboone")
 class Miniboone(Benchmark):
     """Electron neutrinos of the MiniBooNE experiment, 43 columns, 36 thousand points; fetched."""
 
@@ -180,8 +176,7 @@ class Miniboone(Benchmark):
         return scaled_splits(np.load(self.path("miniboone/data.npy")))
 
 
-@DATASETS.register("bsds300")
-@dataclass(config=STRICT)
+@registered(DATASETS, "bsds300")
 class BSDS300(Benchmark):
     """Patches of 8 × 8 pixels of natural images without their mean, 63 columns, 1.3 million points; fetched."""
 

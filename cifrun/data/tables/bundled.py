@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from ...config.fields import STRICT
+from ...config.fields import STRICT, registered
 from ...io.optional import need
 from ...registry import DATASETS
 from ..base import Data
@@ -37,32 +37,28 @@ class Bundled(SplitTable):
         return Data(train.rows, valid.rows, test.rows, columns=table.columns, mapped=train)
 
 
-@DATASETS.register("iris")
-@dataclass(config=STRICT)
+@registered(DATASETS, "iris")
 class Iris(Bundled):
     """Lengths and widths of 150 iris flowers, 4 columns; comes with scikit-learn."""
 
     loader: ClassVar = "load_iris"
 
 
-@DATASETS.register("wine")
-@dataclass(config=STRICT)
+@registered(DATASETS, "wine")
 class Wine(Bundled):
     """Chemical analyses of 178 wines, 13 columns; comes with scikit-learn."""
 
     loader: ClassVar = "load_wine"
 
 
-@DATASETS.register("breast_cancer")
-@dataclass(config=STRICT)
+@registered(DATASETS, "breast_cancer")
 class BreastCancer(Bundled):
     """Shapes of cell nuclei in 569 biopsies, 30 columns; comes with scikit-learn."""
 
     loader: ClassVar = "load_breast_cancer"
 
 
-@DATASETS.register("diabetes")
-@dataclass(config=STRICT)
+@registered(DATASETS, "diabetes")
 class Diabetes(Bundled):
     """Measurements of 442 patients, 9 columns (sex, which has two values, is left out); comes with scikit-learn."""
 

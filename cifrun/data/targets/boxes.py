@@ -14,7 +14,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, setting
+from ...config.fields import STRICT, registered, setting
 from ...registry import DATASETS
 from ..base import Box, Target, flat, log_normal, normal, square, uniform, within
 
@@ -71,8 +71,7 @@ class Boxes(Target):
         return (a, b), (c, d)
 
 
-@DATASETS.register("one_uniform")
-@dataclass(config=STRICT)
+@registered(DATASETS, "one_uniform")
 class OneUniform(Boxes):
     """Uniform on one square of side 1: the sharp edge alone, without a hole or a gap.
 
@@ -90,8 +89,7 @@ class OneUniform(Boxes):
         return square(1.0)
 
 
-@DATASETS.register("two_uniforms")
-@dataclass(config=STRICT)
+@registered(DATASETS, "two_uniforms")
 class TwoUniforms(Boxes):
     """Uniform on two rectangles, each 1 wide and 2 high, with a gap of 2 between them.
 
@@ -111,8 +109,7 @@ class TwoUniforms(Boxes):
         return (-3.0, 3.0), (-2.0, 2.0)
 
 
-@DATASETS.register("two_lines")
-@dataclass(config=STRICT)
+@registered(DATASETS, "two_lines")
 class TwoLines(Boxes):
     """Uniform on two upright line segments at x₁ = ±1, each of length 2 and nearly without width.
 
@@ -134,8 +131,7 @@ class TwoLines(Boxes):
         return square(1.5)
 
 
-@DATASETS.register("checkerboard")
-@dataclass(config=STRICT)
+@registered(DATASETS, "checkerboard")
 class Checkerboard(Boxes):
     """Uniform on the eight squares of one colour of a 4 × 4 board; the squares touch at their corners.
 
@@ -157,8 +153,7 @@ class Checkerboard(Boxes):
         return square(5.0)
 
 
-@DATASETS.register("two_marginals")
-@dataclass(config=STRICT)
+@registered(DATASETS, "two_marginals")
 class TwoMarginals(Target):
     """Uniform on two intervals in x₁, Gaussian in x₂: two bands with sharp sides and soft ends.
 
@@ -196,8 +191,7 @@ class TwoMarginals(Target):
         return (-1 - self.width / 2, 1 + self.width / 2), (-math.inf, math.inf)
 
 
-@DATASETS.register("split_gaussian")
-@dataclass(config=STRICT)
+@registered(DATASETS, "split_gaussian")
 class SplitGaussian(Target):
     """A Gaussian cut along x₁ = 0, its halves slid apart: the right one up, the left one down.
 

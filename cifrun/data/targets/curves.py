@@ -20,7 +20,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, setting
+from ...config.fields import STRICT, registered, setting
 from ...registry import DATASETS
 from ..base import Box, Target, normal, uniform
 from .mixtures import in_chunks, log_mixture
@@ -131,8 +131,7 @@ class NoisyCurve(Target):
         return (a, b), (c, d)
 
 
-@DATASETS.register("two_moons")
-@dataclass(config=STRICT)
+@registered(DATASETS, "two_moons")
 class TwoMoons(NoisyCurve):
     """Two interleaved half circles of radius 1 with noise around them.
 
@@ -149,8 +148,7 @@ class TwoMoons(NoisyCurve):
         return torch.stack([t.cos(), t.sin()], -1)
 
 
-@DATASETS.register("swiss_roll")
-@dataclass(config=STRICT)
+@registered(DATASETS, "swiss_roll")
 class SwissRoll(NoisyCurve):
     """A spiral strip that winds one and a half times around the origin.
 
@@ -168,8 +166,7 @@ class SwissRoll(NoisyCurve):
         return torch.stack([t * t.cos(), t * t.sin()], -1)
 
 
-@DATASETS.register("two_spirals")
-@dataclass(config=STRICT)
+@registered(DATASETS, "two_spirals")
 class TwoSpirals(NoisyCurve):
     """Two spiral arms that leave the centre in opposite directions and wind around each other.
 

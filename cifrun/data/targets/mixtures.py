@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, setting
+from ...config.fields import registered, setting
 from ...registry import DATASETS
 from ..base import Box, Target, log_normal, normal, square
 
@@ -40,8 +39,7 @@ def log_mixture(x: Tensor, centres: Tensor, log_weights: Tensor, std: float) -> 
     return in_chunks(joint, x, len(centres)) - x.square().sum(-1) / (2 * std**2) - math.log(2 * math.pi * std**2)
 
 
-@DATASETS.register("eight_gaussians")
-@dataclass(config=STRICT)
+@registered(DATASETS, "eight_gaussians")
 class EightGaussians(Target):
     """Eight separate Gaussians, evenly spaced on a circle of radius 4 / √2.
 
@@ -82,8 +80,7 @@ class EightGaussians(Target):
         return square(4 / math.sqrt(2) + 5 * self._std)
 
 
-@DATASETS.register("pinwheel")
-@dataclass(config=STRICT)
+@registered(DATASETS, "pinwheel")
 class Pinwheel(Target):
     """Five curved blades around a centre where they meet.
 

@@ -17,7 +17,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, setting
+from ...config.fields import STRICT, registered, setting
 from ...registry import DATASETS
 from ..base import Box, Target, flat, log_normal, normal, square, uniform, within
 
@@ -30,8 +30,7 @@ def _on_circle(radius: Tensor, generator: torch.Generator) -> Tensor:
     return radius[:, None] * torch.stack([angle.cos(), angle.sin()], -1)
 
 
-@DATASETS.register("annulus")
-@dataclass(config=STRICT)
+@registered(DATASETS, "annulus")
 class Annulus(Target):
     """Uniform between two circles of radius 1 and 2: one piece, with a hole and sharp edges.
 
@@ -107,8 +106,7 @@ class BlurredCircles(Target):
         return square(max(self.radii) + 5 * self.noise)
 
 
-@DATASETS.register("rings")
-@dataclass(config=STRICT)
+@registered(DATASETS, "rings")
 class Rings(BlurredCircles):
     """Four concentric rings of radius ¾, 1½, 2¼ and 3, thin and of equal weight.
 
@@ -123,8 +121,7 @@ class Rings(BlurredCircles):
     radii: ClassVar[tuple[float, ...]] = (0.75, 1.5, 2.25, 3.0)
 
 
-@DATASETS.register("circles")
-@dataclass(config=STRICT)
+@registered(DATASETS, "circles")
 class Circles(BlurredCircles):
     """Two concentric rings of radius 1½ and 3, broad enough to be nearly joined.
 
