@@ -9,9 +9,7 @@
 Prints a table and writes bench.json (curves.json, blocks.json, and a picture) to --output. Times are medians over
 --repeats calls, with the distance between the quartiles as a share of the median. The floor is the number of
 floating-point operations in matrix products, at the rate of a large matrix product measured in this very run: what a
-perfect implementation of the same arithmetic would take. It is given for the product that PyTorch takes by itself, and
-for the one that cifrun takes, which on some processors is twice as fast (`nets/_kernels/linear.py`). Memory is the
-peak of what tensors take beyond the weights.
+perfect implementation of the same arithmetic would take. Memory is the peak of what tensors take beyond the weights.
 
 `--against MODULE:FUNCTION` names a function of one mapping,
 
@@ -58,7 +56,6 @@ from cifrun.data.loader import Loader
 from cifrun.errors import ConfigError
 from cifrun.figures.style import save
 from cifrun.io.text import table
-from cifrun.nets._kernels.linear import linear
 from cifrun.nets.lipschitz.networks import LipschitzNet
 from cifrun.training.step import Update
 
@@ -154,11 +151,11 @@ def alternate(calls: Sequence[Callable[[], Any]], repeats: int, least: float = 0
     return [Time.of(column) for column in zip(*seconds, strict=True)]
 
 
-def gemm_rates(device: torch.device, size: int) -> tuple[float, float]:
-    """Floating-point operations a second of a product of two square matrices, fp32, on all threads: PyTorch's, ours."""
+def gemm_rate(device: torch.device, size: int) -> float:
+    """Floating-point operations a second of a product of two square matrices, fp32, on all threads."""
     a, b = torch.randn(2, size, size, device=device)
-    torchs, own = alternate([lambda: F.linear(a, b), lambda: linear(a, b)], 15)
-    return 2 * size**3 / torchs.median, 2 * size**3 / own.median
+    (time,) = alternate([lambda: F.linear(a, b)], 15)
+    return 2 * size**3 / time.median
 
 
 def flops(call: Callable[[], Any]) -> int:
@@ -185,10 +182,8 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
     return peak
 
 
-def measure(
-    case: Case, repeats: int, rates: tuple[float, float], build: Callable[[dict[str, Any]], Any] | None
-) -> dict[str, Any]:
-    """All numbers of one case, where products have PyTorch's and our rate."""
+def measure(case: Case, repeats: int, rate: float, build: Callable[[dict[str, Any]], Any] | None) -> dict[str, Any]:
+    """All numbers of one case, where products have this rate."""
     call, model = ours(case)
     compiled = case.task == "train" and case.config().device.compile
     began = time.perf_counter()
@@ -208,8 +203,7 @@ def measure(
         "rate": work / times[0].median,
         "unit": f"{unit}/s",
         "gflop": operations / 1e9,
-        "torch_floor_seconds": operations / rates[0],
-        "floor_seconds": operations / rates[1],
+        "floor_seconds": operations / rate,
         "peak_bytes": peak_memory(eager, device),
         "compile_seconds": first - times[0].median if compiled else None,
     }
@@ -224,15 +218,15 @@ def measure(
 
 def show(results: Sequence[dict[str, Any]]) -> str:
     """The results as a table."""
-    header = ["task", "flow", "", "parameters", "ms", "±", "rate", "", "PyTorch's floor ms", "×", "floor ms", "×"]
+    header = ["task", "flow", "", "parameters", "ms", "±", "rate", "", "floor ms", "×"]
     header += ["MiB", "compile s", "other ms", "other ÷ ours"]
     rows = []
     for r in results:
         compiling = "" if r["compile_seconds"] is None else f"{r['compile_seconds']:.1f}"
         row = [r["task"], r["flow"], "CIF" if r["cif"] else "plain", f"{r['parameters']:,}"]
         row += [f"{r['seconds'] * 1e3:.2f}", f"{r['spread']:.0%}", f"{r['rate']:,.0f}", r["unit"]]
-        for floor in (r["torch_floor_seconds"], r["floor_seconds"]):
-            row += [f"{floor * 1e3:.2f}", f"{r['seconds'] / floor:.1f}" if floor > 1e-5 else "–"]
+        floor = r["floor_seconds"]
+        row += [f"{floor * 1e3:.2f}", f"{r['seconds'] / floor:.1f}" if floor > 1e-5 else "–"]
         row += [f"{r['peak_bytes'] / 2**20:.1f}", compiling]
         row += [f"{r['against_seconds'] * 1e3:.2f}", f"{r['ratio']:.2f}"] if "ratio" in r else ["", ""]
         rows.append(row)
@@ -476,8 +470,8 @@ def main() -> None:
         print(show_blocks(results))
         print(f"picture: {arguments.output / 'blocks.png'}")
         return
-    rates = gemm_rates(device, 2048)
-    machine |= {"torch_gflops": rates[0] / 1e9, "gflops": rates[1] / 1e9}
+    rate = gemm_rate(device, 2048)
+    machine["gflops"] = rate / 1e9
     build, results = _other(arguments.against), []
     for task in arguments.tasks.split(","):
         for flow in flows:
@@ -488,11 +482,11 @@ def main() -> None:
                     case.config(), ours(case)
                 except ConfigError:
                     continue  # made of its index: it has no plain side
-                results.append(measure(case, arguments.repeats, rates, build))
+                results.append(measure(case, arguments.repeats, rate, build))
                 print(show(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     (arguments.output / "bench.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1))
     print(f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}")
-    print(f"products, fp32: {rates[0] / 1e9:.0f} GFLOP/s by PyTorch, {rates[1] / 1e9:.0f} by cifrun")
+    print(f"products, fp32: {rate / 1e9:.0f} GFLOP/s")
     print(show(results))
 
 

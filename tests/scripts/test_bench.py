@@ -21,7 +21,7 @@ def build(request):
 def bench(tmp_path, *arguments):
     (tmp_path / "other.py").write_text(OTHER)
     command = [sys.executable, SCRIPT, "--output", tmp_path / "out", "--repeats", "2", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -29,8 +29,8 @@ def bench(tmp_path, *arguments):
 def test_a_table_and_a_file(tmp_path):
     out = bench(tmp_path, "--flows", "realnvp,vae", "--data", "50", "--samples", "60", "--against", "other:build")
     written = json.loads((tmp_path / "out" / "bench.json").read_text())
-    rates = written["machine"]["torch_gflops"], written["machine"]["gflops"]
-    assert min(rates) > 0
+    rate = written["machine"]["gflops"]
+    assert rate > 0
     cases = [(r["task"], r["flow"], r["cif"]) for r in written["results"]]
     assert cases == [
         (task, flow, cif)
@@ -39,8 +39,7 @@ def test_a_table_and_a_file(tmp_path):
     ]
     for r in written["results"]:
         assert r["seconds"] > 0 and r["gflop"] > 0 and r["peak_bytes"] > 0 and r["spread"] >= 0
-        assert r["torch_floor_seconds"] == pytest.approx(r["gflop"] / rates[0])
-        assert r["floor_seconds"] == pytest.approx(r["gflop"] / rates[1])
+        assert r["floor_seconds"] == pytest.approx(r["gflop"] / rate)
         assert ("ratio" in r) == (r["task"] != "sample")
         if "ratio" in r:
             assert r["ratio"] == pytest.approx(r["against_seconds"] / r["seconds"])
