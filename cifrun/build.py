@@ -97,7 +97,7 @@ def build_standardize(config: Config, data: Data) -> Bijection | None:
         return _build_pixels(config.dataset, data)
     if not isinstance(config.dataset, DatasetConfig):
         return None
-    mean, std = data.moments()
+    mean, std = data.moments
     low, high = UNIT_SCALE
     near = bool(((std >= low) & (std <= high) & (mean.abs() <= UNIT_MEAN)).all())
     wanted = not near if config.dataset.standardize == "auto" else config.dataset.standardize

@@ -16,7 +16,7 @@ from ..config.fields import STRICT, Role, setting
 from ..config.schema import DatasetSettings
 from ..errors import ConfigError
 from .mapped import Mapped
-from .passes import coordinates, moments, total
+from .pieces import coordinates, total
 
 __all__ = [
     "AnyDataset",
@@ -42,7 +42,7 @@ class Data:
 
     They are float32; or uint8, grey levels of images that a model sees with noise (`grey_levels.dequantize`); or bool,
     pixels that are 0 or 1. A split may be mapped from a file that is larger than memory: go through it in pieces
-    (`passes`).
+    (`pieces`).
     """
 
     train: Tensor
@@ -64,17 +64,17 @@ class Data:
         """Shape of one event."""
         return tuple(self.train.shape[1:])
 
+    @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each coordinate (each channel of an image) of the training data, float64."""
-        return self._moments
-
-    @cached_property
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        return moments(self.train)
+        count = self.train.numel() // self.train.shape[1]
+        mean = total(piece.sum(1) for piece in coordinates(self.train)) / count
+        squares = total((piece - mean[:, None]).square().sum(1) for piece in coordinates(self.train))
+        return mean, (squares / count).sqrt()
 
     def covariance(self) -> Tensor:
         """Covariance of the coordinates of the training data, (D, D), float64, for events of shape (D,)."""
-        mean = self.moments()[0][:, None]
+        mean = self.moments[0][:, None]
         return total((x - mean) @ (x - mean).T for x in coordinates(self.train)) / len(self.train)
 
     def column(self, k: int) -> str:
@@ -112,7 +112,8 @@ class DatasetConfig(AnyDataset):
 class Target(DatasetConfig):
     """A distribution on the plane that can be sampled and whose density is known exactly.
 
-    Subclasses write `sample` and `log_prob`, set `window`, and `support` where it is bounded.
+    Subclasses write `sample` and `log_prob`, set `window`, `support` where it is bounded, and `names` and `component`
+    if it is in several pieces.
     """
 
     num_train: int = setting(10_000, "training points", ge=1)
@@ -122,6 +123,8 @@ class Target(DatasetConfig):
         0, "seed of the draws, by default that of the run", role=Role.REPETITION, follows="seed", ge=0, lt=2**32
     )
 
+    #: What to call the pieces of equal mass that the distribution is made of; empty if it is in one piece.
+    names: ClassVar[tuple[str, ...]] = ()
     #: Multiplies the nodes of a numerical integral; closed forms ignore it. What it changes is the error of `log_prob`.
     resolution: ClassVar[int] = 1
 
@@ -152,8 +155,8 @@ class Target(DatasetConfig):
 
     @property
     def components(self) -> dict[str, float]:
-        """The pieces that the distribution is made of, by name, each with its mass; empty if it is in one piece."""
-        return {}
+        """The pieces, by name, each with its mass."""
+        return dict.fromkeys(self.names, 1 / max(1, len(self.names)))
 
     def component(self, x: Tensor) -> Tensor:
         """The place in `components` of the piece that each x (batch, 2) is in, or −1 for none of them, (batch,)."""

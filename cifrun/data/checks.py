@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .base import Data
-from .passes import pieces, total, values
+from .pieces import pieces, total, values
 
 __all__ = ["check_data"]
 
@@ -56,7 +56,7 @@ def _check_finite(data: Data, name: str, split: str, x: Tensor) -> None:
 
 def _check_spread(data: Data, name: str) -> None:
     """Each coordinate of the training data varies, by as much as single precision can tell."""
-    means, stds = (m.tolist() for m in data.moments())
+    means, stds = (m.tolist() for m in data.moments)
     first = data.train[:1].transpose(0, 1).flatten(1)[:, :1]
     differ = total((piece != first).sum(1) for piece in values(data.train))
     for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
@@ -74,7 +74,7 @@ def _check_spread(data: Data, name: str) -> None:
 
 def _check_twins(data: Data, name: str) -> None:
     """No coordinate of the training data is equal to another."""
-    stds = data.moments()[1].tolist()
+    stds = data.moments[1].tolist()
     for k in range(len(stds)):
         for j in range(k):
             alike = math.isclose(stds[k], stds[j], rel_tol=1e-6)

@@ -25,11 +25,8 @@ __all__ = ["Boxes", "Checkerboard", "OneUniform", "SplitGaussian", "TwoLines", "
 class Boxes(Target):
     """Uniform on a union of boxes of equal area that share no more than their edges.
 
-    Subclasses write `boxes` and `window`, and `names` if there are several.
+    Subclasses set `boxes` and `window`, and `names` if there are several.
     """
-
-    #: What to call each box.
-    names: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -49,10 +46,6 @@ class Boxes(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         low, high = (edge.to(x.device) for edge in self._edges())
         return flat(within(x.double()[:, None], low, high).all(-1).any(-1), self.max_log_prob)
-
-    @property
-    def components(self) -> dict[str, float]:
-        return dict.fromkeys(self.names, 1 / max(1, len(self.names)))
 
     def component(self, x: Tensor) -> Tensor:
         low, high = (edge.to(x.device) for edge in self._edges())
@@ -80,13 +73,8 @@ class OneUniform(Boxes):
     Source: the experiments published with Cornish et al., "Relaxing bijectivity constraints", ICML 2020.
     """
 
-    @property
-    def boxes(self) -> list[Box]:
-        return [square(0.5)]
-
-    @property
-    def window(self) -> Box:
-        return square(1.0)
+    boxes: ClassVar = [square(0.5)]
+    window: ClassVar = square(1.0)
 
 
 @registered(DATASETS, "two_uniforms")
@@ -98,15 +86,9 @@ class TwoUniforms(Boxes):
     Source: Cornish et al., "Relaxing bijectivity constraints", ICML 2020.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("left", "right")
-
-    @property
-    def boxes(self) -> list[Box]:
-        return [((-2.0, -1.0), (-1.0, 1.0)), ((1.0, 2.0), (-1.0, 1.0))]
-
-    @property
-    def window(self) -> Box:
-        return (-3.0, 3.0), (-2.0, 2.0)
+    names: ClassVar = ("left", "right")
+    boxes: ClassVar = [((-2.0, -1.0), (-1.0, 1.0)), ((1.0, 2.0), (-1.0, 1.0))]
+    window: ClassVar = (-3.0, 3.0), (-2.0, 2.0)
 
 
 @registered(DATASETS, "two_lines")
@@ -120,15 +102,12 @@ class TwoLines(Boxes):
 
     width: float = setting(0.01, "width of each segment", gt=0, le=1)
 
-    names: ClassVar[tuple[str, ...]] = ("left", "right")
+    names: ClassVar = ("left", "right")
+    window: ClassVar = square(1.5)
 
     @property
     def boxes(self) -> list[Box]:
         return [((centre - self.width / 2, centre + self.width / 2), (-1.0, 1.0)) for centre in (-1.0, 1.0)]
-
-    @property
-    def window(self) -> Box:
-        return square(1.5)
 
 
 @registered(DATASETS, "checkerboard")
@@ -140,17 +119,12 @@ class Checkerboard(Boxes):
     Source: Grathwohl et al., "FFJORD", ICLR 2019.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("a1", "a3", "b2", "b4", "c1", "c3", "d2", "d4")  # as on a chessboard
-
-    @property
-    def boxes(self) -> list[Box]:
-        # The square at the lower left belongs to the board; columns alternate.
-        corners = [(-4.0 + 2 * i, -4.0 + 2 * j) for i in range(4) for j in range(4) if (i + j) % 2 == 0]
-        return [((a, a + 2), (b, b + 2)) for a, b in corners]
-
-    @property
-    def window(self) -> Box:
-        return square(5.0)
+    names: ClassVar = ("a1", "a3", "b2", "b4", "c1", "c3", "d2", "d4")  # as on a chessboard
+    # Low sides are at -4, -2, 0, 2. The square at the lower left belongs to the board; columns alternate.
+    boxes: ClassVar = [
+        ((a, a + 2.0), (b, b + 2.0)) for a in range(-4, 4, 2) for b in range(-4, 4, 2) if (a + b) % 4 == 0
+    ]
+    window: ClassVar = square(5.0)
 
 
 @registered(DATASETS, "two_marginals")
@@ -164,6 +138,9 @@ class TwoMarginals(Target):
 
     width: float = setting(0.5, "width of each band", gt=0, le=1)
 
+    names: ClassVar = ("left", "right")
+    window: ClassVar = (-1.5, 1.5), (-5.2, 5.2)
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         sign = 2.0 * torch.randint(2, (n,), generator=generator) - 1
         x1 = sign + self.width * (uniform(generator, n) - 0.5)
@@ -174,17 +151,9 @@ class TwoMarginals(Target):
         inside = within(x1.abs(), 1 - self.width / 2, 1 + self.width / 2)
         return torch.where(inside, log_normal(x2) - math.log(2 * self.width), -math.inf)
 
-    @property
-    def components(self) -> dict[str, float]:
-        return {"left": 0.5, "right": 0.5}
-
     def component(self, x: Tensor) -> Tensor:
         inside = within(x[:, 0].double().abs(), 1 - self.width / 2, 1 + self.width / 2)
         return torch.where(inside, (x[:, 0] > 0).long(), -1)
-
-    @property
-    def window(self) -> Box:
-        return (-1.5, 1.5), (-5.2, 5.2)
 
     @property
     def support(self) -> Box:
@@ -202,6 +171,8 @@ class SplitGaussian(Target):
 
     shift: float = setting(2.0, "how far each half is moved", ge=0)
 
+    names: ClassVar = ("left", "right")
+
     def _slide(self, x1: Tensor) -> Tensor:
         return torch.full_like(x1, self.shift).copysign(x1)
 
@@ -212,10 +183,6 @@ class SplitGaussian(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         x1, x2 = x.double().unbind(-1)
         return log_normal(x1) + log_normal(x2 - self._slide(x1))
-
-    @property
-    def components(self) -> dict[str, float]:
-        return {"left": 0.5, "right": 0.5}
 
     def component(self, x: Tensor) -> Tensor:
         return (x[:, 0] > 0).long()

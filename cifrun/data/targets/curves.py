@@ -36,7 +36,8 @@ PANEL_LENGTH = 5.0
 class NoisyCurve(Target):
     """A curve with noise around it, and its point reflection if `mirror` is set.
 
-    Subclasses write `curve`, set `interval`, and change what differs from t uniform and Gaussian noise.
+    Subclasses write `curve`, set `interval`, and change what differs from t uniform and Gaussian noise; `names` are
+    those of the curve and its reflection.
     """
 
     noise: float = setting(0.1, "standard deviation of the noise (at least 0.01)", ge=0.01)
@@ -44,8 +45,6 @@ class NoisyCurve(Target):
     interval: ClassVar[tuple[float, float]]
     #: m of the reflection x ↦ m − x that half of the points undergo.
     mirror: ClassVar[tuple[float, float] | None] = None
-    #: What to call the curve and its reflection.
-    names: ClassVar[tuple[str, ...]] = ()
     #: What curve and noise are divided by.
     scale: ClassVar[float] = 1.0
 
@@ -112,10 +111,6 @@ class NoisyCurve(Target):
             each.append(self.log_blur(image, centres, log_weights))
         return each
 
-    @property
-    def components(self) -> dict[str, float]:
-        return dict.fromkeys(self.names, 1 / max(1, len(self.names)))
-
     def component(self, x: Tensor) -> Tensor:
         """The curve of which each x is more probable: reflection swaps them, so each has half of the mass."""
         if not self.names:
@@ -140,9 +135,9 @@ class TwoMoons(NoisyCurve):
     Source: `make_moons` of scikit-learn; not standardised.
     """
 
-    interval: ClassVar[tuple[float, float]] = (0.0, math.pi)
-    mirror: ClassVar[tuple[float, float] | None] = (1.0, 0.5)
-    names: ClassVar[tuple[str, ...]] = ("upper", "lower")
+    interval: ClassVar = (0.0, math.pi)
+    mirror: ClassVar = (1.0, 0.5)
+    names: ClassVar = ("upper", "lower")
 
     def curve(self, t: Tensor) -> Tensor:
         return torch.stack([t.cos(), t.sin()], -1)
@@ -159,8 +154,8 @@ class SwissRoll(NoisyCurve):
 
     noise: float = setting(1.0, "standard deviation of the noise before the division by 5 (at least 0.05)", ge=0.05)
 
-    interval: ClassVar[tuple[float, float]] = (1.5 * math.pi, 4.5 * math.pi)
-    scale: ClassVar[float] = 5.0
+    interval: ClassVar = (1.5 * math.pi, 4.5 * math.pi)
+    scale: ClassVar = 5.0
 
     def curve(self, t: Tensor) -> Tensor:
         return torch.stack([t * t.cos(), t * t.sin()], -1)
@@ -179,10 +174,10 @@ class TwoSpirals(NoisyCurve):
 
     noise: float = setting(0.1, "standard deviation of the Gaussian part of the noise (at least 0.05)", ge=0.05)
 
-    interval: ClassVar[tuple[float, float]] = (0.0, 3 * math.pi)
-    mirror: ClassVar[tuple[float, float] | None] = (0.0, 0.0)
-    names: ClassVar[tuple[str, ...]] = ("first arm", "second arm")
-    breadth: ClassVar[float] = 1 / 6
+    interval: ClassVar = (0.0, 3 * math.pi)
+    mirror: ClassVar = (0.0, 0.0)
+    names: ClassVar = ("first arm", "second arm")
+    breadth: ClassVar = 1 / 6
 
     def curve(self, t: Tensor) -> Tensor:
         return torch.stack([-t * t.cos(), t * t.sin()], -1) / 3

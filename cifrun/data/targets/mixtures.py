@@ -50,6 +50,8 @@ class EightGaussians(Target):
 
     noise: float = setting(0.5, "standard deviation of each Gaussian before the division by √2", gt=0)
 
+    names: ClassVar = tuple(f"{45 * k}°" for k in range(8))
+
     @property
     def _centres(self) -> Tensor:
         angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
@@ -66,10 +68,6 @@ class EightGaussians(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         centres = self._centres.to(x.device)
         return log_mixture(x.double(), centres, centres.new_full((8,), -math.log(8)), self._std)
-
-    @property
-    def components(self) -> dict[str, float]:
-        return {f"{45 * k}°": 1 / 8 for k in range(8)}
 
     def component(self, x: Tensor) -> Tensor:
         """That of the nearest centre: an eighth of the plane each, of equal mass."""
@@ -104,9 +102,9 @@ class Pinwheel(Target):
         0.1, "standard deviation across a blade, before it is bent and scaled (at most 0.2)", gt=0, le=0.2
     )
 
-    arms: ClassVar[int] = 5
-    rate: ClassVar[float] = 0.25
-    radial_std: ClassVar[float] = 0.3
+    arms: ClassVar = 5
+    rate: ClassVar = 0.25
+    radial_std: ClassVar = 0.3
 
     def _angle(self, arm: Tensor, f1: Tensor) -> Tensor:
         return 2 * math.pi / self.arms * arm + self.rate * f1.exp()

@@ -39,6 +39,10 @@ class Annulus(Target):
     Source: the experiments published with Cornish et al., "Relaxing bijectivity constraints", ICML 2020.
     """
 
+    window: ClassVar = square(2.5)
+    support: ClassVar = square(2.0)
+    max_log_prob: ClassVar = -math.log(3 * math.pi)
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         # Area grows with r², so r² is what is uniform.
         return _on_circle((1 + 3 * uniform(generator, n)).sqrt(), generator)
@@ -46,18 +50,6 @@ class Annulus(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         radius = torch.linalg.vector_norm(x.double(), dim=-1)
         return flat(within(radius, 1.0, 2.0), self.max_log_prob)
-
-    @property
-    def max_log_prob(self) -> float:
-        return -math.log(3 * math.pi)
-
-    @property
-    def window(self) -> Box:
-        return square(2.5)
-
-    @property
-    def support(self) -> Box:
-        return square(2.0)
 
 
 @dataclass(config=STRICT)
@@ -118,7 +110,7 @@ class Rings(BlurredCircles):
 
     noise: float = setting(0.08, "standard deviation of the noise", gt=0)
 
-    radii: ClassVar[tuple[float, ...]] = (0.75, 1.5, 2.25, 3.0)
+    radii: ClassVar = (0.75, 1.5, 2.25, 3.0)
 
 
 @registered(DATASETS, "circles")
@@ -132,4 +124,4 @@ class Circles(BlurredCircles):
 
     noise: float = setting(0.24, "standard deviation of the noise", gt=0)
 
-    radii: ClassVar[tuple[float, ...]] = (1.5, 3.0)
+    radii: ClassVar = (1.5, 3.0)

@@ -1,4 +1,4 @@
-"""Passes over data that may be larger than memory: a piece at a time, sums in double precision."""
+"""Data that may be larger than memory, a piece at a time, and sums over the pieces in double precision."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["coordinates", "moments", "pieces", "total", "values"]
+__all__ = ["coordinates", "pieces", "total", "values"]
 
-#: Numbers that a pass holds at once in double precision.
+#: Numbers that are held at once in double precision.
 AT_ONCE = 2**18
 
 
@@ -36,11 +36,3 @@ def total(parts: Iterable[Tensor]) -> Tensor:
     for part in parts:  # not kept: small tensors between large ones would pin the memory of each
         result = result + part
     return result
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each coordinate (each channel of an image) of x (N, *shape), float64."""
-    count = x.numel() // x.shape[1]
-    mean = total(piece.sum(1) for piece in coordinates(x)) / count
-    squares = total((piece - mean[:, None]).square().sum(1) for piece in coordinates(x))
-    return mean, (squares / count).sqrt()
