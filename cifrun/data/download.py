@@ -19,8 +19,9 @@ import urllib.error
 import urllib.request
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -36,10 +37,13 @@ from ..io.files import cache, replacing, writing
 from .base import AnyDataset
 from .tables.base import AbsolutePath
 
-__all__ = ["MD5", "Fetched", "FetchedFiles", "Stored", "download", "unpack"]
+__all__ = ["MD5", "Fetched", "FetchedFiles", "Stored", "archive", "checksums", "download", "place", "unpack"]
 
 #: MD5, in hexadecimal.
 MD5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+#: The setting `url` of a dataset that is `Fetched`, and of one that is `FetchedFiles`.
+archive = partial(setting, meaning="the archive that cifrun data fetch downloads", pattern=r"^https?://")
+place = partial(setting, meaning="the place that cifrun data fetch downloads them from", pattern=r"^https?://")
 #: Bytes that are moved at once.
 BLOCK = 2**20
 #: Seconds without a byte, until a connection counts as lost.
@@ -93,11 +97,16 @@ class Stored(AnyDataset):
         )
 
 
+def checksums(files: Sequence[str], *md5: str) -> Any:
+    """The setting `md5` of a dataset that is `FetchedFiles`."""
+    return setting(dict(zip(files, md5, strict=True)), "their checksums")
+
+
 @dataclass(config=STRICT)
 class Fetched(Stored):
     """A dataset whose files come out of one archive, where their names end in `files`."""
 
-    url: str = setting("", "the archive that cifrun data fetch downloads", pattern=r"^https?://")
+    url: str = archive("")
     md5: MD5 = setting("", "its checksum")
 
     def download(self) -> None:
@@ -111,8 +120,8 @@ class Fetched(Stored):
 class FetchedFiles(Stored):
     """A dataset whose files are downloaded one by one."""
 
-    url: str = setting("", "the place that cifrun data fetch downloads them from", pattern=r"^https?://")
-    md5: dict[str, MD5] = setting({}, "their checksums")
+    url: str = place("")
+    md5: dict[str, MD5] = checksums(())
 
     def download(self) -> None:
         for file in self.files:

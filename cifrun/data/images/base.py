@@ -24,7 +24,7 @@ from ...errors import ConfigError
 from ...io.optional import need
 from ...registry import DATASETS
 from ..base import AnyDataset, Data
-from ..download import MD5, Fetched, FetchedFiles, Stored
+from ..download import MD5, Fetched, FetchedFiles, Stored, archive, checksums, place
 from .files import read_batch, read_idx, read_mat, read_records
 
 __all__ = ["CIFAR10", "MNIST", "SVHN", "Digits", "FashionMNIST", "Images", "PublishedImages"]
@@ -142,20 +142,10 @@ class MNIST(PublishedImages, FetchedFiles):
     """70,000 handwritten digits of 28 × 28 pixels, grey (LeCun et al., 1998); fetched."""
 
     logit_lambda: float = setting(1e-6, "λ of the logit", gt=0, lt=0.5)
-    url: str = setting(
-        "https://ossci-datasets.s3.amazonaws.com/mnist",
-        "the place that cifrun data fetch downloads them from",
-        pattern=r"^https?://",
-    )
-    md5: dict[str, MD5] = setting(
-        {
-            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        },
-        "their checksums",
-    )
-
     files: ClassVar = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
+    url: str = place("https://ossci-datasets.s3.amazonaws.com/mnist")
+    md5: dict[str, MD5] = checksums(files, "f68b3c2dcbeaaa9fbdd348bbdeb94873", "9fb629c4189551a2d022fa330f9573f3")
+
     shape: ClassVar = (1, 28, 28)
     published: ClassVar = (60_000, 10_000)
 
@@ -172,18 +162,8 @@ class MNIST(PublishedImages, FetchedFiles):
 class FashionMNIST(MNIST):
     """70,000 articles of clothing of 28 × 28 pixels, grey (Xiao et al., 2017); fetched, or Debian's package."""
 
-    url: str = setting(
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        "the place that cifrun data fetch downloads them from",
-        pattern=r"^https?://",
-    )
-    md5: dict[str, MD5] = setting(
-        {
-            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-        },
-        "their checksums",
-    )
+    url: str = place("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com")
+    md5: dict[str, MD5] = checksums(MNIST.files, "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "bef4ecab320f06d8554ea6380940ec79")
 
     system: ClassVar = (Path("/usr/share/datasets/fashion-mnist"),)  # dataset-fashion-mnist
 
@@ -195,11 +175,7 @@ class CIFAR10(PublishedImages, Fetched):
     Where the Python version is not there, the binary version is looked for.
     """
 
-    url: str = setting(
-        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        "the archive that cifrun data fetch downloads",
-        pattern=r"^https?://",
-    )
+    url: str = archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz")
     md5: MD5 = setting("c58f30108f718f92721af3b95e74349a", "its checksum")
 
     files: ClassVar = (*(f"cifar-10-batches-py/data_batch_{k}" for k in range(1, 6)), "cifar-10-batches-py/test_batch")
@@ -220,20 +196,10 @@ class CIFAR10(PublishedImages, Fetched):
 class SVHN(PublishedImages, FetchedFiles):
     """99,289 house numbers of 32 × 32 pixels in colour (Netzer et al., 2011), without the extra ones; fetched."""
 
-    url: str = setting(
-        "http://ufldl.stanford.edu/housenumbers",
-        "the place that cifrun data fetch downloads them from",
-        pattern=r"^https?://",
-    )
-    md5: dict[str, MD5] = setting(
-        {
-            "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-            "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-        },
-        "their checksums",
-    )
-
     files: ClassVar = ("train_32x32.mat", "test_32x32.mat")
+    url: str = place("http://ufldl.stanford.edu/housenumbers")
+    md5: dict[str, MD5] = checksums(files, "e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3")
+
     shape: ClassVar = (3, 32, 32)
     published: ClassVar = (73_257, 26_032)
 

@@ -22,7 +22,7 @@ from ...errors import ConfigError
 from ...io.optional import need
 from ...registry import DATASETS
 from ..base import Data
-from ..download import MD5, Fetched
+from ..download import MD5, Fetched, archive
 from .base import TableConfig
 from .pickled import read_frame
 
@@ -53,11 +53,7 @@ def scaled_splits(x: np.ndarray) -> Splits:
 class Benchmark(TableConfig, Fetched):
     """A table of the archive. Subclasses set `files`, `published` and `splits`."""
 
-    url: str = setting(
-        "https://zenodo.org/records/1161203/files/data.tar.gz",
-        "the archive that cifrun data fetch downloads",
-        pattern=r"^https?://",
-    )
+    url: str = archive("https://zenodo.org/records/1161203/files/data.tar.gz")
     md5: MD5 = setting("9b9c9b0375315ad270eba4ce80c093ab", "its checksum")
 
     #: Published sizes: training, validation and test points, and columns.

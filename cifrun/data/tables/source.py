@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -66,33 +66,7 @@ class Source(ABC):
     def batches(self, columns: Sequence[str], label: str | None) -> Iterator[Batch]:
         """The rows in order, of these columns."""
 
-    def no_numbers(self, column: str, kind: object) -> ConfigError:
-        """The sentence for a column of another type."""
-        return ConfigError(f"{self.path}: column '{column}' holds {kind} and no numbers: {self._hint()}")
-
-    def no_number(self, row: int, column: str, value: object) -> ConfigError:
-        """The sentence for a value that is no number."""
-        return ConfigError(f"{self.path}: row {row}, column '{column}' holds '{value}', no number: {self._hint()}")
-
-    def missing(self, row: int, column: str) -> ConfigError:
-        """The sentence for a number that is not there."""
-        return ConfigError(
-            f"{self.path}: row {row}, column '{column}' is empty: remove the row, fill it in, or leave out the column"
-        )
-
-    def _hint(self) -> str:
-        return f"mend it, or name the columns to use, dataset.columns=[…], of {listed(self.names)}"
-
-    def _arrow_batch(self, part: Any, columns: Sequence[str], label: str | None, done: int) -> Batch:
-        """One of Arrow's record batches as arrays; refuses what is missing."""
-        numbers = []
-        for name in columns:
-            column = part.column(part.schema.names.index(name))
-            if column.null_count:
-                row = int(np.asarray(column.is_null()).argmax())
-                raise self.missing(done + row + 1, name)
-            numbers.append(column.cast("float64", safe=False).to_numpy(zero_copy_only=False))
-        if label is None:
-            return Batch(numbers, None)
-        texts = part.column(part.schema.names.index(label)).cast("string").fill_null("")
-        return Batch(numbers, texts.to_numpy(zero_copy_only=False))
+    def unusable(self, what: str) -> ConfigError:
+        """The sentence for a column that holds no numbers; `what` says where and what it holds."""
+        hint = f"mend it, or name the columns to use, dataset.columns=[…], of {listed(self.names)}"
+        return ConfigError(f"{self.path}: {what}: {hint}")

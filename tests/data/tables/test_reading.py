@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cifrun.data.tables import reading
-from cifrun.data.tables.formats import open_source
+from cifrun.data.tables.formats import is_number, open_source
 from cifrun.data.tables.reading import read
-from cifrun.data.tables.text import is_number
 from cifrun.errors import ConfigError, RunError
 from cifrun.io.table_files import TABLES, write_table
 
