@@ -14,8 +14,8 @@ from ..cif.model import Model
 from ..compute.device import launch
 from ..config.schema import Config
 from ..data.grey_levels import quantize
+from ..figures.density import sample_png
 from ..figures.images import images_figure
-from ..figures.marginals import sample_png
 from ..figures.style import save
 from ..io.files import replacing
 from ..io.table_files import TABLES, check_ending, numbered, write_table

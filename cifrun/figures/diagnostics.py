@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..data.base import Box
-from .plane import frame, scatter, shade
 from .style import (
     COLOURS,
     DATA,
@@ -21,10 +20,13 @@ from .style import (
     bare,
     colour_bar,
     coordinate,
+    frame,
     legend,
     log_scale,
     panel,
     panels,
+    scatter,
+    shade,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ def lipschitz_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], title: s
 
     Arguments:
         runs: By what to call them, the rows "lipschitz_by_depth" of a test result.
-        title: A line above the panel.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -70,7 +71,6 @@ def bounds_figure(
 
     Arguments:
         curve, bracket: The rows "iwae_curve" and "bracket" of a test result.
-        title: A line above the panels.
     """
     from matplotlib.ticker import StrMethodFormatter
 
@@ -115,7 +115,6 @@ def maps_figure(lines: Tensor, images: Mapping[str, Tensor], window: Box, data: 
         images: By what to call each map, F(lines; u), of the same shape.
         window: The box of x to draw.
         data: Points of the data set, which lie below the lines, (N, 2).
-        title: A line above the panels.
     """
     from matplotlib.collections import LineCollection
 
@@ -141,9 +140,7 @@ def index_figure(steps: Sequence[tuple[str, Tensor, Tensor]], window: Box, data:
     Arguments:
         steps: For each step, what to call it, and mean and standard deviation of u under q at the points of
             `grid(window, resolution)`, (resolution²,).
-        window: The box to draw.
         data: Points of the data set, which lie over the colours, (N, 2).
-        title: A line above the panels.
     """
     size = (8.4, 3.5 * len(steps))
     figure, axes = panels(size, title, len(steps), 2, above=0.35, sharex=True, sharey=True)

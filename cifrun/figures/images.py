@@ -30,7 +30,6 @@ def images_figure(
     Arguments:
         images: uint8, (N, C, H, W), of which at most `MAX_IMAGES` are drawn.
         levels: Level 0 is black, and levels − 1 is white.
-        title: A line above the grid.
         columns: Images in a row; None for a square.
         together: Rows between wider gaps; None for no such gaps.
     """
@@ -59,7 +58,6 @@ def reconstructions_figure(data: Tensor, again: Tensor, levels: int, title: str 
         data: What the model was given, in grey levels, (N, C, H, W).
         again: What came back, of the same shape.
         levels: As for `images_figure`.
-        title: A line above the grid.
     """
     columns = min(len(data), PAIRS_ACROSS)
     count = len(data) // columns * columns

@@ -18,12 +18,10 @@ from ..data.base import Box, Data
 from ..data.grey_levels import dequantize, quantize
 from ..diagnostics.index_use import posteriors
 from ..errors import ConvergenceError
-from .density import density_figure
+from .density import density_figure, marginals_figure, samples_figure
 from .diagnostics import bounds_figure, index_figure, lattice, lipschitz_figure, maps_figure
 from .images import images_figure, reconstructions_figure
-from .marginals import marginals_figure, samples_figure
-from .plane import grid, window_of
-from .style import name_axes
+from .style import grid, name_axes, window_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,13 +94,9 @@ def _some(data: Data, most: int) -> Tensor:
 def draw_diagnostics(
     model: Model, data: Data, config: Config, result: Mapping[str, Any]
 ) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of what `Diagnostics` found, and in the plane of the maps F(·; u) and of q(u | x).
+    """(name, figure) of `result`, what `Diagnostics` found; in the plane of the maps F(·; u) and of q(u | x) too.
 
-    Arguments:
-        model: In eval mode.
-        data: What it was measured on.
-        config: The run's.
-        result: What `Diagnostics` gave.
+    The model is in eval mode.
     """
     title = title_of(config)
     if "lipschitz_by_depth" in result:

@@ -1,25 +1,28 @@
-"""What all pictures share: sizes, colours, panels, legends, names of axes, and the file.
+"""What all pictures share: colours, panels, legends, names of axes, the file, and in the plane a box and a grid.
 
 Pictures are matplotlib's objects, made without pyplot, so that drawing needs no display and leaves no state behind.
-matplotlib is imported when the first picture is drawn.
+matplotlib is imported when the first picture is drawn. Everywhere a `title` is a line above the panels, and a `window`
+the box of the plane to draw.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from ..data.base import Box, Target
 from ..io.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = ["array", "bare", "colour_bar", "coordinate", "legend", "log_scale", "name_axes", "panel", "panels", "save"]
+    from matplotlib.image import AxesImage
 
 DPI = 150
 COLOURS = "viridis"  # perceptually uniform, and the same to a colour-blind eye
@@ -28,6 +31,7 @@ PALE = "#999999"
 #: One of these a label, where several models are compared (Okabe and Ito's, without yellow).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TITLE, LABEL, TICK = 12, 11, 9  # points
+MAX_POINTS = 5_000  # dots of one colour in a picture
 LINE, DENSITY = "$x$", "density $p(x)$"  # what the axes of a density on a line are called
 
 
@@ -38,7 +42,6 @@ def panels(
 
     Arguments:
         size: Width and height in inches, to which a title adds `above`.
-        title: A line above the panels.
         rows, columns: How many panels.
         shared: `sharex` and `sharey`, whether all panels have the same scale.
     """
@@ -134,3 +137,72 @@ def save(figure: Figure, path: Path) -> None:
 def array(tensor: Tensor) -> np.ndarray:
     """A tensor as matplotlib takes it: float64, on the CPU."""
     return tensor.detach().double().cpu().numpy()
+
+
+# --- in the plane -----------------------------------------------------------------------------------------------------
+
+
+def window_of(data: Tensor, target: Target | None = None, margin: float = 0.15) -> Box:
+    """A box to draw: the target's window, or all but the outermost 0.1 % of the data, and a margin on every side.
+
+    The margin, a fraction of the side, shows what a model smears over the edge. The box is a square unless the two
+    coordinates have quite different scales.
+    """
+    if target is not None:
+        sides = target.window
+    else:
+        finite = data.reshape(-1, 2).double()
+        low, high = torch.quantile(finite[finite.isfinite().all(1)], torch.tensor([1e-3, 1 - 1e-3]).double(), dim=0)
+        (a, c), (b, d) = low.tolist(), high.tolist()
+        sides = (a, b), (c, d)
+    widths = [max(high - low, 1e-6) for low, high in sides]
+    if max(widths) < 4 * min(widths):
+        widths = [max(widths)] * 2
+    centres = [(low + high) / 2 for low, high in sides]
+    first, second = ((c - w * (0.5 + margin), c + w * (0.5 + margin)) for c, w in zip(centres, widths, strict=True))
+    return first, second
+
+
+def grid(window: Box, resolution: int = 200) -> Tensor:
+    """The centres of resolution × resolution cells that tile the window, (resolution², 2), x₂ running fastest."""
+    centres = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
+    axes = (low + (high - low) * centres for low, high in window)
+    return torch.cartesian_prod(*axes).to(torch.get_default_dtype())
+
+
+def frame(axis: Axes, window: Box, title: str = "") -> None:
+    """Make a panel show the window, with x₁ to the right and x₂ upward."""
+    axis.set(xlim=window[0], ylim=window[1], xlabel=coordinate(0), ylabel=coordinate(1), title=title)
+    axis.set_box_aspect(1)  # an equal aspect, since `window_of` gives squares where the scales allow
+    axis.locator_params(nbins=5)
+    axis.label_outer()
+    axis.spines[:].set_linewidth(0.6)
+
+
+def scatter(
+    axis: Axes, points: Tensor, colour: str, label: str = "", *, scale: float = 1.0, alpha: float = 0.5
+) -> None:
+    """Draw points, (N, 2), of which at most `MAX_POINTS`, as dots that are smaller the more there are."""
+    xy = array(points[:MAX_POINTS].reshape(-1, 2))
+    size = min(12.0, 3.0 + 2_000 / max(len(xy), 1))
+    style: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidths": 0, "label": label}
+    axis.scatter(xy[:, 0], xy[:, 1], s=scale * size, rasterized=True, **style)  # a PDF need not hold each dot
+
+
+def shade(
+    axis: Axes, values: np.ndarray, window: Box, low: float, high: float | None, smoothing: str, colours: str = COLOURS
+) -> AxesImage:
+    """Draw values at `grid(window, resolution)`, (resolution²,), as colours from `low` to `high`, or to the largest."""
+    resolution = math.isqrt(len(values))
+    style: dict[str, Any] = {"vmin": low, "vmax": high, "interpolation": smoothing, "cmap": colours}
+    box = (*window[0], *window[1])
+    pixels = values.reshape(resolution, resolution).T
+    return axis.imshow(pixels, origin="lower", extent=box, aspect="auto", **style)
+
+
+def outside(points: Tensor, window: Box) -> str:
+    """`" (1.2 % outside)"` when the picture leaves out more than one sample in a thousand."""
+    low, high = torch.tensor(window, dtype=points.dtype, device=points.device).unbind(1)
+    inside = ((points >= low) & (points <= high)).all(1)
+    share = 1.0 - inside.double().mean().item() if len(points) else 0.0
+    return f" ({100 * share:.1f} % outside)" if share > 1e-3 else ""

@@ -28,10 +28,9 @@ from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
 from ..errors import TrainingError
 from ..evaluation.evaluate import evaluate_split, report, scalars
-from ..figures.film import Film
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import save
-from ..figures.training import training_figure
+from ..figures.training import Film, training_figure
 from ..runs.directory import RunDirectory
 from ..runs.metrics import HPARAMS
 from ..runs.progress import Progress

@@ -8,8 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from cifrun.figures.diagnostics import bounds_figure, index_figure, lattice, lipschitz_figure, maps_figure
-from cifrun.figures.plane import grid
-from cifrun.figures.style import save
+from cifrun.figures.style import grid, save
 
 
 def test_a_lattice_goes_where_the_map_takes_it(points: Tensor) -> None:
