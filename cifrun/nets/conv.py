@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .mlp import ACTIVATIONS
+from .mlp import ACTIVATIONS, zero
 
 __all__ = ["ConvNet", "ConvResNet"]
 
@@ -31,7 +31,7 @@ class ConvNet(nn.Sequential):
         last = nn.Conv2d(hidden, out_channels, 3, padding=1)
         super().__init__(nn.Conv2d(in_channels, hidden, 3, padding=1), act(), nn.Conv2d(hidden, hidden, 1), act(), last)
         if zero_init:
-            _zero(last)
+            zero(last)
 
 
 class ConvResNet(nn.Module):
@@ -76,15 +76,10 @@ class ConvResNet(nn.Module):
         )
         self.last = nn.Sequential(act(), last) if hidden else last
         if zero_init:
-            _zero(last)
+            zero(last)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x)
         for block, skip in zip(self.blocks, self.skips, strict=True):
             h = skip(h) + block(h)
         return self.last(h)
-
-
-def _zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ._kernels.tanh import tanh_network
 
-__all__ = ["ACTIVATIONS", "MLP"]
-
+__all__ = ["ACTIVATIONS", "MLP", "zero"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 
@@ -41,10 +40,7 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
         super().__init__(*layers[:-1])
         if zero_init:
-            last = self[-1]
-            for parameter in last.parameters():
-                nn.init.zeros_(parameter)
-
+            zero(self[-1])
         self._tanh = activation == "tanh"
 
     def __call__(self, *args: Tensor) -> Tensor:
@@ -55,3 +51,9 @@ class MLP(nn.Sequential):
             return super().forward(x)
         layers: list[Any] = list(self)[::2]
         return tanh_network(x, [layer.weight for layer in layers], [layer.bias for layer in layers])
+
+
+def zero(layer: nn.Module) -> None:
+    """Set its parameters to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

@@ -1,1 +1,16 @@
-"""Operations with gradients written out by hand, each beside its plain formula."""
+"""Operations with gradients written out by hand, each beside its plain formula.
+
+A small flow is made of thousands of operations on a few numbers, each of which costs a few microseconds whatever it
+does. So one node of the graph stands for many of them, where that pays.
+"""
+
+import torch
+from torch import Tensor
+
+
+def by_hand(x: Tensor) -> bool:
+    """Whether such an operation may stand in for the formulas as they are.
+
+    Not under a compiler, which fuses them by itself, nor under mixed precision, which chooses one for each of them.
+    """
+    return not torch.compiler.is_compiling() and not torch.is_autocast_enabled(x.device.type)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .autograd import by_hand
+from . import by_hand
 
 __all__ = ["value_and_tangents"]
 

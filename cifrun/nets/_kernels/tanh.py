@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .autograd import by_hand, differentiably
+from . import by_hand
 
 __all__ = ["tanh_network"]
 
@@ -85,8 +85,11 @@ class _TanhNetwork(torch.autograd.Function):
         layers = (len(saved) + 1) // 3
         weights, biases, states = saved[:layers], saved[layers : 2 * layers], saved[2 * layers :]
         if torch.is_grad_enabled():  # somebody will differentiate this gradient
-            inputs = (x, *weights, *biases)
-            return differentiably(lambda x, *p: _plain(x, p[:layers], p[layers:]), inputs, ctx.needs_input_grad, grad)
+            inputs = list(zip((x, *weights, *biases), ctx.needs_input_grad, strict=True))
+            leaves = [tensor for tensor, wanted in inputs if wanted]
+            y = _plain(x, weights, biases)
+            found = iter(torch.autograd.grad(y, leaves, grad, create_graph=True, allow_unused=True))
+            return tuple(next(found) if wanted else None for _, wanted in inputs)
         grad_weights: list[Tensor] = []
         grad_biases: list[Tensor] = []
         for k in range(layers - 1, 0, -1):

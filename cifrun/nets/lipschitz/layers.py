@@ -23,8 +23,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
-from .power_iteration import CONVERGED, power_iteration, unit
+from .power_iteration import CONVERGED, DEFAULT, Iterations, power_iteration, unit
 
 __all__ = ["SWISH_LIPSCHITZ", "LipSwish", "LipschitzConv", "LipschitzLayer", "LipschitzLinear"]
 
@@ -54,10 +55,7 @@ class LipschitzLayer(nn.Module):
         weight, bias: Shapes of W's parameters and of b.
         left, right: Shapes of u and of v, events of the output and of the input.
         bound: c, the largest spectral norm allowed.
-        train_iterations: Most power iterations a training step.
-        eval_iterations: Most power iterations in evaluation (they stop when σ has converged).
-        tolerance: Stop the iteration of a training step when σ changes by less than this part of itself; None takes
-            all `train_iterations`.
+        iterations: Of the power iteration.
     """
 
     left: Tensor
@@ -69,15 +67,11 @@ class LipschitzLayer(nn.Module):
         left: Sequence[int],
         right: Sequence[int],
         bound: float,
-        train_iterations: int,
-        eval_iterations: int,
-        tolerance: float | None,
+        iterations: Iterations,
     ) -> None:
         super().__init__()
         self.bound = bound
-        self.train_iterations = train_iterations
-        self.eval_iterations = eval_iterations
-        self.tolerance = tolerance
+        self.iterations = iterations
         self.weight = nn.Parameter(torch.empty(*weight))
         self.bias = nn.Parameter(torch.zeros(weight[0]))
         self.register_buffer("left", unit(torch.randn(1, *left))[0])
@@ -95,15 +89,19 @@ class LipschitzLayer(nn.Module):
         """v ↦ W v and u ↦ Wᵀ u for stacked layers: (layers, *right) → (layers, *left), and back."""
 
     @abstractmethod
-    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """W x + b with other parameters in place of this layer's own, or W x."""
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """W x + b with other parameters in place of this layer's own."""
+
+    @abstractmethod
+    def slope(self, left: Tensor, right: Tensor) -> Tensor:
+        """∂(uᵀ W v)/∂weight, shaped as `weight`: uᵀ W v is its inner product with the weight."""
 
     @torch.no_grad()
     def reset_vectors(self) -> None:
         """Bring u and v up to the present weights; for use after weights were set by hand."""
         product, adjoint = self.operator(self.weight[None])
-        tolerance = None if self.tolerance is None else CONVERGED
-        left, right = power_iteration(product, adjoint, self.right[None], self.eval_iterations, tolerance, every=10)
+        tolerance = None if self.iterations.tolerance is None else CONVERGED
+        left, right = power_iteration(product, adjoint, self.right[None], self.iterations.eval, tolerance, every=10)
         self.left.copy_(left[0])
         self.right.copy_(right[0])
 
@@ -113,14 +111,14 @@ class LipschitzLayer(nn.Module):
             self.prepare_all([self])  # nothing to do where a model has prepared all its layers together
             if self._converged is not None:
                 return self._converged[1:]
-        return self.left.clone(), self.right.clone()  # a backward pass may come after they have moved on
+        return self.left, self.right
 
     def scale(self) -> Tensor:
         """min(1, c/σ(W)), a scalar that is differentiable in W."""
-        left, right = self._vectors()
-        with torch.autocast(left.device.type, enabled=False):
-            norm = (left * self.apply_with(right[None], self.weight, None)[0]).sum()
-        return self.bound / norm.clamp_min(self.bound)
+        # σ = ⟨S, W⟩ with S = ∂(uᵀ W v)/∂W, which is as small as the weight; u and v may be as large as images.
+        with torch.no_grad(), torch.autocast(self.weight.device.type, enabled=False):
+            slope = self.slope(*self._vectors())
+        return self.bound / (self.weight * slope).sum().clamp_min(self.bound)
 
     def normalised_weight(self) -> Tensor:
         """W̄ = W · min(1, c/σ(W)), shaped as `weight`."""
@@ -145,27 +143,26 @@ class LipschitzLayer(nn.Module):
     def prepare_all(cls, layers: Sequence[LipschitzLayer]) -> None:
         """Follow the weights with the power iteration of all `layers`, those of one shape in one batched product.
 
-        Training layers take up to `train_iterations` and keep the result as their state. Evaluation layers iterate to
+        Training layers take up to `iterations.train` and keep the result as their state. Evaluation layers iterate to
         convergence, and only if their weights have changed; their training state stays as it is.
         """
         groups: dict[Hashable, list[LipschitzLayer]] = defaultdict(list)
         for layer in layers:
             if layer.training or layer._converged is None or layer._converged[0] != layer._weight_key():
                 shapes = layer.weight.shape, layer.right.shape
-                rule = layer.training, layer.train_iterations, layer.eval_iterations, layer.tolerance
-                groups[(shapes, rule, layer.weight.device)].append(layer)
+                groups[(shapes, layer.training, layer.iterations, layer.weight.device)].append(layer)
         for group in groups.values():
-            first = group[0]
+            training, most = group[0].training, group[0].iterations
             weights = torch.stack([layer.weight for layer in group])
             vectors = torch.stack([layer.right for layer in group])
-            if first.training:
-                options: dict[str, Any] = {"iterations": first.train_iterations, "tolerance": first.tolerance}
+            if training:
+                options: dict[str, Any] = {"iterations": most.train, "tolerance": most.tolerance}
             else:
-                options = {"iterations": first.eval_iterations, "tolerance": CONVERGED, "every": 10}
+                options = {"iterations": most.eval, "tolerance": CONVERGED, "every": 10}
             # In full precision, whatever the step's is; and kept for calls outside of inference mode too.
             with torch.autocast(weights.device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
                 lefts, rights = power_iteration(*cls.operator(weights), vectors, **options)
-            if first.training:
+            if training:
                 torch._foreach_copy_([layer.left for layer in group], list(lefts.unbind()))
                 torch._foreach_copy_([layer.right for layer in group], list(rights.unbind()))
             else:
@@ -177,22 +174,12 @@ class LipschitzLinear(LipschitzLayer):
     """x ↦ W̄ x + b with spectral norm σ(W̄) ≤ c: (batch, in_features) → (batch, out_features).
 
     Arguments:
-        in_features: Size of the input.
-        out_features: Size of the output.
-        bound, train_iterations, eval_iterations, tolerance: See `LipschitzLayer`.
+        in_features, out_features: Sizes of input and output.
+        bound, iterations: See `LipschitzLayer`.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bound: float,
-        train_iterations: int = 5,
-        eval_iterations: int = 200,
-        tolerance: float | None = None,
-    ) -> None:
-        shapes = (out_features, in_features), (out_features,), (in_features,)
-        super().__init__(*shapes, bound, train_iterations, eval_iterations, tolerance)
+    def __init__(self, in_features: int, out_features: int, bound: float, iterations: Iterations = DEFAULT) -> None:
+        super().__init__((out_features, in_features), (out_features,), (in_features,), bound, iterations)
 
     @staticmethod
     def operator(weights: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
@@ -200,8 +187,11 @@ class LipschitzLinear(LipschitzLayer):
         transposed = weights.mT.contiguous()
         return lambda v: (v[:, None] @ transposed)[:, 0], lambda u: (u[:, None] @ weights)[:, 0]
 
-    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.linear(x, weight, bias)
+
+    def slope(self, left: Tensor, right: Tensor) -> Tensor:
+        return left[:, None] * right
 
 
 class LipschitzConv(LipschitzLayer):
@@ -214,7 +204,7 @@ class LipschitzConv(LipschitzLayer):
         in_channels, out_channels: Channels of input and output.
         kernel: Side of the kernel, odd.
         area: (H, W).
-        bound, train_iterations, eval_iterations, tolerance: See `LipschitzLayer`.
+        bound, iterations: See `LipschitzLayer`.
 
     Source: Gouk et al., "Regularisation of neural networks by enforcing Lipschitz continuity", Machine Learning 2021
     (https://arxiv.org/abs/1804.04368).
@@ -227,13 +217,11 @@ class LipschitzConv(LipschitzLayer):
         kernel: int,
         area: Sequence[int],
         bound: float,
-        train_iterations: int = 5,
-        eval_iterations: int = 200,
-        tolerance: float | None = None,
+        iterations: Iterations = DEFAULT,
     ) -> None:
         area = (1, 1) if kernel == 1 else tuple(area)
         shapes = (out_channels, in_channels, kernel, kernel), (out_channels, *area), (in_channels, *area)
-        super().__init__(*shapes, bound, train_iterations, eval_iterations, tolerance)
+        super().__init__(*shapes, bound, iterations)
 
     @staticmethod
     def operator(weights: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
@@ -248,5 +236,8 @@ class LipschitzConv(LipschitzLayer):
 
         return product, adjoint
 
-    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+    def slope(self, left: Tensor, right: Tensor) -> Tensor:
+        return conv2d_weight(right[None], list(self.weight.shape), left[None], padding=self.weight.shape[-1] // 2)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .._kernels.jacobian import value_and_tangents
 from ..derived_weights import DerivedWeights
 from .layers import SWISH_LIPSCHITZ, LipschitzConv, LipschitzLayer, LipschitzLinear, LipSwish
+from .power_iteration import DEFAULT, Iterations
 
 __all__ = ["LipschitzConvNet", "LipschitzMLP", "LipschitzNet"]
 
@@ -83,21 +84,15 @@ class LipschitzMLP(LipschitzNet):
         features: D.
         hidden: Sizes of the hidden layers.
         lipschitz: κ; each of the n linear layers gets the bound κ^{1/n}.
-        train_iterations, eval_iterations, tolerance: Of the power iteration, see `LipschitzLayer`.
+        iterations: Of the power iteration.
     """
 
     def __init__(
-        self,
-        features: int,
-        hidden: Sequence[int],
-        lipschitz: float,
-        train_iterations: int = 5,
-        eval_iterations: int = 200,
-        tolerance: float | None = None,
+        self, features: int, hidden: Sequence[int], lipschitz: float, iterations: Iterations = DEFAULT
     ) -> None:
-        sizes = [features, *hidden, features]
-        rule = lipschitz ** (1 / (len(sizes) - 1)), train_iterations, eval_iterations, tolerance
-        super().__init__([LipschitzLinear(a, b, *rule) for a, b in pairwise(sizes)], lipschitz)
+        bound = lipschitz ** (1 / (len(hidden) + 1))
+        sizes = pairwise([features, *hidden, features])
+        super().__init__([LipschitzLinear(a, b, bound, iterations) for a, b in sizes], lipschitz)
 
     def with_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """g(x) (batch, D) and ∂g_i/∂x_j (batch, D, D); costs 1 + D forward passes, and is differentiable once."""
@@ -116,25 +111,14 @@ class LipschitzConvNet(LipschitzNet):
         shape: (C, H, W).
         hidden: Channels between; the first and the last convolution, with 3×3 kernels, lead there and back.
         lipschitz: κ; each of the n convolutions gets the bound κ^{1/n}.
-        train_iterations, eval_iterations, tolerance: Of the power iteration, see `LipschitzLayer`.
+        iterations: Of the power iteration.
     """
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        hidden: Sequence[int],
-        lipschitz: float,
-        train_iterations: int = 5,
-        eval_iterations: int = 200,
-        tolerance: float | None = None,
+        self, shape: Sequence[int], hidden: Sequence[int], lipschitz: float, iterations: Iterations = DEFAULT
     ) -> None:
-        channels = [shape[0], *hidden, shape[0]]
-        kernels = [3, *[1] * (len(channels) - 3), 3] if hidden else [3]
-        rule = lipschitz ** (1 / len(kernels)), train_iterations, eval_iterations, tolerance
-        super().__init__(
-            [
-                LipschitzConv(a, b, kernel, shape[1:], *rule)
-                for (a, b), kernel in zip(pairwise(channels), kernels, strict=True)
-            ],
-            lipschitz,
-        )
+        kernels = [3, *[1] * (len(hidden) - 1), 3] if hidden else [3]
+        bound = lipschitz ** (1 / len(kernels))
+        sizes = zip(pairwise([shape[0], *hidden, shape[0]]), kernels, strict=True)
+        convolutions = [LipschitzConv(a, b, kernel, shape[1:], bound, iterations) for (a, b), kernel in sizes]
+        super().__init__(convolutions, lipschitz)

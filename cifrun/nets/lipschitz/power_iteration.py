@@ -6,15 +6,34 @@ v ← Wᵀ u / |Wᵀ u|,    u ← W v / |W v|,    σ(W) = uᵀ W v
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CONVERGED", "power_iteration", "unit"]
+__all__ = ["CONVERGED", "DEFAULT", "Iterations", "power_iteration", "unit"]
 
 #: Part of itself by which σ may still change over ten iterations where it counts as found.
 CONVERGED = 1e-6
+
+
+class Iterations(NamedTuple):
+    """How long the power iterations of a layer go on.
+
+    Arguments:
+        train: Most iterations a training step.
+        eval: Most iterations in evaluation (they stop when σ has converged).
+        tolerance: A training step's iteration stops when σ changes by less than this part of itself; if None, it takes
+            all of `train`.
+    """
+
+    train: int = 5
+    eval: int = 200
+    tolerance: float | None = None
+
+
+DEFAULT = Iterations()
 
 
 def power_iteration(
