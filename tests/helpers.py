@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -18,6 +19,7 @@ from cifrun.config.schema import Config
 from cifrun.registry import FLOWS
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS, read_metrics
+from cifrun.training import loop
 
 #: Of the repository.
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +78,16 @@ def train_a_little(model: Model, x: torch.Tensor, steps: int, lr: float = 5e-3, 
         (-model.log_w(batch, m).mean()).backward()
         optimizer.step()
     return model.eval()
+
+
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """Inside, a run in this process draws nothing when it ends: pictures take ten times as long as a small run.
+
+    Which pictures a run leaves is tested in `runs/test_directory.py`.
+    """
+    with patch.object(loop, "_draw"):
+        yield
 
 
 @contextmanager

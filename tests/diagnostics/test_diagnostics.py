@@ -118,6 +118,7 @@ def run_config(**diagnostics):
     return small_config("maf", True, trainer=options, eval=few, diagnostics={**FEW, **diagnostics})
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_is_measured_on_the_way_and_at_the_end(tmp_path):
     summary = train(run_config(every=2), tmp_path / "often")
     assert summary["test"].keys() >= TOPOLOGY | INVERTIBILITY | TRUST | {"kl_to_truth"}

@@ -33,6 +33,7 @@ def test_the_four_files(tmp_path: Path) -> None:
     assert len(read(runs).groups) == 3
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_from_training_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (1, 2):
         config = Config.parse(

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import cifrun
 from cifrun.errors import RunError
 from cifrun.io.files import replacing
 from cifrun.runs.directory import Checkpoint, RunDirectory
 from cifrun.training.loop import train
-from tests.helpers import small_config
+from tests.helpers import small_config, without_pictures
 
 QUICK = {"max_steps": 3, "batch_size": 50, "valid_every": 2, "plot_every": 0, "progress": False}
 EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
@@ -34,8 +38,6 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def run(finished, tmp_path):
     """A copy of a finished run, to be damaged."""
-    import shutil
-
     return shutil.copytree(finished, tmp_path / "run")
 
 
@@ -66,9 +68,6 @@ def test_files_of_a_run(finished):
 
 
 def test_config_rebuilds_the_model_without_hydra(finished):
-    import subprocess
-    import sys
-
     code = f"import sys, cifrun; cifrun.load({str(finished)!r}); sys.exit('hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -108,7 +107,8 @@ def test_directories_that_are_none(tmp_path):
 
 
 def test_weights_of_another_flow_are_refused(run, tmp_path):
-    train(quick("maf"), tmp_path / "other")
+    with without_pictures():
+        train(quick("maf"), tmp_path / "other")
     for tag in ("best", "latest"):
         target = run / f"checkpoints/{tag}.safetensors"
         target.write_bytes((tmp_path / f"other/checkpoints/{tag}.safetensors").read_bytes())
@@ -119,8 +119,6 @@ def test_weights_of_another_flow_are_refused(run, tmp_path):
 
 
 def test_a_plain_safetensors_file_is_no_checkpoint(run):
-    from safetensors.torch import save_file
-
     save_file({"a": torch.zeros(2)}, run / "checkpoints/best.safetensors")
     with pytest.raises(RunError, match="damaged or not a checkpoint"):
         cifrun.load(run)

@@ -27,6 +27,8 @@ from cifrun.runs.directory import RunDirectory
 from cifrun.training import loop
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 OLD = ROOT / "tests" / "old_runs"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((OLD / "expected.json").read_text())
 EVALUATED = [name for name, what in EXPECTED.items() if "eval" in what]
@@ -35,9 +37,8 @@ RESUMED = [name for name, what in EXPECTED.items() if "resumed" in what]
 
 @pytest.fixture(autouse=True)
 def _beside_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One run was trained on heights.csv; and no test here is about pictures."""
+    """One run was trained on heights.csv."""
     monkeypatch.chdir(OLD)
-    monkeypatch.setattr(loop, "_draw", lambda *arguments: None)
 
 
 def copied(name: str, folder: Path) -> tuple[Path, Config]:

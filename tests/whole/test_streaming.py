@@ -27,6 +27,8 @@ from cifrun.runs.directory import RunDirectory
 from cifrun.training.loop import train
 from cifrun.training.step import Update
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 COUNT, BATCH = 200, 37
 
 

@@ -151,29 +151,31 @@ def test_standardize_takes_three_values() -> None:
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
-#: Runs of this family are drawn too.
-DRAWN = "nsf_ar"
+#: Data of which runs of one family are drawn too: the smallest, the fewest, and those far from zero.
+DRAWN: list[dict[str, Any]] = [
+    {"scale": 1e-6},
+    {"num_train": 2, "num_valid": 1, "num_test": 1, "scale": 1e-6},
+    {"scale": 1e6, "shift": -3e7, "dim": 1},
+]
 
 
 @pytest.mark.parametrize(
     "dataset",
     [
+        *DRAWN,
         {"scale": 1e6},
-        {"scale": 1e-6},
-        {"scale": 1e6, "shift": -3e7, "dim": 1},
         {"dim": 1},
         {"num_train": 3, "num_valid": 3, "num_test": 3},
-        {"num_train": 2, "num_valid": 1, "num_test": 1, "scale": 1e-6},
         {"dim": 7, "scale": 1e3},
     ],
     ids=str,
 )
-@pytest.mark.parametrize("family", ["resflow", DRAWN])
+@pytest.mark.parametrize("family", ["resflow", "nsf_ar"])
 def test_a_run_of_any_data_ends_well(family: str, dataset: dict[str, Any], tmp_path: Path) -> None:
     trainer = {"max_steps": 6, "valid_every": 3, "plot_every": 0, "progress": False}
     evaluation = {"importance_samples": 3, "valid_importance_samples": 2}
     config = config_of(family, True, {"trainer": trainer, "eval": evaluation}, **dataset)
-    with nullcontext() if family == DRAWN else without_pictures():
+    with nullcontext() if family == "nsf_ar" and dataset in DRAWN else without_pictures():
         summary = train(config, tmp_path / "run")
     assert summary["status"] == "completed"
     assert summary["skipped_steps"] == 0
