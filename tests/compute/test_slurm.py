@@ -11,8 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,10 +18,11 @@ import pytest
 from cifrun.cli.main import main
 from cifrun.compute.slurm import hand_on, requeued
 from cifrun.errors import RunError
-from cifrun.runs.records import Tracker
-from tests.helpers import JOB, assert_same_run
+from tests.helpers import JOB, ROOT, after_steps, assert_same_run
 
-RUN = [*JOB.split(), "trainer.max_steps=300", "trainer.checkpoint_every=1000"]
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+RUN = [*JOB.split(), "trainer.checkpoint_every=1000"]
 
 
 @pytest.fixture
@@ -49,34 +48,33 @@ def never(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def signalled_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    """SLURM's signal comes as that step is logged."""
-    scalars = Tracker.scalars
+def time_is_up() -> None:
+    """SLURM's signal."""
+    signal.raise_signal(signal.SIGUSR1)
 
-    def and_signal(self: Tracker, at: int, values: Mapping[str, float]) -> None:
-        scalars(self, at, values)
-        if at == step:
-            signal.raise_signal(signal.SIGUSR1)
 
-    patch.setattr(Tracker, "scalars", and_signal)
+#: A command as a process of its own, whose time is up after 120 steps.
+SIGNALLED = """
+import sys
+from cifrun.cli.main import main
+from tests.compute.test_slurm import time_is_up
+from tests.helpers import after_steps
+with after_steps(120, time_is_up):
+    sys.exit(main(sys.argv[1:]))
+"""
 
 
 def test_a_process_whose_time_is_up_is_queued_again_and_ends_as_one_that_never_stopped(
     never: Path, tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-m", "cifrun", "train", *RUN, "hydra.run.dir=run"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run/metrics.jsonl").exists() or (tmp_path / "run/metrics.jsonl").stat().st_size < 1000:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGUSR1)
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 130 and "Traceback" not in err
-    assert "all is saved" in err and "SLURM job 17 is queued again" in err
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = [sys.executable, "-c", SIGNALLED, "train", *RUN, "hydra.run.dir=run"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
+    assert "all is saved" in done.stderr and "SLURM job 17 is queued again" in done.stderr
     assert scontrol.read_text() == "requeue 17\n"
     summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert summary["status"] == "interrupted" and 0 < summary["steps"] < 300
+    assert summary["status"] == "interrupted" and summary["steps"] == 120
 
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert main(["train", *RUN, "hydra.run.dir=run"]) == 0
@@ -87,8 +85,7 @@ def test_of_a_sweep_the_job_that_was_stopped_goes_on_and_the_others_follow(
     never: Path, tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["train", "-m", *RUN, "sweep.name=s", "seed=0,1"]
-    with monkeypatch.context() as patch:
-        signalled_at(120, patch)
+    with after_steps(120, time_is_up):
         assert main(words) == 130
     assert scontrol.read_text() == "requeue 17\n"
     (file,) = tmp_path.glob("multirun/**/summary.json")
@@ -103,8 +100,7 @@ def test_of_a_sweep_the_job_that_was_stopped_goes_on_and_the_others_follow(
 def test_a_signal_at_the_last_step_is_not_forgotten(
     never: Path, tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        signalled_at(300, patch)
+    with after_steps(150, time_is_up):
         assert main(["train", *RUN, "hydra.run.dir=run"]) == 130
     assert scontrol.read_text() == "requeue 17\n"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
@@ -112,11 +108,9 @@ def test_a_signal_at_the_last_step_is_not_forgotten(
     assert_same_run(tmp_path / "run", never)
 
 
-def test_a_run_that_would_begin_anew_is_not_queued_again(
-    scontrol: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    signalled_at(10, monkeypatch)
-    assert main(["train", *RUN]) == 130
+def test_a_run_that_would_begin_anew_is_not_queued_again(scontrol: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with after_steps(10, time_is_up):
+        assert main(["train", *RUN]) == 130
     err = capsys.readouterr().err
     assert "all is saved" in err and "is not queued again" in err and "hydra.run.dir=DIR" in err
     assert not scontrol.exists()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
 import cifrun
+from cifrun.cli.main import main
 from cifrun.errors import TrainingError
 from cifrun.objectives.elbo import elbo
 from cifrun.registry import OBJECTIVES
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
 from cifrun.training.loop import train
-from tests.helpers import small_config
+from tests.helpers import after_steps, small_config
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
 
@@ -132,73 +131,57 @@ def test_too_many_of_them_stop_the_run_and_keep_the_last_good_checkpoint(sometim
     cifrun.load(tmp_path)
 
 
-# --- processes that are stopped and killed ----------------------------------------------------------------------------
+# --- stopped and killed -----------------------------------------------------------------------------------------------
 
-
-def start(directory, *overrides):
-    command = [
-        sys.executable, "-m", "cifrun", "train", "dataset=two_uniforms", "dataset.num_train=500", "flow=realnvp",
-        "flow.depth=2", "flow.hidden=[8]", "trainer.batch_size=50", "trainer.plot_every=0", "trainer.valid_every=10",
-        "dataset.num_valid=50", "dataset.num_test=50", "eval.importance_samples=2", f"hydra.run.dir={directory}",
-        *overrides,
-    ]  # fmt: skip
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise TimeoutError
-
-
-def resume(directory, *overrides):
-    command = [sys.executable, "-m", "cifrun", "train", f"resume={directory}", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+WORDS = [
+    "train", "dataset=two_uniforms", "dataset.num_train=500", "dataset.num_valid=50", "dataset.num_test=50",
+    "flow=realnvp", "flow.depth=2", "flow.hidden=[8]", "trainer.batch_size=50", "trainer.plot_every=0",
+    "trainer.log_every=1", "eval.importance_samples=2", "diagnostics.enabled=false", "trainer.max_steps=1000000",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_request_saves_and_says_how_to_go_on(number, tmp_path):
-    directory = tmp_path / "run"
-    process = start(directory, "trainer.max_steps=1000000")
-    wait_for(lambda: (directory / "checkpoints/best.safetensors").exists())
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert f"cifrun train resume={directory}" in err and "Traceback" not in err
-    run = RunDirectory(directory)
-    step = run.load_checkpoint("latest").state["step"]
-    assert run.summary()["status"] == "interrupted" and run.summary()["steps"] == step
-    done = resume(directory, f"trainer.max_steps={step + 5}")
-    assert done.returncode == 0, done.stderr
-    assert run.summary()["status"] == "completed" and run.summary()["steps"] == step + 5
+def test_a_stop_request_saves_and_says_how_to_go_on(number, tmp_path, capsys):
+    with after_steps(25, lambda: signal.raise_signal(number)):
+        assert main([*WORDS, f"hydra.run.dir={tmp_path}"]) == 130
+    err = capsys.readouterr().err
+    assert f"cifrun train resume={tmp_path}" in err and "Traceback" not in err
+    run = RunDirectory(tmp_path)
+    assert run.load_checkpoint("latest").state["step"] == 25
+    assert run.summary()["status"] == "interrupted" and run.summary()["steps"] == 25
+    assert main(["train", f"resume={tmp_path}", "trainer.max_steps=30"]) == 0
+    assert run.summary()["status"] == "completed" and run.summary()["steps"] == 30
 
 
-def test_killed_at_random_moments_it_always_loads_and_goes_on(tmp_path):
-    """SIGKILL while checkpoints are written at every step: the directory holds the old one or the new one, whole."""
-    directory = tmp_path / "run"
-    generator = random.Random(0)
-    process = start(directory, "trainer.max_steps=1000000", "trainer.checkpoint_every=1", "trainer.valid_every=1")
-    wait_for(lambda: (directory / "checkpoints/best.safetensors").exists())
-    steps = []
-    for _ in range(4):
-        time.sleep(0.1 + generator.random())
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        cifrun.load(directory).log_prob(torch.zeros(1, 2), importance_samples=2)
-        steps.append(RunDirectory(directory).load_checkpoint("latest").state["step"])
-        json.loads((directory / "summary.json").read_text())
-        command = [sys.executable, "-m", "cifrun", "train", f"resume={directory}"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        count = len(read_metrics(directory / "metrics.jsonl"))
-        wait_for(lambda n=count: len(read_metrics(directory / "metrics.jsonl")) > n + 3)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert steps == sorted(steps) and steps[-1] > steps[0]
-    end = RunDirectory(directory).load_checkpoint("latest").state["step"] + 3
-    done = resume(directory, f"trainer.max_steps={end}")
-    assert done.returncode == 0, done.stderr
-    rows = [row["step"] for row in read_metrics(directory / "metrics.jsonl") if "train/loss" in row]
-    assert rows == sorted(set(rows)) and rows[-1] == end  # no step is logged twice
+#: A command whose process is killed before it does something to a temporary file for the n-th time.
+KILLED = """
+import os, signal, sys
+from cifrun.cli.main import main
+event, left, *words = sys.argv[1:]
+left = int(left)
+def count(name, arguments):
+    global left
+    if name == event and str(arguments[0]).endswith(".tmp"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+main(words)
+"""
+
+
+def test_killed_while_it_writes_files_a_run_always_loads_and_goes_on(tmp_path):
+    """SIGKILL before a file is flushed, renamed, and the renaming cleaned up: the old one or the new one is there."""
+    words, steps = [*WORDS, "trainer.checkpoint_every=1", "trainer.valid_every=1", f"hydra.run.dir={tmp_path}"], []
+    for event, number in (("open", 30), ("os.rename", 31), ("os.remove", 32)):
+        done = subprocess.run([sys.executable, "-c", KILLED, event, str(number), *words], capture_output=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        cifrun.load(tmp_path).log_prob(torch.zeros(1, 2), importance_samples=2)
+        steps.append(RunDirectory(tmp_path).load_checkpoint("latest").state["step"])
+        assert RunDirectory(tmp_path).summary()["status"] == "running"
+        words = ["train", f"resume={tmp_path}"]
+    assert 0 < steps[0] < steps[1] < steps[2]
+    end = steps[-1] + 3
+    assert main(["train", f"resume={tmp_path}", f"trainer.max_steps={end}"]) == 0
+    rows = [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl") if "train/loss" in row]
+    assert rows == list(range(1, end + 1))  # no step is missing, and none is logged twice
