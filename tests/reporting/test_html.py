@@ -92,6 +92,6 @@ def test_the_page_needs_no_scrolling_sideways(tmp_path: Path) -> None:
     file.write_text(f'<meta charset="utf-8">{frames}<script>{script}</script>', encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
     told = ["--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", file.as_uri()]
-    done = subprocess.run([browser, *options, *told], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([browser, *options, *told], capture_output=True, text=True, timeout=600)
     assert "at 1200 too wide: ." in done.stdout and "at 390 too wide: ." in done.stdout, done.stdout
     assert "CONSOLE" not in done.stderr

@@ -158,7 +158,7 @@ def test_a_batch_too_large_for_memory(tmp_path):
     def run(name, *more):
         script = [sys.executable, "-c", OUT_OF_MEMORY, *words, f"hydra.run.dir={tmp_path / name}", *more]
         env = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-        return subprocess.run(script, capture_output=True, text=True, env=env, timeout=240)
+        return subprocess.run(script, capture_output=True, text=True, env=env, timeout=600)
 
     whole = run("whole")
     assert whole.returncode == 2, whole.stderr
