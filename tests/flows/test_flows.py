@@ -1,7 +1,7 @@
 """What every registered flow promises, plain and indexed, in every dimension where it is defined.
 
-A flow is covered by being registered: its settings are made small by `SMALL`, and it is built for vectors of 1, 2, 5
-and 6 numbers, or for small images of 1 and 3 channels. Where it refuses, it has to say so with a `ConfigError`, and is
+A flow is covered by being registered: its settings are made small by `SMALL`, and it is built for vectors of 1, 2 and 5
+numbers, or for small images of 1 and 3 channels. Where it refuses, it has to say so with a `ConfigError`, and is
 left out for that shape.
 """
 
@@ -41,7 +41,7 @@ SMALL = {
 SPREAD = 0.1
 
 Shape = tuple[int, ...]
-VECTORS: list[Shape] = [(1,), (2,), (5,), (6,)]
+VECTORS: list[Shape] = [(1,), (2,), (5,)]
 IMAGES: list[Shape] = [(1, 4, 4), (3, 4, 4)]
 
 
