@@ -21,8 +21,8 @@ SIAM J. Numer. Anal. 1965.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -32,15 +32,7 @@ from ..cif.model import Model
 from ..cif.paths import Path, infer, outward
 from ..errors import ConvergenceError
 
-__all__ = [
-    "ceilings",
-    "extreme_singular_values",
-    "lipschitz",
-    "log_abs_det",
-    "round_trip",
-    "singular_values",
-    "step_jacobians",
-]
+__all__ = ["ceilings", "lipschitz", "log_abs_det", "round_trip", "singular_values", "step_jacobians"]
 
 #: Up to this many dimensions Jacobians are taken whole.
 EXACT_UP_TO = 64
@@ -88,12 +80,8 @@ def step_jacobians(model: Model, path: Path) -> list[Tensor]:
     steps = _Steps(model, path)
     jacobians = []
     for k, (_, below) in enumerate(steps.ends):
-        rows = []
-        for i in range(math.prod(below.shape[1:])):
-            one = torch.zeros_like(below).flatten(1)
-            one[:, i] = 1
-            rows.append(steps.vjp(k, one).flatten(1))
-        jacobians.append(torch.stack(rows, 1))
+        units = torch.eye(math.prod(below.shape[1:])).to(below)
+        jacobians.append(torch.stack([steps.vjp(k, w.repeat(len(below), 1)).flatten(1) for w in units], 1))
     return jacobians
 
 
@@ -105,12 +93,9 @@ def singular_values(model: Model, path: Path) -> tuple[Tensor, Tensor, list[int]
         more than 64 dimensions they are estimates, the largest from below and the smallest from above, at 8 depths.
     """
     if math.prod(model.shape) <= EXACT_UP_TO:
-        composed, single, product = [], [], None
-        for jacobian in step_jacobians(model, path):
-            product = jacobian if product is None else jacobian @ product
-            composed.append(torch.linalg.svdvals(product)[:, [0, -1]])
-            single.append(torch.linalg.svdvals(jacobian)[:, [0, -1]])
-        return torch.stack(composed), torch.stack(single), list(range(1, len(single) + 1))
+        jacobians = step_jacobians(model, path)
+        products = accumulate(jacobians, lambda product, jacobian: jacobian @ product)
+        return _extremes(products), _extremes(jacobians), list(range(1, len(jacobians) + 1))
     steps = _Steps(model, path)
     length = len(steps.ends)
     depths = sorted({math.ceil(length * (k + 1) / MOST_DEPTHS) for k in range(MOST_DEPTHS)})
@@ -132,6 +117,10 @@ def singular_values(model: Model, path: Path) -> tuple[Tensor, Tensor, list[int]
     composed = [of(0, depth) for depth in depths]
     single = [of(a, b) for a, b in zip([0, *depths], depths, strict=False)]
     return torch.stack(composed), torch.stack(single), depths
+
+
+def _extremes(matrices: Iterable[Tensor]) -> Tensor:
+    return torch.stack([torch.linalg.svdvals(matrix)[:, [0, -1]] for matrix in matrices])
 
 
 def extreme_singular_values(matvec: Product, rmatvec: Product, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -215,33 +204,25 @@ def lipschitz(model: Model, paths: Sequence[Path]) -> dict[str, Any]:
         lipschitz_by_depth: a row for each depth k, counted in steps from the data: "lip_f" and "lip_f_inverse" of the
         first k steps, "product_f" and "product_f_inverse", the products of each step's own constant, and "ceiling".
     """
-    composed: list[Tensor] = []
-    single: list[Tensor] = []
-    depths: list[int] = []
-    for path in paths:
-        of_all, of_each, depths = singular_values(model, path)
-        composed.append(of_all)
-        single.append(of_each)
-    inverse, smallest = torch.cat(composed, 1).unbind(-1)  # of F⁻¹, (depths, points)
+    of_all, of_each, each_depths = zip(*(singular_values(model, path) for path in paths), strict=True)
+    inverse, smallest = torch.cat(of_all, 1).unbind(-1)  # of F⁻¹, (depths, points)
+    step_inverse, step_smallest = torch.cat(of_each, 1).unbind(-1)
     forward = 1 / smallest
-    step_inverse, step_smallest = torch.cat(single, 1).unbind(-1)
-    products = step_inverse.amax(1).cumprod(0), (1 / step_smallest).amax(1).cumprod(0)
-    if not (inverse.isfinite().all() and forward.isfinite().all()):
-        bad = (~(inverse.isfinite() & forward.isfinite()).all(0)).sum().item()
-        raise ConvergenceError(f"Jacobians are singular or not finite at {bad} of {inverse.shape[1]} points")
+    finite = (inverse.isfinite() & forward.isfinite()).all(0)
+    if not finite.all():
+        raise ConvergenceError(f"Jacobians are singular or not finite at {(~finite).sum()} of {len(finite)} points")
+    columns = {
+        "lip_f": forward.amax(1),
+        "lip_f_inverse": inverse.amax(1),
+        "product_f": (1 / step_smallest).amax(1).cumprod(0),
+        "product_f_inverse": step_inverse.amax(1).cumprod(0),
+    }
     bounds = ceilings(model)
-    rows = []
-    for k, depth in enumerate(depths):
-        row: dict[str, Any] = {
-            "depth": depth,
-            "lip_f": forward[k].max().item(),
-            "lip_f_inverse": inverse[k].max().item(),
-            "product_f": products[1][k].item(),
-            "product_f_inverse": products[0][k].item(),
-        }
+    rows: list[dict[str, Any]] = []
+    for k, depth in enumerate(each_depths[0]):
+        rows.append({"depth": depth, **{name: column[k].item() for name, column in columns.items()}})
         if bounds is not None:
-            row["ceiling"] = bounds[depth - 1]
-        rows.append(row)
+            rows[-1]["ceiling"] = bounds[depth - 1]
     result: dict[str, Any] = {
         "lip_f": rows[-1]["lip_f"],
         "lip_f_q999": forward[-1].quantile(QUANTILE).item(),
@@ -273,7 +254,6 @@ def round_trip(model: Model, x: Tensor) -> float:
     back = outward(model, path.z, path.u)
     scale = 1 + x.abs().flatten(1).amax(1)
     error = (back - x).abs().flatten(1).amax(1) / scale
-    if not error.isfinite().all():
-        bad = int((~error.isfinite()).sum())
+    if bad := int((~error.isfinite()).sum()):
         raise ConvergenceError(f"{bad} of {len(x)} points come back as numbers that are not finite")
     return error.max().item()

@@ -13,7 +13,8 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +37,8 @@ __all__ = ["Diagnostics", "scalars"]
 
 #: How far beyond the data round trips are made too: their deviations from the mean, ten times over.
 FAR = 10.0
+#: What a measurement may raise.
+FAILURES = (CifrunError, RuntimeError, ValueError, ArithmeticError, NotImplementedError)
 
 
 class Diagnostics:
@@ -83,31 +86,13 @@ class Diagnostics:
             parts = [self._masses, self._coverage, self._trust]
         try:
             for part in parts:
-                with forked(self.config.eval.seed):
-                    self._attempt(part, model, result, left_out)
+                # A flow from elsewhere may fail in ways of its own: a measurement is no reason to lose the run.
+                with forked(self.config.eval.seed), _left_out(part.__name__, left_out, *FAILURES):
+                    for found in part(model, left_out):
+                        result |= found
         finally:
             model.train(training)
-        if left_out:
-            result["left_out"] = left_out
-        return result
-
-    def _attempt(
-        self,
-        part: Callable[[Model, dict[str, Any], list[str]], None],
-        model: Model,
-        result: dict[str, Any],
-        left_out: list[str],
-    ) -> None:
-        # A flow from elsewhere may fail in ways of its own: a measurement is no reason to lose the run.
-        try:
-            part(model, result, left_out)
-        except (CifrunError, RuntimeError, ValueError, ArithmeticError, NotImplementedError) as error:
-            self._leave_out(part.__name__.strip("_").replace("_", " "), error, left_out)
-
-    def _leave_out(self, what: str, error: Exception, left_out: list[str]) -> None:
-        kind = "" if isinstance(error, CifrunError) else f"{type(error).__name__}: "
-        left_out.append(f"{what}: {kind}{' '.join(str(error).split())}")
-        print(f"cifrun: diagnostics leave out {left_out[-1]}", file=sys.stderr)
+        return result | ({"left_out": left_out} if left_out else {})
 
     def _test(self, count: int, like: Tensor) -> Tensor:
         """At most `count` test data, spread over the set, as a file may be sorted; grey levels with fixed noise."""
@@ -126,64 +111,46 @@ class Diagnostics:
         like = next(model.parameters())
         return torch.randn((count, *model.latent_shape), dtype=like.dtype, device=like.device)
 
-    # --- topology -----------------------------------------------------------------------------------------------------
+    # Each part gives what it finds piece by piece, so that what comes before a failure counts.
 
-    def _masses(self, model: Model, result: dict[str, Any], _: list[str]) -> None:
-        target = self.data.target
-        if target is None:
-            return
-        size = self._chunk_size(model)
-        samples = model.sample(self.settings.samples, chunk_size=size).cpu()
-        result |= topology.mass_off_support(target, samples, self._level)
-        result |= topology.component_masses(target, samples)
+    def _masses(self, model: Model, _: list[str]) -> Iterator[dict[str, Any]]:
+        if (target := self.data.target) is not None:
+            samples = model.sample(self.settings.samples, chunk_size=self._chunk_size(model)).cpu()
+            yield topology.mass_off_support(target, samples, self._level)
+            yield topology.component_masses(target, samples)
 
     @torch.no_grad()
-    def _coverage(self, model: Model, result: dict[str, Any], _: list[str]) -> None:
-        size, m = self._chunk_size(model), self.settings.density_samples
-        m = min(m, self.config.eval.importance_samples)  # where that is small, a model is slow
-        samples = model.sample(self.settings.density_points, chunk_size=size)
-        data = self._test(self.settings.density_points, samples)
-        log_p = [model.log_prob(x, m, size).cpu() for x in (samples, data)]
-        result |= topology.coverage(*log_p)
+    def _coverage(self, model: Model, _: list[str]) -> Iterator[dict[str, Any]]:
+        size, count = self._chunk_size(model), self.settings.density_points
+        # Where there are few importance samples, a model is slow.
+        m = min(self.settings.density_samples, self.config.eval.importance_samples)
+        samples = model.sample(count, chunk_size=size)
+        yield topology.coverage(*(model.log_prob(x, m, size).cpu() for x in (samples, self._test(count, samples))))
 
-    # --- invertibility ------------------------------------------------------------------------------------------------
-
-    def _lipschitz(self, model: Model, result: dict[str, Any], left_out: list[str]) -> None:
-        double = copy.deepcopy(model).double()
-        count = self._jacobian_points()
-        x = self._test(count, next(model.parameters()))
-        paths = [infer(model, x).to(torch.float64)]
-        try:
+    def _lipschitz(self, model: Model, left_out: list[str]) -> Iterator[dict[str, Any]]:
+        double, count = copy.deepcopy(model).double(), self._jacobian_points()
+        paths = [infer(model, self._test(count, next(model.parameters()))).to(torch.float64)]
+        with _left_out("Lipschitz constants at samples", left_out, CifrunError):
             paths.append(generate(model, self._noise(model, count)).to(torch.float64))
-        except CifrunError as error:
-            self._leave_out("Lipschitz constants at samples", error, left_out)
-        result |= invertibility.lipschitz(double, paths)
-        result |= invertibility.log_abs_det(double, paths)
+        yield invertibility.lipschitz(double, paths)
+        yield invertibility.log_abs_det(double, paths)
 
-    def _round_trips(self, model: Model, result: dict[str, Any], left_out: list[str]) -> None:
-        single, double = copy.deepcopy(model).float(), copy.deepcopy(model).double()
+    def _round_trips(self, model: Model, left_out: list[str]) -> Iterator[dict[str, Any]]:
+        copies = {"float32": copy.deepcopy(model).float(), "float64": copy.deepcopy(model).double()}
         count = self._jacobian_points()
         data = self._test(count, next(model.parameters()))
         mean = data.mean(0)
-        places: dict[str, Callable[[], Tensor]] = {
-            "data": lambda: data,
-            "samples": lambda: model.sample(count),
-            "far": lambda: mean + FAR * (data - mean),
-        }
-        if self.data.levels:  # there are no pixels beyond black and white
-            del places["far"]
+        places = {"data": lambda: data, "samples": lambda: model.sample(count)}
+        if not self.data.levels:  # there are no pixels beyond black and white
+            places["far"] = lambda: mean + FAR * (data - mean)
         for place, points in places.items():
-            for precision, of in (("float32", single), ("float64", double)):
-                try:
+            for precision, of in copies.items():
+                with _left_out(f"round trips of {place} in {precision}", left_out, CifrunError):
                     x = points().to(next(of.parameters()))
-                    result[f"round_trip_{place}_{precision}"] = invertibility.round_trip(of, x)
-                except CifrunError as error:
-                    self._leave_out(f"round trips of {place} in {precision}", error, left_out)
-
-    # --- trust --------------------------------------------------------------------------------------------------------
+                    yield {f"round_trip_{place}_{precision}": invertibility.round_trip(of, x)}
 
     @torch.no_grad()
-    def _trust(self, model: Model, result: dict[str, Any], left_out: list[str]) -> None:
+    def _trust(self, model: Model, left_out: list[str]) -> Iterator[dict[str, Any]]:
         if not model.indexed:
             return
 
@@ -193,21 +160,35 @@ class Diagnostics:
             return weight_matrix(model.log_weights(lambda rows: x[rows], work)).double().cpu()
 
         log_w = weights(self._test(self.settings.weight_points, next(model.parameters())))
-        result |= mean_and_error(log_w.var(0), "log_w_variance")
-        result["iwae_curve"] = trust.iwae_curve(log_w)
-        try:
+        yield mean_and_error(log_w.var(0), "log_w_variance")
+        yield {"iwae_curve": trust.iwae_curve(log_w)}
+        with _left_out("Pareto k̂", left_out, ValueError):
             k = trust.pareto_k(log_w)
             high, high_se = topology.share(k > trust.HIGH)
-            result |= {"pareto_k": k.median().item(), "pareto_k_max": k.max().item()}
-            result |= {"pareto_k_high": high, "pareto_k_high_se": high_se}
-            result["pareto_k_verdict"] = trust.verdict(result["pareto_k"])
-        except ValueError as error:
-            self._leave_out("Pareto k̂", error, left_out)
+            middle = k.median().item()
+            yield {
+                "pareto_k": middle,
+                "pareto_k_max": k.max().item(),
+                "pareto_k_high": high,
+                "pareto_k_high_se": high_se,
+            }
+            yield {"pareto_k_verdict": trust.verdict(middle)}
         path = generate(model, self._noise(model, self.settings.weight_points))
         reaches = enumerate(reach(model, path), start=1)
-        result["index_reach"] = [{"depth": depth, "reach": r} for depth, r in reaches if r is not None]
-        result["bracket"] = trust.bracket(log_weight(model, path).double().cpu(), weights(path.x))
-        result |= {f"bracket_{name}": value for name, value in result["bracket"][-1].items() if name != "m"}
+        yield {"index_reach": [{"depth": depth, "reach": r} for depth, r in reaches if r is not None]}
+        bracket = trust.bracket(log_weight(model, path).double().cpu(), weights(path.x))
+        yield {"bracket": bracket, **{f"bracket_{name}": value for name, value in bracket[-1].items() if name != "m"}}
+
+
+@contextmanager
+def _left_out(what: str, left_out: list[str], *errors: type[Exception]) -> Iterator[None]:
+    """Inside, such an error ends the work; a sentence on it is printed and added to `left_out`."""
+    try:
+        yield
+    except errors as error:
+        kind = "" if isinstance(error, CifrunError) else f"{type(error).__name__}: "
+        left_out.append(f"{what.strip('_').replace('_', ' ')}: {kind}{' '.join(str(error).split())}")
+        print(f"cifrun: diagnostics leave out {left_out[-1]}", file=sys.stderr)
 
 
 def scalars(result: Mapping[str, Any], prefix: str) -> dict[str, float]:

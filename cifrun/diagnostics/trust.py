@@ -31,7 +31,6 @@ Monte Carlo", 2015 (https://arxiv.org/abs/1511.02543).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,15 +159,9 @@ def bracket(log_w_exact: Tensor, log_w: Tensor) -> list[dict[str, float]]:
         Rows {"m", "lower", "upper", "gap"} and their standard errors, "…_se", in nats; that of the gap is paired.
     """
     log_w_exact, log_w = log_w_exact.double(), log_w.double()
-    rows: list[dict[str, Any]] = []
+    rows = []
     for m in curve_counts(len(log_w)):
         low, high = iwae(log_w, m), upper(log_w_exact, log_w, m)
-        rows.append(
-            {
-                "m": m,
-                **mean_and_error(low, "lower"),
-                **mean_and_error(high, "upper"),
-                **mean_and_error(high - low, "gap"),
-            }
-        )
+        row = {"m": m, **mean_and_error(low, "lower"), **mean_and_error(high, "upper")}
+        rows.append(row | mean_and_error(high - low, "gap"))
     return rows
