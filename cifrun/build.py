@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from .bijections.base import Bijection
-from .bijections.flatten import Flatten
+from .bijections.permutation import Flatten
 from .bijections.preprocess.pixels import Centre, Logit
-from .bijections.preprocess.standardize import Standardize
-from .bijections.preprocess.whiten import Whiten
+from .bijections.preprocess.standardize import Standardize, Whiten
 from .cif.actions import ACTIONS
 from .cif.index import Index
 from .cif.model import Model

@@ -17,8 +17,6 @@ from ..nets.masked import MaskedMLP
 from .base import Bijection
 from .univariate import Univariate
 
-__all__ = ["Autoregressive"]
-
 
 class Autoregressive(Bijection):
     """z_i = f(x_i; h_i(x_<i)) with h a masked network.

@@ -22,8 +22,6 @@ from ..compute.rng import normal
 from ..nets.mlp import MLP
 from .base import Bijection
 
-__all__ = ["BernoulliDecoder"]
-
 
 class BernoulliDecoder(Bijection):
     """Pixels given a latent vector, and the vector given pixels; both networks look at, or make, all pixels at once.

@@ -16,8 +16,6 @@ from ..nets.mlp import MLP
 from .base import Bijection
 from .univariate import Univariate
 
-__all__ = ["Coupling"]
-
 
 class Coupling(Bijection):
     """z_a = x_a and z_b = f(x_b; h(x_a)), where a and b are every other coordinate.

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .base import Bijection
 
-__all__ = ["ElementwiseAffine"]
-
 
 class ElementwiseAffine(Bijection):
     """z = x ⊙ exp(a) + b, with a and b learned; log|det ∂z/∂x| = Σ a.

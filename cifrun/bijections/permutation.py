@@ -1,7 +1,8 @@
-"""Maps that put coordinates in another order: log|det| = 0."""
+"""Maps that put coordinates in another order, or in a row: log|det| = 0."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,16 +10,13 @@ from torch import Tensor
 
 from .base import Bijection
 
-__all__ = ["Flip", "Permutation"]
+__all__ = ["Flatten", "Flip", "Permutation"]
 
 
 class Flip(Bijection):
     """z = x with its first event dimension reversed."""
 
     indexable = False
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__(shape)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.flip(1), x.new_zeros(x.shape[0])
@@ -61,3 +59,18 @@ class Permutation(Bijection):
     @property
     def lipschitz_ceiling(self) -> float:
         return 1.0
+
+
+class Flatten(Bijection):
+    """z = the numbers of x in a row, (C, H, W) → (C·H·W,): the first step of a flow of vectors if data are images."""
+
+    indexable = False
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(shape, (math.prod(shape),))
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.flatten(1), x.new_zeros(len(x))
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        return z.unflatten(1, self.shape)

@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from .root_finding import monotone_root
 from .univariate import Univariate
 
-__all__ = ["SumOfSquares"]
-
 #: ε: the least slope.
 LEAST_SLOPE = 1e-3
 

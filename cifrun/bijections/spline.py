@@ -20,8 +20,6 @@ from torch.nn import functional as F
 
 from .univariate import Univariate
 
-__all__ = ["RationalQuadraticSpline"]
-
 #: Least width and height of a bin, as a part of the average one, and least slope at a knot.
 LEAST_BIN = 1e-2
 LEAST_SLOPE = 1e-3

@@ -28,8 +28,6 @@ from ..errors import ConvergenceError
 from .base import Bijection
 from .root_finding import monotone_root
 
-__all__ = ["ZukoTransform"]
-
 #: Largest |f(f⁻¹(z)) − z| / (1 + |z|) of an inverse: room for the rounding of steep splines, not for a missed root.
 TOLERANCE = 1e-2
 #: Error of a root search, relative to 1 + |x|; Newton's last step usually leaves far less.

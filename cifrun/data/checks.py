@@ -11,8 +11,6 @@ from ..errors import ConfigError
 from .base import Data
 from .pieces import pieces, total, values
 
-__all__ = ["check_data"]
-
 PRECISION = torch.finfo(torch.float32)
 
 

@@ -20,8 +20,6 @@ from .base import Data
 from .grey_levels import dequantize
 from .order.batches import Batches
 
-__all__ = ["Loader"]
-
 #: Bytes of training data that are put on the device as a whole.
 RESIDENT = 2**31
 #: Bytes of training data up to which `trainer.shuffle=auto` shuffles all rows at once.

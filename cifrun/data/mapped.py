@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Mapped"]
-
 
 class Mapped:
     """The float32 numbers of a file as a tensor that stays on disk.

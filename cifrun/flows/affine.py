@@ -15,8 +15,6 @@ from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 
-__all__ = ["AffineFlow"]
-
 
 @registered(FLOWS, "affine")
 class AffineFlow(FlowConfig):

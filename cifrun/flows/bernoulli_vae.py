@@ -16,8 +16,6 @@ from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig
 
-__all__ = ["BernoulliVAE"]
-
 
 @registered(FLOWS, "bernoulli_vae")
 class BernoulliVAE(FlowConfig):

@@ -18,8 +18,6 @@ from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, flipped, with_norm
 
-__all__ = ["BNAF"]
-
 
 @registered(FLOWS, "bnaf")
 class BNAF(FlowConfig):

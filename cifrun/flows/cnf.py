@@ -18,8 +18,6 @@ from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 
-__all__ = ["FFJORD"]
-
 
 @registered(FLOWS, "cnf")
 class FFJORD(FlowConfig):

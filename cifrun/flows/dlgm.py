@@ -15,8 +15,6 @@ from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .vae import VAE
 
-__all__ = ["DLGM"]
-
 
 @registered(FLOWS, "dlgm")
 class DLGM(VAE):

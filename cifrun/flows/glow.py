@@ -23,8 +23,6 @@ from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
 from .multiscale import MultiScale
 
-__all__ = ["Glow"]
-
 
 @registered(FLOWS, "glow")
 class Glow(FlowConfig):

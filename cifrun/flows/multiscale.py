@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..bijections.base import Bijection
-from ..bijections.flatten import Flatten
 from ..bijections.multiscale import Partial, Squeeze
+from ..bijections.permutation import Flatten
 from ..errors import ConfigError
-
-__all__ = ["MultiScale"]
 
 
 class MultiScale:

@@ -20,8 +20,6 @@ from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, mixed, with_norm
 
-__all__ = ["NSFCoupling"]
-
 
 @registered(FLOWS, "nsf_coupling")
 class NSFCoupling(FlowConfig):

@@ -19,8 +19,6 @@ from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, with_norm
 
-__all__ = ["RealNVP"]
-
 
 @registered(FLOWS, "realnvp")
 class RealNVP(FlowConfig):

@@ -23,8 +23,6 @@ from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
 from .multiscale import MultiScale
 
-__all__ = ["RealNVPImage"]
-
 
 @registered(FLOWS, "realnvp_image")
 class RealNVPImage(FlowConfig):

@@ -15,10 +15,9 @@ from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
 from ..config.fields import Sizes, registered, setting
 from ..nets.lipschitz.networks import LipschitzMLP
+from ..nets.lipschitz.power_iteration import Iterations
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
-
-__all__ = ["ResFlow"]
 
 
 @registered(FLOWS, "resflow")
@@ -36,12 +35,6 @@ class ResFlow(FlowConfig):
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         (features,) = self.flat(shape)
-        blocks = [
-            ResidualBlock(
-                shape,
-                LipschitzMLP(features, self.hidden, self.lipschitz, self.train_iterations, self.eval_iterations),
-                self.logdet,
-            )
-            for _ in range(self.depth)
-        ]
-        return with_norm(blocks, self.norm)
+        iterations = Iterations(self.train_iterations, self.eval_iterations)
+        nets = [LipschitzMLP(features, self.hidden, self.lipschitz, iterations) for _ in range(self.depth)]
+        return with_norm([ResidualBlock(shape, net, self.logdet) for net in nets], self.norm)

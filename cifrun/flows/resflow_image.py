@@ -15,11 +15,10 @@ from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
 from ..config.fields import Sizes, registered, setting
 from ..nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
+from ..nets.lipschitz.power_iteration import Iterations
 from ..registry import FLOWS
 from .base import FlowConfig, Norm, norms
 from .multiscale import MultiScale
-
-__all__ = ["ResFlowImage"]
 
 
 @registered(FLOWS, "resflow_image")
@@ -41,7 +40,7 @@ class ResFlowImage(FlowConfig):
     norm: Norm = setting("actnorm", "normalisation before each block")
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
-        rule = self.lipschitz, self.train_iterations, self.eval_iterations, self.tolerance
+        rule = self.lipschitz, Iterations(self.train_iterations, self.eval_iterations, self.tolerance)
 
         def convolutional(part: Sequence[int]) -> Bijection:
             return ResidualBlock(part, LipschitzConvNet(part, self.hidden, *rule), "unbiased")

@@ -19,8 +19,6 @@ from ..config.fields import Sizes, registered, setting
 from ..registry import FLOWS
 from .base import Activation, FlowConfig, flipped, with_norm
 
-__all__ = ["SOS"]
-
 
 @registered(FLOWS, "sos")
 class SOS(FlowConfig):

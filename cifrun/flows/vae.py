@@ -18,8 +18,6 @@ from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm
 
-__all__ = ["VAE"]
-
 
 @registered(FLOWS, "vae")
 class VAE(FlowConfig):

@@ -27,8 +27,6 @@ from .base import FlowConfig, with_norm
 if TYPE_CHECKING:
     from zuko.flows import Flow
 
-__all__ = ["Zuko"]
-
 #: What `zuko.flows` exports and a step on vectors can't be made of.
 UNUSABLE = {
     "GMM": "it is a mixture, and no flow",

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DerivedWeights"]
-
 
 class DerivedWeights(nn.Module):
     """A module whose effective weights are a function `_derive()` of its parameters: a mask, a norm, an exponential.

@@ -43,9 +43,6 @@ class MLP(nn.Sequential):
             zero(self[-1])
         self._tanh = activation == "tanh"
 
-    def __call__(self, *args: Tensor) -> Tensor:
-        return super().__call__(*args)
-
     def forward(self, x: Tensor) -> Tensor:
         if not self._tanh:
             return super().forward(x)

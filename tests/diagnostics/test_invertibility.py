@@ -14,8 +14,7 @@ from cifrun.bijections.linear import LULinear
 from cifrun.bijections.norm import ActNorm, BatchNorm
 from cifrun.bijections.permutation import Flip, Permutation
 from cifrun.bijections.planar import Planar
-from cifrun.bijections.preprocess.standardize import Standardize
-from cifrun.bijections.preprocess.whiten import Whiten
+from cifrun.bijections.preprocess.standardize import Standardize, Whiten
 from cifrun.bijections.residual import ResidualBlock
 from cifrun.build import build_model
 from cifrun.cif import paths

@@ -12,6 +12,7 @@ from cifrun.bijections.residual import ResidualBlock, log_det_unbiased
 from cifrun.nets.conv import ConvNet, ConvResNet
 from cifrun.nets.lipschitz.layers import LipschitzConv
 from cifrun.nets.lipschitz.networks import LipschitzConvNet
+from cifrun.nets.lipschitz.power_iteration import Iterations
 
 
 def matrix(layer: LipschitzConv, area: tuple[int, int]) -> Tensor:
@@ -25,7 +26,7 @@ def matrix(layer: LipschitzConv, area: tuple[int, int]) -> Tensor:
 def test_the_norm_is_that_of_the_operator(kernel: int) -> None:
     torch.manual_seed(0)
     area = (6, 5)
-    layer = LipschitzConv(3, 4, kernel, area, bound=0.5, eval_iterations=3000).double()
+    layer = LipschitzConv(3, 4, kernel, area, bound=0.5, iterations=Iterations(eval=3000)).double()
     with torch.no_grad():
         layer.weight.normal_()
     layer.eval()
@@ -37,7 +38,7 @@ def test_the_norm_is_that_of_the_operator(kernel: int) -> None:
 
 def small_net() -> LipschitzConvNet:
     torch.manual_seed(1)
-    net = LipschitzConvNet((2, 4, 4), [5, 5], 0.9, eval_iterations=1000).double()
+    net = LipschitzConvNet((2, 4, 4), [5, 5], 0.9, Iterations(eval=1000)).double()
     with torch.no_grad():
         for linear in net.linears:
             linear.weight.normal_()

@@ -11,8 +11,6 @@ from torch import Tensor
 from ...compute import rng
 from .permutation import permutation
 
-__all__ = ["Batches"]
-
 #: The places of an epoch's two orders, of its blocks and inside a window of them, among what its key seeds.
 BLOCKS, INSIDE = 1, 2
 

@@ -24,8 +24,6 @@ from torch.utils.checkpoint import checkpoint
 
 from . import by_hand
 
-__all__ = ["value_and_tangents"]
-
 #: Numbers of one layer in a pass without gradients on a CPU: more would leave the cache from one layer to the next.
 PASS = 3 * 2**18
 

@@ -24,8 +24,6 @@ from torch import Tensor
 
 from . import by_hand
 
-__all__ = ["tanh_network"]
-
 
 def tanh_network(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
     """A tanh network's output, (batch, out); differentiable as often as one likes.

@@ -9,7 +9,7 @@ import torch
 
 from cifrun.bijections.base import Bijection
 from cifrun.bijections.elementwise import ElementwiseAffine
-from cifrun.bijections.flatten import Flatten
+from cifrun.bijections.permutation import Flatten
 from cifrun.bijections.preprocess.pixels import Centre, Logit
 from cifrun.cif.model import Model
 from cifrun.cif.step import Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cifrun.bijections.preprocess.whiten import Whiten
+from cifrun.bijections.preprocess.standardize import Whiten
 from cifrun.build import first_step, kind_of
 from tests.helpers import autograd_log_det
 
