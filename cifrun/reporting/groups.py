@@ -12,7 +12,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..config.fields import Role
@@ -86,6 +86,11 @@ class Group:
         return f"{self.get('flow.family')} {'CIF' if self.get('cif') else 'plain'}"
 
     @property
+    def seeds(self) -> str:
+        """How many there are; one is marked, as its errors are of another kind."""
+        return str(len(self.runs)) if len(self.runs) > 1 else "1 *"
+
+    @property
     def seconds(self) -> float:
         """What its runs took on average."""
         return statistics.fmean(number(run.summary.get("wall_seconds")) or 0.0 for run in self.runs)
@@ -106,11 +111,6 @@ class Group:
             return Cell(known[0], number(self.first.test.get(f"{metric.name}_se")))
         # Numbers that are the same for all seeds, as a ceiling is, have no error.
         return Cell(statistics.fmean(known), statistics.stdev(known) / math.sqrt(len(known)) or None)
-
-    def costs(self) -> list[str | Cell]:
-        """Parameters, steps and minutes."""
-        steps = several(f"{run.summary.get('steps', 0):,}" for run in self.runs)
-        return [f"{self.first.summary.get('parameters', 0):,}", steps, f"{self.seconds / 60:.1f}"]
 
 
 class Comparison:
@@ -152,13 +152,11 @@ class Comparison:
         alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
         for group in self.groups:
             alike[tuple(str(group.get(name)) for name in NAMES)].append(group)
-        found: dict[str, None] = {}
+        found: dict[str, None] = {}  # in order
         for groups in alike.values():
             settings = [group.first.settings for group in groups]
             keys = dict.fromkeys(key for own in settings for key in own if role_of(key, own) in DEFINING)
-            for key in keys:
-                if len({str(group.get(key)) for group in groups}) > 1:
-                    found.setdefault(key)
+            found |= dict.fromkeys(key for key in keys if len({str(own.get(key)) for own in settings}) > 1)
         return list(found)
 
     def _measure(self, metric: Metric) -> bool:
@@ -172,12 +170,10 @@ class Comparison:
         for found in by_dataset.values():
             winner = max((cell for _, cell in found), key=lambda cell: metric.better * cell.mean)
             for group, cell in found:
-                rank = ""
-                if metric.better and len(found) > 1:
-                    error = math.hypot(cell.se or 0.0, winner.se or 0.0)
-                    near = abs(cell.mean - winner.mean) <= 2 * error
-                    rank = "best" if cell is winner else "near" if near else ""
-                group.cells[metric.name] = Cell(cell.mean, cell.se, rank)
+                near = abs(cell.mean - winner.mean) <= 2 * math.hypot(cell.se or 0.0, winner.se or 0.0)
+                ranked = metric.better and len(found) > 1
+                rank = "" if not ranked else "best" if cell is winner else "near" if near else ""
+                group.cells[metric.name] = replace(cell, rank=rank)
         return bool(by_dataset)
 
     # --- what it says -------------------------------------------------------------------------------------------------
@@ -192,11 +188,13 @@ class Comparison:
             rows: list[list[str | Cell]] = [[g.cells.get(m.name, "–") for m in metrics] for g in self.groups]
             if theme.name == "fit":
                 header, align = [*header, "estimate"], align + "l"
-                estimates = [several(run.estimate for run in group.runs) for group in self.groups]
-                rows = [[*row, estimate] for row, estimate in zip(rows, estimates, strict=True)]
+                for row, group in zip(rows, self.groups, strict=True):
+                    row.append(several(run.estimate for run in group.runs))
             if theme.name == "cost":
                 header, align = ["parameters", "steps", "minutes"], "rrr"
-                rows = [group.costs() for group in self.groups]
+                for row, group in zip(rows, self.groups, strict=True):
+                    steps = several(f"{run.summary.get('steps', 0):,}" for run in group.runs)
+                    row[:] = [f"{group.first.summary.get('parameters', 0):,}", steps, f"{group.seconds / 60:.1f}"]
             if header:
                 yield Table(theme, header, align, rows)
 
@@ -204,7 +202,7 @@ class Comparison:
         """The tables with the columns that name a row."""
         header = ["dataset", "flow", *self.columns, "seeds"]
         align = "ll" + "l" * len(self.columns) + "r"
-        names = [[g.dataset, g.name, *(typed(g.get(k)) for k in self.columns), seeds_of(g)] for g in self.groups]
+        names = [[g.dataset, g.name, *(typed(g.get(k)) for k in self.columns), g.seeds] for g in self.groups]
         for part in self.tables():
             rows = [[*name, *row] for name, row in zip(names, part.rows, strict=True)]
             yield Table(part.theme, [*header, *part.header], align + part.align, rows)
@@ -228,7 +226,7 @@ class Comparison:
         return [*unfinished, *self.unreadable]
 
     def told(self, group: Group) -> list[str]:
-        """The settings of a group that tell it from others of its dataset, flow and side."""
+        """Those settings of a group that tell it from others of its dataset, flow and side."""
         return [f"{key} {typed(group.get(key))}" for key in self.columns if group.get(key) is not None]
 
     def label(self, group: Group) -> str:
@@ -239,11 +237,6 @@ class Comparison:
 def several(values: Iterable[str]) -> str:
     """What all have, or each of what they have."""
     return ", ".join(dict.fromkeys(values))
-
-
-def seeds_of(group: Group) -> str:
-    """How many seeds a group has; one is marked, as its errors are of another kind."""
-    return str(len(group.runs)) if len(group.runs) > 1 else "1 *"
 
 
 def typed(value: Any) -> str:

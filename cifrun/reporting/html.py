@@ -9,7 +9,7 @@ import base64
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -29,7 +29,7 @@ Picture = tuple[str, str]
 
 
 def page(report: Comparison) -> str:
-    """The page."""
+    """The report, its notes, and its pictures."""
     environment = Environment(
         loader=PackageLoader("cifrun.reporting", ""),
         autoescape=True,
@@ -65,25 +65,15 @@ def _pictures(report: Comparison) -> Iterator[tuple[str, list[list[Picture]]]]:
     for group in report.groups:
         flows[group.dataset, str(group.get("flow.family"))].append(group)
     for (dataset, flow), groups in flows.items():
-        title = f"{dataset}, {flow}"
-        rows = [[_picture(_curves(report, groups), f"{title}: validation log-likelihood over training")]]
+        title, curves = f"{dataset}, {flow}", io.BytesIO()
+        metrics = {report.label(group): [run.metrics for run in group.runs] for group in groups}
+        compare_training(metrics).savefig(curves, format="png")
+        rows = [[_picture(curves.getvalue(), f"{title}: validation log-likelihood over training")]]
         for name in FIGURES:
-            files = [(group, group.first.path / "figures" / name) for group in groups]
-            rows.append(
-                [
-                    _picture(path.read_bytes(), f"{report.label(group)}, seed {group.first.seed[0]}: {path.stem}")
-                    for group, path in files
-                    if path.is_file()
-                ]
-            )
+            texts = {g.first.path / "figures" / name: f"{report.label(g)}, seed {g.first.seed[0]}" for g in groups}
+            found = [(path, text) for path, text in texts.items() if path.is_file()]
+            rows.append([_picture(path.read_bytes(), f"{text}: {path.stem}") for path, text in found])
         yield title, [row for row in rows if row]
-
-
-def _curves(report: Comparison, groups: Sequence[Group]) -> bytes:
-    figure = compare_training({report.label(group): [run.metrics for run in group.runs] for group in groups})
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return stream.getvalue()
 
 
 def _picture(png: bytes, text: str) -> Picture:

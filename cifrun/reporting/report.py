@@ -14,23 +14,15 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..io.files import replacing, writing
-from .csv import comma_separated
+from .formats import comma_separated, latex, markdown, text
 from .groups import Comparison
 from .html import page
-from .latex import latex
-from .markdown import markdown
 from .runs import find_runs
-from .text import text
 
-__all__ = ["WRITERS", "Report", "report", "watch"]
+__all__ = ["Report", "report", "watch"]
 
 #: The files report.ENDING, and what writes each.
-WRITERS: dict[str, Callable[[Comparison], str]] = {
-    "md": markdown,
-    "csv": comma_separated,
-    "tex": latex,
-    "html": page,
-}
+WRITERS: dict[str, Callable[[Comparison], str]] = {"md": markdown, "csv": comma_separated, "tex": latex, "html": page}
 #: Seconds between two looks of `watch`.
 PAUSE = 5.0
 
@@ -44,15 +36,13 @@ class Report(Comparison):
 
     def write(self, directory: Path) -> list[Path]:
         """Write report.md, report.csv, report.tex and report.html. Raises `RunError` if they can't be written."""
-        texts = {ending: writer(self) for ending, writer in WRITERS.items()}
+        texts = {directory / f"report.{ending}": writer(self) for ending, writer in WRITERS.items()}
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for ending, content in texts.items():
-            paths.append(directory / f"report.{ending}")
-            with replacing(paths[-1]) as file:
+        for path, content in texts.items():
+            with replacing(path) as file:
                 file.write_text(content, encoding="utf-8")
-        return paths
+        return list(texts)
 
 
 def report(directories: Sequence[Path], output: Path | None = None) -> Report:
