@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..compute.batch import largest_of_batch
+from ..compute.rng import largest_of_batch
 from ..compute.rng import for_rows
 from ..errors import ConvergenceError
 from .base import Bijection

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compute.batch import sum_over_batch
+from ..compute.rng import sum_over_batch
 from .elementwise import ElementwiseAffine
 
 __all__ = ["ActNorm", "BatchNorm"]

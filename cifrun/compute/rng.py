@@ -15,18 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "derive",
-    "for_rows",
-    "forked",
-    "get_state",
-    "is_shared",
-    "normal",
-    "normal_blocks",
-    "seed_all",
-    "set_state",
-    "share",
-]
+from . import processes
 
 #: Random numbers in a block, and how many blocks are few.
 BLOCK, FEW = 2**18, 4
@@ -85,9 +74,14 @@ def share(start: int, stop: int, whole: int) -> Iterator[None]:
         _share = before
 
 
-def is_shared() -> bool:
-    """Whether this is inside `share`, with a part of a batch."""
-    return _share is not None
+def sum_over_batch(x: Tensor) -> Tensor:
+    """Σ x over all processes that share a batch, of the shape of x. Its gradient sums over them too."""
+    return processes.total(x)
+
+
+def largest_of_batch(value: float) -> float:
+    """The largest of the numbers, none of them NaN, that the processes have which share a batch."""
+    return value if _share is None else processes.largest(value)
 
 
 def for_rows(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], dim: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""How far training is, in the terminal: a bar, or a line now and then where there is no terminal."""
+"""How far training is."""
 
 from __future__ import annotations
 
@@ -65,15 +65,6 @@ class Progress:
             self._bar.update(step - self._bar.n)  # draws only when the last time is long enough ago
         elif time.monotonic() - self._printed >= self.LINE_SECONDS:
             self._print_line()
-
-    def message(self, text: str) -> None:
-        """Print a line above the bar."""
-        if not self._open:
-            return
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
-        else:
-            print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Leave the last state on the screen; a second call does nothing."""

@@ -40,8 +40,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-class Tracker:
-    """Writes the metrics, pictures and settings of one run to `metrics.jsonl` and to TensorBoard.
+class Tracker(Events):
+    """Writes the metrics, pictures and settings of one run to TensorBoard, and the metrics to `metrics.jsonl` too.
 
     Arguments:
         directory: The run directory, made if missing. A tracker opened on one that has records adds to them.
@@ -65,11 +65,11 @@ class Tracker:
             self._path = path
             # TensorBoard hides what comes after a purge step, but not at the first that it meets.
             purge = resume_from + 1 if resume_from is not None else 0 if fresh else None
-            self._events = Events(directory, purge)
+            super().__init__(directory, purge)
         self._step = resume_from or 0
         self._last: dict[str, float] = {}
         if fresh:
-            self._events.charts(absent)
+            self.charts(absent)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`, `{"step": …, "time": unix seconds, **values}`, and TensorBoard's scalars.
@@ -81,7 +81,12 @@ class Tracker:
         self._metrics.flush()
         self._step = step
         for tag, number in numbers.items():
-            self._scalar(step, tag, number)
+            self.scalar(step, tag, number)
+
+    def scalar(self, step: int, tag: str, number: float) -> None:
+        """A number at a step, for TensorBoard alone."""
+        self._last[tag] = number
+        super().scalar(step, tag, number)
 
     def result(self, step: int, values: Mapping[str, float]) -> None:
         """What the run is worth in the end: one line of `metrics.jsonl`, and a level over all steps in TensorBoard.
@@ -91,7 +96,7 @@ class Tracker:
         known = {tag for row in read_metrics(self._path) for tag in row}
         for tag, value in values.items():
             if tag not in known:
-                self._scalar(0, tag, float(value))
+                self.scalar(0, tag, float(value))
         self.scalars(step, values)
 
     def figure(self, step: int, tag: str, figure: Figure) -> None:
@@ -101,47 +106,29 @@ class Tracker:
         figure.savefig(stream, format="png")
         self.image(step, tag, stream.getvalue())
 
-    def image(self, step: int, tag: str, data: bytes) -> None:
-        """A picture file at a step; an animated GIF moves on TensorBoard's page IMAGES."""
-        self._events.image(step, tag, data)
-
-    def text(self, tag: str, markdown: str) -> None:
-        """A text that belongs to the run as a whole, in Markdown."""
-        self._events.text(tag, markdown)
-
     def hparams(self, settings: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
         """The run's row on TensorBoard's page HPARAMS: its settings and how it ended.
 
         May be called with empty `metrics` when the run begins, so that it is listed while it goes on. A final metric
         that `scalars` has not written yet is written as a scalar of the last step: the page reads it from there.
         """
-        self._events.begin(settings)
-        if not metrics:
-            return
+        self.begin(settings)
         for tag, value in metrics.items():
             if self._last.get(tag) != value:
-                self._scalar(self._step, tag, float(value))
-        self._events.end()
-
-    def flush(self) -> None:
-        """Hand everything written so far to the operating system."""
-        self._metrics.flush()
-        self._events.flush()
+                self.scalar(self._step, tag, float(value))
+        if metrics:
+            self.end()
 
     def close(self) -> None:
         """Write what is left and close the files; a second call does nothing."""
         self._metrics.close()
-        self._events.close()
+        super().close()
 
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _scalar(self, step: int, tag: str, number: float) -> None:
-        self._last[tag] = number
-        self._events.scalar(step, tag, number)
 
 
 class Silent:

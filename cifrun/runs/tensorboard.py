@@ -99,10 +99,6 @@ class Events:
         end = plugin_data_pb2.SessionEndInfo(status=Status.STATUS_SUCCESS, end_time_secs=time.time())
         self._session(metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end))
 
-    def flush(self) -> None:
-        """Hand everything written so far to the operating system."""
-        self._writer.flush()
-
     def close(self) -> None:
         """Write what is left and close the file; a second call does nothing."""
         self._writer.close()

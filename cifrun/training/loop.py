@@ -36,7 +36,7 @@ from ..runs.metrics import HPARAMS
 from ..runs.progress import Progress
 from ..runs.records import Silent, Tracker
 from .clock import Clock
-from .schedule import learning_rate
+from .optim import learning_rate
 from .signals import stop_requests
 from .state import TrainingState
 from .step import Update
@@ -180,13 +180,7 @@ def _finish(
 
 
 def _draw(
-    run: RunDirectory,
-    config: Config,
-    data: Data,
-    model: Model,
-    step: int,
-    test: Mapping[str, Any],
-    tracker: Tracker,
+    run: RunDirectory, config: Config, data: Data, model: Model, step: int, test: Mapping[str, Any], tracker: Tracker
 ) -> None:
     """All pictures of a run that has ended, into `figures/` and TensorBoard; its film and its curves too."""
     pictures = {"figures": draw(model, data, config)}

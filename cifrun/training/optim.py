@@ -1,7 +1,11 @@
-"""Optimisers by name. They are the fused ones: one pass over all weights instead of a dozen operations for each."""
+"""Optimisers by name, and the learning rate as a function of the step alone.
+
+The optimisers are the fused ones: one pass over all weights instead of a dozen operations for each.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -10,7 +14,7 @@ from torch import nn
 from ..config.schema import OptimizerConfig
 from ..registry import OPTIMIZERS
 
-__all__ = ["build_optimizer"]
+__all__ = ["build_optimizer", "learning_rate"]
 
 
 @OPTIMIZERS.register("adam")
@@ -34,3 +38,13 @@ def sgd(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.op
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimiser that the config names."""
     return OPTIMIZERS[config.name](parameters, config)
+
+
+def learning_rate(config: OptimizerConfig, step: int, max_steps: int) -> float:
+    """Learning rate of the `step`-th update (from 0): linear warm-up, then constant, or a half cosine to zero."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "none":
+        return config.lr
+    progress = (step - config.warmup_steps) / max(1, max_steps - config.warmup_steps)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

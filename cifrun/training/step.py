@@ -13,7 +13,7 @@ On a GPU an update that does the same each time is recorded after a few, and the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import NamedTuple
 
@@ -64,10 +64,8 @@ class Update:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._fabric = fabric
         self.loader = loader
+        self._config = config
         self._objective = OBJECTIVES[config.objective.name]
-        self._importance_samples = config.objective.importance_samples
-        self._max_norm = config.optimizer.max_grad_norm
-        self._wanted = config.trainer.micro_batches
         self._micro_batches = 0  # until the first batch comes, if memory is to say
         self._counts = torch.zeros(2, dtype=torch.long, device=fabric.device)  # skipped, and of late in a row
         self._lr = torch.zeros((), device=fabric.device)  # where a recorded update finds it
@@ -91,13 +89,10 @@ class Update:
             fetched = self.loader.fetch(rows)
             if self._recorded.takes(fetched):
                 return Outcome(*self._recorded(fetched).unbind())
-        if self._until_recording == 1:
-            with watched() as watch:
-                outcome = self._apply(self._gradient(rows))
-            if watch.repeatable and self._micro_batches == 1 and watch.fits():
-                self._record(self.loader.fetch(rows))
-        else:
+        with watched() if self._until_recording == 1 else nullcontext() as watch:
             outcome = self._apply(self._gradient(rows))
+        if watch is not None and watch.repeatable and self._micro_batches == 1 and watch.fits():
+            self._record(self.loader.fetch(rows))
         self._until_recording = max(0, self._until_recording - 1)
         return Outcome(*outcome.unbind())
 
@@ -105,8 +100,8 @@ class Update:
         """Use the gradient that is there; the numbers of an `Outcome`, (3,), from the first two of them."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients).detach()
-        if self._max_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
+        if (most := self._config.optimizer.max_grad_norm) is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, most, norm)
         self._step(~(means[0].isfinite() & norm.isfinite()))
         return torch.cat([means, norm[None]])
 
@@ -132,7 +127,7 @@ class Update:
                 if not is_short_of_memory(error):
                     raise
                 size = len(parts[0])
-                if self._wanted != "auto" or processes.count() > 1 or size == 1:
+                if self._config.trainer.micro_batches != "auto" or processes.count() > 1 or size == 1:
                     raise TrainingError(
                         f"the memory of {self._fabric.device} is too small for {size} data at once, trainer.batch_size "
                         f"= {len(rows)} in {self._micro_batches * processes.count()} parts: lower it, or raise "
@@ -149,10 +144,9 @@ class Update:
         """The part of a batch that is for this process, a range for each micro-batch."""
         count, rank = processes.count(), processes.rank()
         if not self._micro_batches:
-            share = -(-len(rows) // count)
-            found = self._wanted
+            found = self._config.trainer.micro_batches
             if found == "auto":
-                found = micro_batches(self.model, rows[:share], self._log_w)
+                found = micro_batches(self.model, rows[: -(-len(rows) // count)], self._log_w)
             self._micro_batches = processes.most(found)
         parts = count * self._micro_batches
         if parts > len(rows):
@@ -165,7 +159,7 @@ class Update:
         return [range(ends[k], ends[k + 1]) for k in mine]
 
     def _log_w(self, rows: Tensor) -> Tensor:
-        return self.model.log_w(self.loader.events(self.loader.fetch(rows)), self._importance_samples)
+        return self.model.log_w(self.loader.events(self.loader.fetch(rows)), self._config.objective.importance_samples)
 
     def _accumulate(self, rows: Tensor, parts: list[range], before: dict[str, Tensor]) -> Tensor:
         """Gradients of all parts, and the sums over their data of the loss and of the ELBO, (2,)."""
@@ -185,7 +179,7 @@ class Update:
 
     def _part(self, fetched: Tensor, whole: int, first: bool = True) -> Tensor:
         """Add the gradient of some data of a batch of `whole`; the sums over them of the loss and of the ELBO, (2,)."""
-        log_w = self.module(self.loader.events(fetched), self._importance_samples, prepare=first)
+        log_w = self.module(self.loader.events(fetched), self._config.objective.importance_samples, prepare=first)
         loss = -self._objective(log_w).sum()
         # Of several processes, gradients are averaged.
         self._fabric.backward(loss * (processes.count() / whole))

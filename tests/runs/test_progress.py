@@ -21,12 +21,10 @@ def test_progress_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.update(step, loss=1.234)
         if step == 200:
             progress.update(step, valid=-1.69)
-            progress.message("a message")
     progress.close()
     progress.close()
     assert stream.getvalue().splitlines() == [
         "step 0/1000",
-        "a message",
         "step 400/1000  loss 1.234  valid -1.690  15.0 s left",
         "step 800/1000  loss 1.234  valid -1.690  5.0 s left",
         "step 1000/1000  loss 1.234  valid -1.690  took 25.0 s",
@@ -56,7 +54,6 @@ def test_progress_on_a_terminal(sized: bool, monkeypatch: pytest.MonkeyPatch) ->
             for step in range(1, 51):
                 progress.update(step, loss=1.5)
             progress.update(50, valid=-1.25)
-            progress.message("a message")
     shown = b""
     with suppress(OSError):  # what Linux says at the end
         while part := os.read(leader, 65536):
@@ -65,7 +62,6 @@ def test_progress_on_a_terminal(sized: bool, monkeypatch: pytest.MonkeyPatch) ->
     shown = shown.decode()
     assert "50/50" in shown
     assert "loss 1.500  valid -1.250" in shown
-    assert "a message\r\n" in shown
     assert shown.count("\r") < 20  # redrawn now and then, not at every step
 
 
@@ -73,5 +69,4 @@ def test_progress_disabled_is_silent() -> None:
     stream = io.StringIO()
     with Progress(10, enabled=False, stream=stream) as progress:
         progress.update(5, loss=1.0)
-        progress.message("a message")
     assert stream.getvalue() == ""

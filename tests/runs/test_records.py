@@ -72,7 +72,7 @@ def test_continuing_forgets_later_steps(tmp_path: Path) -> None:
     tracker.hparams({"seed": 1}, {})
     for step in range(10, 60, 10):
         tracker.scalars(step, {"a": 1.0})
-    tracker.flush()  # and then it is killed: no close
+    tracker._writer.flush()  # and then it is killed: no close
     with Tracker(tmp_path, resume_from=20) as continued:
         continued.scalars(30, {"a": 2.0})
     tracker.close()
