@@ -17,16 +17,13 @@ class Flip(Bijection):
     """z = x with its first event dimension reversed."""
 
     indexable = False
+    lipschitz_ceiling = 1.0
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.flip(1), x.new_zeros(x.shape[0])
 
     def _inverse(self, z: Tensor) -> Tensor:
         return z.flip(1)
-
-    @property
-    def lipschitz_ceiling(self) -> float:
-        return 1.0
 
 
 class Permutation(Bijection):
@@ -40,6 +37,7 @@ class Permutation(Bijection):
     """
 
     indexable = False
+    lipschitz_ceiling = 1.0
     order: Tensor
 
     def __init__(self, shape: Sequence[int], generator: torch.Generator | None = None) -> None:
@@ -55,10 +53,6 @@ class Permutation(Bijection):
 
     def _inverse(self, z: Tensor) -> Tensor:
         return z.index_select(1, self.order.argsort())
-
-    @property
-    def lipschitz_ceiling(self) -> float:
-        return 1.0
 
 
 class Flatten(Bijection):

@@ -165,10 +165,8 @@ class Target(DatasetConfig):
     @property
     def max_log_prob(self) -> float:
         """The largest log-density found on a fine grid over the window, for colour scales."""
-        (a, b), (c, d) = self.window
-        axis0, axis1 = (torch.linspace(lo, hi, 201, dtype=torch.float64) for lo, hi in ((a, b), (c, d)))
-        grid = torch.cartesian_prod(axis0, axis1)
-        value = self.log_prob(grid).max().item()
+        sides = (torch.linspace(low, high, 201, dtype=torch.float64) for low, high in self.window)
+        value = self.log_prob(torch.cartesian_prod(*sides)).max().item()
         return value if math.isfinite(value) else 0.0
 
 

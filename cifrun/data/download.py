@@ -69,7 +69,7 @@ class Stored(AnyDataset):
 
     def fetch(self) -> None:
         """Download the files unless they are there."""
-        there = not self.missing()
+        there = all(self.find(file) for file in self.files)
         if not there:
             self.download()
         places = ", ".join(str(self.path(file)) for file in self.files)
@@ -82,10 +82,6 @@ class Stored(AnyDataset):
     def find(self, file: str) -> Path | None:
         """Where one of the files is; None if it is not there."""
         return path if (path := self.folder / file).is_file() else None
-
-    def missing(self) -> list[str]:
-        """The files that are not there."""
-        return [file for file in self.files if self.find(file) is None]
 
     def path(self, file: str) -> Path:
         """One of the files. Raises `ConfigError` if it is not there."""

@@ -8,7 +8,6 @@ Reference: Kingma, Welling, "Auto-encoding variational Bayes", ICLR 2014 (https:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from ..bijections.base import Bijection
 from ..bijections.bernoulli import BernoulliDecoder
@@ -22,8 +21,8 @@ class BernoulliVAE(FlowConfig):
     """Variational autoencoder of binary images, dataset.binarize=true (Kingma and Welling, 2014)."""
 
     needs_index = True
-    images: ClassVar[bool] = True
-    binary: ClassVar[bool] = True
+    images = True
+    binary = True
 
     dim: int = setting(20, "size of z", ge=1)
     hidden: Sizes = setting([500], "hidden sizes of the encoder; of the decoder in reverse")

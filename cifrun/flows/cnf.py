@@ -30,6 +30,5 @@ class FFJORD(FlowConfig):
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         (features,) = self.flat(shape)
-        return with_norm(
-            [CNF(features, self.hidden, self.tolerance, self.eval_tolerance) for _ in range(self.depth)], self.norm
-        )
+        steps = [CNF(features, self.hidden, self.tolerance, self.eval_tolerance) for _ in range(self.depth)]
+        return with_norm(steps, self.norm)

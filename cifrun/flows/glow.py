@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
 
 from torch import nn
 
@@ -28,7 +27,7 @@ from .multiscale import MultiScale
 class Glow(FlowConfig):
     """Glow: actnorm, invertible 1×1 convolutions and channel couplings at several scales (Kingma, Dhariwal, 2018)."""
 
-    images: ClassVar[bool] = True
+    images = True
 
     depth: int = setting(8, "steps K of a level", ge=1)
     scales: int = setting(3, "resolutions, each half the one before; the steps are at all but the first", ge=2)

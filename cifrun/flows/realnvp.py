@@ -31,10 +31,8 @@ class RealNVP(FlowConfig):
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         (features,) = self.flat(shape, minimum=2)
-        return with_norm(
-            [
-                Coupling(features, Affine(), self.hidden, self.activation, parity=i, shared_nets=self.shared_nets)
-                for i in range(self.depth)
-            ],
-            self.norm,
-        )
+        steps = [
+            Coupling(features, Affine(), self.hidden, self.activation, parity=i, shared_nets=self.shared_nets)
+            for i in range(self.depth)
+        ]
+        return with_norm(steps, self.norm)

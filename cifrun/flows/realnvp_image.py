@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
 
 from torch import nn
 
@@ -28,7 +27,7 @@ from .multiscale import MultiScale
 class RealNVPImage(FlowConfig):
     """RealNVP of images: checkerboard and channel couplings at several scales (Dinh et al., 2017)."""
 
-    images: ClassVar[bool] = True
+    images = True
 
     depth: int = setting(3, "couplings of each kind at a scale; one more of checkerboards at the last", ge=1)
     scales: int = setting(2, "resolutions, each half the one before", ge=1)

@@ -9,7 +9,6 @@ Reference: Chen et al., "Residual flows for invertible generative modeling", Neu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from ..bijections.base import Bijection
 from ..bijections.residual import ResidualBlock
@@ -25,7 +24,7 @@ from .multiscale import MultiScale
 class ResFlowImage(FlowConfig):
     """Residual flow of images: convolutional blocks x + g(x) with Lip g ≤ κ < 1 (Chen et al., 2019)."""
 
-    images: ClassVar[bool] = True
+    images = True
 
     depth: int = setting(4, "residual blocks at a scale", ge=1)
     scales: int = setting(3, "resolutions, each half the one before", ge=1)

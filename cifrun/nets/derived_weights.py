@@ -44,17 +44,13 @@ class DerivedWeights(nn.Module):
         self._kept = (parameters, versions, derived)
         return derived
 
-    def _forget(self) -> None:
-        """Drop what was kept."""
-        self._kept = None
-
     def train(self, mode: bool = True) -> Any:
         """As in `nn.Module`; forgets what was kept, so that a write through `.data` is seen too."""
-        self._forget()
+        self._kept = None
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._forget()  # a change of device or dtype leaves the version as it is
+        self._kept = None  # a change of device or dtype leaves the version as it is
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,11 +1,5 @@
 """The files in which the image benchmarks were published, each read as uint8, (N, C, H, W).
 
-    read_idx            MNIST and its kin: IDX, gzipped or not
-    read_batch          CIFAR-10: a pickled batch, without running what a pickle may hold
-    read_records        CIFAR-10: a batch of the binary version
-    read_mat            SVHN: MATLAB
-    read_array          .npy
-
 A file that is cut off, damaged or of another kind is a `ConfigError` whose sentence names it.
 """
 
@@ -52,7 +46,7 @@ def _images(array: np.ndarray, shape: Sequence[int]) -> Tensor:
 
 
 def read_idx(path: Path, shape: Sequence[int]) -> Tensor:
-    """Grey images, `shape` = (1, H, W), from an IDX file of unsigned bytes: (N, H, W), row by row."""
+    """MNIST and its kin: an IDX file of unsigned bytes, gzipped or not, (N, H, W), row by row; `shape` is (1, H, W)."""
     with _reading(path, "an IDX file of images"):
         content = path.read_bytes()
         if content.startswith(GZIP):
@@ -74,7 +68,7 @@ def read_idx(path: Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_batch(path: Path, shape: Sequence[int]) -> Tensor:
-    """The array "data", (N, C·H·W), of a pickled dictionary."""
+    """CIFAR-10: the array "data", (N, C·H·W), of a pickled dictionary; nothing that the pickle may hold is run."""
     with _reading(path, "a pickled batch of images"):
         batch = read_pickled(path)
         data = batch.get("data") if isinstance(batch, dict) else None
@@ -84,7 +78,7 @@ def read_batch(path: Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_records(path: Path, shape: Sequence[int]) -> Tensor:
-    """Records of a label's byte and C·H·W bytes, one after the other."""
+    """CIFAR-10's binary version: records of a label's byte and C·H·W bytes, one after the other."""
     with _reading(path, "a batch of images"):
         content = np.fromfile(path, np.uint8)
         if len(content) == 0 or len(content) % (1 + math.prod(shape)):
@@ -95,7 +89,7 @@ def read_records(path: Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_mat(path: Path, shape: Sequence[int]) -> Tensor:
-    """The array "X", (H, W, C, N), of a MATLAB file."""
+    """SVHN: the array "X", (H, W, C, N), of a MATLAB file."""
     from scipy.io import loadmat
 
     with _reading(path, "a MATLAB file of images"):

@@ -64,7 +64,8 @@ class SplitTable(TableConfig):
     valid_fraction: float = setting(0.1, "share of the rows that are validation points", gt=0, lt=1)
     test_fraction: float = setting(0.1, "share of the rows that are test points", gt=0, lt=1)
     seed: int = setting(
-        *(0, "of the split; not the run's seed, so that runs of several seeds are tested on the same rows"),
+        0,
+        "of the split; not the run's seed, so that runs of several seeds are tested on the same rows",
         role=Role.REPETITION,
         ge=0,
         lt=2**32,
@@ -82,8 +83,6 @@ class SplitTable(TableConfig):
         """The split of each of `count` rows, with these settings; `given` are those that the table says."""
         return Assignment(count, (self.valid_fraction, self.test_fraction), self.seed, self._most, given)
 
-
-# --- a file of your own -----------------------------------------------------------------------------------------------
 
 Name = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 

@@ -62,11 +62,6 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor, alpha: float, beta: float =
     return torch.addmm(bias, x, weight.T, alpha=alpha, beta=beta)
 
 
-def _by_weight(grad: Tensor, s: Tensor, total: Tensor) -> Tensor:
-    """∂/∂W = ∂/∂a hᵀ with h = 2s − 1, where `total` is the sum of ∂/∂a over the batch."""
-    return torch.addmm(total[:, None], grad.T, s, beta=-1, alpha=2)
-
-
 class _TanhNetwork(torch.autograd.Function):
     """`tanh_network`, with the gradient written out by hand."""
 
@@ -93,7 +88,8 @@ class _TanhNetwork(torch.autograd.Function):
         for k in range(layers - 1, 0, -1):
             s = states[k - 1]
             grad_biases.append(grad.sum(0))
-            grad_weights.append(_by_weight(grad, s, grad_biases[-1]))
+            # ∂/∂W = ∂/∂a hᵀ with h = 2s − 1
+            grad_weights.append(torch.addmm(grad_biases[-1][:, None], grad.T, s, beta=-1, alpha=2))
             grad = _affine(grad, weights[k].T, s, alpha=4, beta=0)
             torch.ops.aten.sigmoid_backward.grad_input(grad, s, grad_input=grad)
         grad_biases.append(grad.sum(0))
