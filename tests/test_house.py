@@ -133,7 +133,7 @@ def test_users_mistakes_are_no_asserts() -> None:
 
 NEW = {
     "cifrun/flows/slide.py": '''
-        from ..bijections.elementwise import ElementwiseAffine
+        from ..bijections.linear import ElementwiseAffine
         from ..config.fields import registered, setting
         from ..registry import FLOWS
         from .base import FlowConfig

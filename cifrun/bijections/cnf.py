@@ -23,8 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..compute.rng import largest_of_batch
-from ..compute.rng import for_rows
+from ..compute.rng import for_rows, largest_of_batch
 from ..errors import ConvergenceError
 from .base import Bijection
 

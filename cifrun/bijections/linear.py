@@ -1,8 +1,9 @@
-"""Learned invertible matrices, kept as their triangular factors: of a vector, and of the channels of each pixel."""
+"""Learned affine maps: of each number by itself, and by matrices in triangular factors, of vectors and of channels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,33 @@ from torch.nn import functional as F
 
 from .base import Bijection
 
-__all__ = ["InvertibleConv", "LULinear"]
+__all__ = ["ElementwiseAffine", "InvertibleConv", "LULinear"]
+
+
+class ElementwiseAffine(Bijection):
+    """z = x ⊙ exp(a) + b, with a and b learned; log|det ∂z/∂x| = Σ a.
+
+    Arguments:
+        shape: Shape of an event; a and b belong to its first dimension and are shared along the others.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(shape)
+        per_channel = (self.shape[0], *[1] * (len(self.shape) - 1))
+        self.log_scale = nn.Parameter(torch.zeros(per_channel))
+        self.shift = nn.Parameter(torch.zeros(per_channel))
+        self._area = prod(self.shape[1:])
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = self.log_scale.sum() * self._area
+        return x * self.log_scale.exp() + self.shift, log_det.expand(x.shape[0])
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        return (z - self.shift) * (-self.log_scale).exp()
+
+    @property
+    def lipschitz_ceiling(self) -> float:
+        return self.log_scale.detach().abs().max().exp().item()
 
 
 class LULinear(Bijection):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..compute.rng import sum_over_batch
-from .elementwise import ElementwiseAffine
+from .linear import ElementwiseAffine
 
 __all__ = ["ActNorm", "BatchNorm"]
 
@@ -26,9 +26,6 @@ class ActNorm(ElementwiseAffine):
     """z = x ⊙ exp(a) + b, where the first training batch sets a and b so that z has mean 0 and variance 1.
 
     A coordinate that does not vary in that batch is shifted and not scaled.
-
-    Arguments:
-        shape: Shape of an event.
     """
 
     indexable = False

@@ -1,9 +1,5 @@
 """Files from a public archive: downloaded once, checked, unpacked, each one whole or not there.
 
-    fetch            what `cifrun data fetch NAME` does
-    download         one file over HTTP, which goes on where it was cut off; two at once wait for each other
-    unpack           some files out of a tar archive, to names that we choose
-
 Nothing of an archive decides where a file is written, and none of it is run.
 """
 

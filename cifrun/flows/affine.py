@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..bijections.base import Bijection
-from ..bijections.elementwise import ElementwiseAffine
+from ..bijections.linear import ElementwiseAffine
 from ..config.fields import registered, setting
 from ..registry import FLOWS
 from .base import FlowConfig, with_norm

@@ -16,20 +16,21 @@ from ..config.fields import STRICT
 from ..config.schema import Activation, FlowSettings, Norm
 from ..errors import ConfigError
 
-__all__ = ["Activation", "FlowConfig", "Norm", "flipped", "mixed", "norms", "with_norm"]
+__all__ = ["NORMS", "Activation", "FlowConfig", "Norm", "flipped", "mixed", "with_norm"]
 
-_NORMS: dict[str, Callable[[Sequence[int]], Bijection]] = {"actnorm": ActNorm, "batchnorm": BatchNorm}
+#: What makes the normalisation of each name, for a shape.
+NORMS: dict[Norm, list[Callable[[Sequence[int]], Bijection]]] = {
+    "none": [],
+    "actnorm": [ActNorm],
+    "batchnorm": [BatchNorm],
+}
 
 
 @dataclass(config=STRICT)
 class FlowConfig(FlowSettings, ABC):
     """Settings of one family, and how its steps are made.
 
-    A subclass adds its settings and `build`, and registers itself:
-
-        @registered(FLOWS, "maf")
-        class MAF(FlowConfig):
-            ...
+    A subclass adds its settings and `build`, and has the decorator `registered(FLOWS, NAME)`.
     """
 
     #: Whether without an index nothing is left to learn, so that there is no plain flow to compare with.
@@ -60,18 +61,13 @@ class FlowConfig(FlowSettings, ABC):
         return (shape[0],)
 
 
-def norms(norm: Norm) -> list[Callable[[Sequence[int]], Bijection]]:
-    """What makes the normalisation of that name for a shape, in a list; an empty one for "none"."""
-    return [_NORMS[norm]] if norm in _NORMS else []
-
-
 def with_norm(steps: Sequence[Bijection], norm: Norm) -> list[Bijection]:
     """`steps` with a normalisation after each one that is indexable; `steps` themselves for "none"."""
     result: list[Bijection] = []
     for step in steps:
         result.append(step)
         if step.indexable:
-            result += [make(step.latent_shape) for make in norms(norm)]
+            result += [make(step.latent_shape) for make in NORMS[norm]]
     return result
 
 

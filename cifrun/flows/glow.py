@@ -19,7 +19,7 @@ from ..bijections.linear import InvertibleConv
 from ..config.fields import registered, setting
 from ..nets.conv import ConvNet
 from ..registry import FLOWS
-from .base import FlowConfig, Norm, norms
+from .base import NORMS, FlowConfig, Norm
 from .multiscale import MultiScale
 
 
@@ -42,7 +42,7 @@ class Glow(FlowConfig):
         for level in range(1, self.scales):
             stack.squeeze()
             for _ in range(self.depth):
-                stack.add(*norms(self.norm), InvertibleConv, partial(ChannelCoupling, net=net))
+                stack.add(*NORMS[self.norm], InvertibleConv, partial(ChannelCoupling, net=net))
             if level < self.scales - 1:
                 stack.factor_out()
         return stack.steps

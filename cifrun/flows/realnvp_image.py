@@ -19,7 +19,7 @@ from ..bijections.image_coupling import ChannelCoupling, CheckerboardCoupling
 from ..config.fields import Sizes, registered, setting
 from ..nets.conv import ConvResNet
 from ..registry import FLOWS
-from .base import FlowConfig, Norm, norms
+from .base import NORMS, FlowConfig, Norm
 from .multiscale import MultiScale
 
 
@@ -42,11 +42,11 @@ class RealNVPImage(FlowConfig):
         for scale in range(self.scales):
             last = scale == self.scales - 1
             for k in range(self.depth + last):
-                stack.add(partial(CheckerboardCoupling, net=net, parity=k), *norms(self.norm))
+                stack.add(partial(CheckerboardCoupling, net=net, parity=k), *NORMS[self.norm])
             if last:
                 break
             stack.squeeze()
             for k in range(self.depth):
-                stack.add(partial(ChannelCoupling, net=net, parity=k), *norms(self.norm))
+                stack.add(partial(ChannelCoupling, net=net, parity=k), *NORMS[self.norm])
             stack.factor_out()
         return stack.steps

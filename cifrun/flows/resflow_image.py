@@ -16,7 +16,7 @@ from ..config.fields import Sizes, registered, setting
 from ..nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
 from ..nets.lipschitz.power_iteration import Iterations
 from ..registry import FLOWS
-from .base import FlowConfig, Norm, norms
+from .base import NORMS, FlowConfig, Norm
 from .multiscale import MultiScale
 
 
@@ -54,9 +54,9 @@ class ResFlowImage(FlowConfig):
                 if self.factor_out:
                     stack.factor_out()
             for _ in range(self.depth):
-                stack.add(*norms(self.norm), convolutional)
+                stack.add(*NORMS[self.norm], convolutional)
         if self.dense:
             stack.flatten()
         for _ in range(self.dense):
-            stack.add(*norms(self.norm), dense)
+            stack.add(*NORMS[self.norm], dense)
         return stack.steps

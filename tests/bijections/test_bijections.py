@@ -20,8 +20,7 @@ from cifrun.bijections.base import Bijection, Compose, Identity, Invert
 from cifrun.bijections.bnaf import BlockAutoregressive
 from cifrun.bijections.cnf import CNF
 from cifrun.bijections.coupling import Coupling
-from cifrun.bijections.elementwise import ElementwiseAffine
-from cifrun.bijections.linear import LULinear
+from cifrun.bijections.linear import ElementwiseAffine, LULinear
 from cifrun.bijections.norm import ActNorm, BatchNorm
 from cifrun.bijections.permutation import Flip, Permutation
 from cifrun.bijections.planar import Planar

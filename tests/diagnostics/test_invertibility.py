@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from cifrun.bijections.base import Bijection, Compose, Identity, Invert
-from cifrun.bijections.elementwise import ElementwiseAffine
-from cifrun.bijections.linear import LULinear
+from cifrun.bijections.linear import ElementwiseAffine, LULinear
 from cifrun.bijections.norm import ActNorm, BatchNorm
 from cifrun.bijections.permutation import Flip, Permutation
 from cifrun.bijections.planar import Planar

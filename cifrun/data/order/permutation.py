@@ -1,9 +1,5 @@
 """Random orders of {0, …, n − 1} that are looked up place by place, for any n.
 
-    Drawn        all of it drawn at once, uniform over the n! orders: 4 bytes of memory for each of the n
-    Keyed        a pseudo-random one, evaluated where it is asked for: no memory, whatever n is
-    permutation  the first up to `LARGE`, the second beyond
-
 A keyed permutation is a Feistel network on Z_a × Z_b, a = ⌈√n⌉, b = ⌈n/a⌉, into which {0, …, n − 1} is embedded by
 x = L + aR:
 
@@ -37,12 +33,18 @@ LARGE = 2**24
 
 
 def permutation(count: int, key: int) -> Permutation:
-    """A random order of {0, …, count − 1}, a function of both arguments alone. `key` is any integer of 63 bits."""
+    """A random order of {0, …, count − 1}, a function of both arguments alone. `key` is any integer of 63 bits.
+
+    Up to `LARGE` it is `Drawn`, beyond `Keyed`.
+    """
     return Drawn(count, key) if count <= LARGE else Keyed(count, key)
 
 
 class Drawn:
-    """A uniformly random permutation of {0, …, count − 1}, drawn with the seed `key`; or, `inverted`, its inverse."""
+    """A uniformly random permutation of {0, …, count − 1}, drawn with the seed `key`; or, `inverted`, its inverse.
+
+    It takes 4 bytes of memory for each of them.
+    """
 
     def __init__(self, count: int, key: int, inverted: bool = False) -> None:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(key))
@@ -57,7 +59,7 @@ class Drawn:
 
 
 class Keyed:
-    """A pseudo-random permutation of {0, …, count − 1}, chosen by `key`; count < 2⁶²."""
+    """A pseudo-random permutation of {0, …, count − 1}, chosen by `key`, which takes no memory; count < 2⁶²."""
 
     def __init__(self, count: int, key: int) -> None:
         self.count = count

@@ -1,9 +1,4 @@
-"""The rows of a table, each to its split, a piece at a time: the table may be larger than memory.
-
-Assignment   the split of each row, as a function of its number
-split        the rows of each split, in files without a name that go when nobody maps them any more
-kept         the same in files that stay, for the next run and for other processes
-"""
+"""The rows of a table, each to its split, a piece at a time: the table may be larger than memory."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cifrun.bijections.base import Bijection
-from cifrun.bijections.elementwise import ElementwiseAffine
+from cifrun.bijections.linear import ElementwiseAffine
 from cifrun.bijections.permutation import Flatten
 from cifrun.bijections.preprocess.pixels import Centre, Logit
 from cifrun.cif.model import Model
