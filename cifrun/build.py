@@ -30,20 +30,6 @@ from .registry import FLOWS
 from .runs.checkpoint import DataFacts
 from .runs.directory import RunDirectory
 
-__all__ = [
-    "build_data",
-    "build_model",
-    "build_standardize",
-    "build_steps",
-    "dataset_of",
-    "describe",
-    "first_step",
-    "flow_of",
-    "kind_of",
-    "load",
-    "load_model",
-]
-
 #: With `standardize: auto`, standard deviations that are left as they are, and how far from 0 means may lie.
 UNIT_SCALE, UNIT_MEAN = (0.1, 10.0), 10.0
 
@@ -167,23 +153,17 @@ def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
             raise ConfigError(f"index.depth = {left} is not allowed: {what}")
     steps = []
     for bijection in bijections:
-        index = None
-        if left and bijection.indexable:
-            active = bijection.active_shape
-            seen = active if bijection.shape == bijection.latent_shape else bijection.shape
-            index = build_index(config.index, active, seen)
-        left -= index is not None
-        steps.append(Step(bijection, index))
+        indexed = left > 0 and bijection.indexable
+        left -= indexed
+        steps.append(Step(bijection, _index(config.index, bijection) if indexed else None))
     return steps
 
 
-def build_index(config: IndexConfig, shape: Sequence[int], data_shape: Sequence[int]) -> Index:
-    """The index of a step that acts on events of `shape` and infers u from events of `data_shape`."""
-    networks = {name: getattr(config, name) for name in ("st", "p", "q")}
-    action = ACTIONS[config.action]()
-    return Index(
-        shape, data_shape, action, config.dim, **networks, relative=config.relative, activation=config.activation
-    )
+def _index(config: IndexConfig, f: Bijection) -> Index:
+    """The index of a step: it acts on what f changes, and infers u from that, or from all of x if f changes shapes."""
+    seen = f.active_shape if f.shape == f.latent_shape else f.shape
+    settings = {name: getattr(config, name) for name in ("dim", "st", "p", "q", "relative", "activation")}
+    return Index(f.active_shape, seen, ACTIONS[config.action](), **settings)
 
 
 # --- a trained model --------------------------------------------------------------------------------------------------

@@ -22,12 +22,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning_fabric.plugins import environments
 from lightning_fabric.strategies import DDPStrategy
 
 from ..config.schema import DeviceConfig
@@ -115,10 +110,13 @@ def _fabric(config: DeviceConfig, outside: Started | None) -> Fabric:
         )
     if accelerator == "cuda" and here > gpus:
         raise ConfigError(f"device.count = {here} is not possible here: {gpus} CUDA devices are visible")
-    environment: ClusterEnvironment = LightningEnvironment()
+    environment: environments.ClusterEnvironment = environments.LightningEnvironment()
     if outside is not None:
         os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(here))  # Fabric insists; srun sets it if it was given so
-        environment = TorchElasticEnvironment() if outside.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
+        torchrun = outside.by == "torchrun"
+        environment = (
+            environments.TorchElasticEnvironment() if torchrun else environments.SLURMEnvironment(auto_requeue=False)
+        )
     strategy: DDPStrategy | str = "auto"
     if here * nodes > 1:
         strategy = DDPStrategy(

@@ -75,7 +75,6 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
         data = build_data(config)
         run.check_data(data.fingerprint)
         x, target = data.test, data.target
-        diagnostics = Diagnostics(config, data)
     else:
         x, target = read_other(config.data, model, config), None
     began = time.monotonic()
@@ -85,7 +84,7 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
         return result
     if config.data is None:
         if config.diagnostics.enabled:
-            result |= diagnostics(model)
+            result |= Diagnostics(config, data)(model)
         summary = run.summary()
         run.write_summary({**summary, "test": result})
         with Tracker(directory) as tracker:
@@ -157,14 +156,12 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     work = pieces(len(x), m, min(size, ROWS), size)
     count, rank = processes.count(), processes.rank()
     mine = work[len(work) * rank // count : len(work) * (rank + 1) // count]
+
+    def seeded(*place: int) -> None:
+        torch.manual_seed(derive(seed, *place))
+
     with forked(seed):
-        found = accumulate(
-            model.log_weights(
-                lambda rows: _events(x, rows, seed).to(like),
-                mine,
-                seed=lambda *place: torch.manual_seed(derive(seed, *place)),
-            )
-        )
+        found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(like), mine, seeded))
     model.train(training)
     blocks = {piece.block: piece.rows for piece in work}
     parts = [found.get(k) or Sums.nothing(rows.stop - rows.start, like) for k, rows in blocks.items()]

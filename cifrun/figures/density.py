@@ -14,29 +14,7 @@ from torch import Tensor
 from ..cif.model import Model
 from ..compute.rng import forked
 from ..data.base import Box, Target
-from .style import (
-    COLOURS,
-    DATA,
-    DENSITY,
-    LINE,
-    MODEL,
-    TICK,
-    array,
-    bare,
-    colour_bar,
-    coordinate,
-    frame,
-    grid,
-    legend,
-    name_axes,
-    outside,
-    panel,
-    panels,
-    save,
-    scatter,
-    shade,
-    window_of,
-)
+from . import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,15 +48,15 @@ def density_figure(
         log: Colours show log p(x) rather than p(x).
     """
     densities = {} if target is None else {"target": _cell_means(target, window, math.isqrt(len(log_prob)))}
-    densities["model"] = array(log_prob)
+    densities["model"] = style.array(log_prob)
     points = data if target is None else None
     figure, axes = _row(len(densities) + 1 + (points is not None), title)
     if points is not None:
-        frame(axes[0], window, "data")
-        scatter(axes[0], points, DATA)
+        style.frame(axes[0], window, "data")
+        style.scatter(axes[0], points, style.DATA)
     _shade_all(axes[-1 - len(densities) : -1], densities, window, log)
-    frame(axes[-1], window, "samples" + outside(samples, window))
-    scatter(axes[-1], samples, MODEL)
+    style.frame(axes[-1], window, "samples" + style.outside(samples, window))
+    style.scatter(axes[-1], samples, style.MODEL)
     return figure
 
 
@@ -107,19 +85,19 @@ def compare_densities(
         chunk_size: Cells × importance samples evaluated at once.
         seed: Of the importance samples.
     """
-    window = window_of(torch.empty(0, 2), target) if window is None else window
+    window = style.window_of(torch.empty(0, 2), target) if window is None else window
     densities = {"target": _cell_means(target, window, resolution)}
     with forked(seed):
         for label, model in models.items():
-            points = grid(window, resolution).to(next(model.parameters()))
-            densities[label] = array(model.log_prob(points, importance_samples, chunk_size))
+            points = style.grid(window, resolution).to(next(model.parameters()))
+            densities[label] = style.array(model.log_prob(points, importance_samples, chunk_size))
     figure, axes = _row(len(densities), title)
     _shade_all(axes, densities, window, log)
     return figure
 
 
 def _row(count: int, title: str) -> tuple[Figure, Sequence[Axes]]:
-    figure, axes = panels((3.3 * count + 0.8, 3.5), title, 1, count, above=0.35, sharey=True)
+    figure, axes = style.panels((3.3 * count + 0.8, 3.5), title, 1, count, above=0.35, sharey=True)
     return figure, list(axes[0])
 
 
@@ -134,13 +112,13 @@ def _shade_all(axes: Sequence[Axes], densities: Mapping[str, np.ndarray], window
     top = _top(first) + (math.log(HEADROOM) if "target" in densities else 0.0)
     low, high = (top - LOG_RANGE, top) if log else (0.0, math.exp(top))
     for axis, (title, values) in zip(axes, densities.items(), strict=True):
-        frame(axis, window, title)
+        style.frame(axis, window, title)
         # Pixels that are minus infinity would stay blank.
         shown = np.maximum(values, top - 2 * LOG_RANGE) if log else np.exp(values)
-        image = shade(axis, shown, window, low, high, "nearest")
+        image = style.shade(axis, shown, window, low, high, "nearest")
     clipped = any((values > top + 1e-3).any() for values in densities.values())
     extend = ("both" if log else "max") if clipped else ("min" if log else "neither")
-    colour_bar(axes[-1], image, LOG_DENSITY if log else DENSITY, extend)
+    style.colour_bar(axes[-1], image, LOG_DENSITY if log else style.DENSITY, extend)
 
 
 def _top(log_prob: np.ndarray) -> float:
@@ -159,11 +137,11 @@ def _cell_means(target: Target, window: Box, resolution: int) -> np.ndarray:
     """
     (a, b), (c, d) = window
     for finer in (1, 8):
-        values = target.log_prob(grid(window, finer * resolution).double()).exp()
+        values = target.log_prob(style.grid(window, finer * resolution).double()).exp()
         if abs(values.mean().item() * (b - a) * (d - c) - 1) < 0.05:
             break
     with np.errstate(divide="ignore"):
-        return np.log(array(values.reshape(resolution, finer, resolution, finer).mean((1, 3)).flatten()))
+        return np.log(style.array(values.reshape(resolution, finer, resolution, finer).mean((1, 3)).flatten()))
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -176,16 +154,16 @@ def samples_figure(data: Tensor | None, samples: Tensor, window: Box, title: str
         data: Points of the data set, (N, 2); None to draw the model's samples alone.
         samples: Points drawn from the model, (M, 2).
     """
-    figure, axes = panels((4.6, 4.6), title)
+    figure, axes = style.panels((4.6, 4.6), title)
     axis = axes[0, 0]
-    frame(axis, window)
+    style.frame(axis, window)
     if data is None:
-        scatter(axis, samples, MODEL)
+        style.scatter(axis, samples, style.MODEL)
         return figure
     number = min(len(data), len(samples))  # as many of each, or the eye compares their numbers
-    scatter(axis, data[:number], DATA, label="data", scale=3.0, alpha=0.25)
-    scatter(axis, samples[:number], MODEL, label="model" + outside(samples, window))
-    legend(axis)
+    style.scatter(axis, data[:number], style.DATA, label="data", scale=3.0, alpha=0.25)
+    style.scatter(axis, samples[:number], style.MODEL, label="model" + style.outside(samples, window))
+    style.legend(axis)
     return figure
 
 
@@ -196,14 +174,14 @@ def marginals_figure(data: Tensor | None, samples: Tensor, title: str = "") -> F
         data: Points of the data set, (N, *event), flattened; None to draw the model's samples alone.
         samples: Points drawn from the model, (M, *event).
     """
-    sets = {} if data is None else {"data": array(data.flatten(1))}
-    sets["model"] = array(samples.flatten(1))
+    sets = {} if data is None else {"data": style.array(data.flatten(1))}
+    sets["model"] = style.array(samples.flatten(1))
     limits = _limits(next(iter(sets.values())))
     if len(limits) > 1:
         return _pairs(sets, limits, title)
-    figure, axis = panel((5.2, 3.8), title, LINE, DENSITY, lines=False)
+    figure, axis = style.panel((5.2, 3.8), title, style.LINE, style.DENSITY, lines=False)
     _histograms(axis, sets, 0, limits[0])
-    legend(axis)
+    style.legend(axis)
     return figure
 
 
@@ -211,8 +189,8 @@ def sample_png(samples: Tensor, path: Path, columns: Sequence[str] = ()) -> None
     """Write samples as a picture: points in the plane, or marginals of what is not two-dimensional."""
     flat = samples.flatten(1)
     planar = flat.shape[1] == 2
-    figure = samples_figure(None, flat, window_of(flat)) if planar else marginals_figure(None, flat)
-    save(name_axes(figure, columns), path)
+    figure = samples_figure(None, flat, style.window_of(flat)) if planar else marginals_figure(None, flat)
+    style.save(style.name_axes(figure, columns), path)
 
 
 def _limits(points: np.ndarray) -> list[tuple[float, float]]:
@@ -226,11 +204,11 @@ def _limits(points: np.ndarray) -> list[tuple[float, float]]:
 def _histograms(axis: Axes, sets: dict[str, np.ndarray], k: int, limits: tuple[float, float]) -> None:
     """Coordinate k of the data as a filled histogram, and of the model as a line."""
     for name, points in sets.items():
-        style: dict[str, Any] = {"histtype": "step", "color": MODEL, "linewidth": 1.3}
+        look: dict[str, Any] = {"histtype": "step", "color": style.MODEL, "linewidth": 1.3}
         if name == "data":
-            style = {"histtype": "stepfilled", "color": DATA, "alpha": 0.35}
+            look = {"histtype": "stepfilled", "color": style.DATA, "alpha": 0.35}
         with np.errstate(invalid="ignore"):  # a histogram with no point in its range is all NaN
-            axis.hist(points[:, k], bins=60, range=limits, density=True, label=name, **style)
+            axis.hist(points[:, k], bins=60, range=limits, density=True, label=name, **look)
     axis.set_xlim(limits)
 
 
@@ -238,9 +216,9 @@ def _pairs(sets: dict[str, np.ndarray], limits: list[tuple[float, float]], title
     """A square of panels: coordinate k on the diagonal, and pairs of coordinates off it."""
     count = len(limits)
     lower, upper = next(iter(sets.values())), sets["model"]
-    figure, axes = panels((1.9 * count + 0.6, 1.9 * count + 0.4), title, count, count)
+    figure, axes = style.panels((1.9 * count + 0.6, 1.9 * count + 0.4), title, count, count)
     for (row, column), axis in np.ndenumerate(axes):
-        bare(axis)
+        style.bare(axis)
         axis.set_box_aspect(1)
         if row == column:
             _histograms(axis, sets, row, limits[row])
@@ -250,14 +228,14 @@ def _pairs(sets: dict[str, np.ndarray], limits: list[tuple[float, float]], title
             axis.set_visible(False)
         else:
             points, box = (lower if row > column else upper), (limits[column], limits[row])
-            axis.hist2d(points[:, column], points[:, row], bins=50, range=box, cmap=COLOURS)
+            axis.hist2d(points[:, column], points[:, row], bins=50, range=box, cmap=style.COLOURS)
         axis.tick_params(labelbottom=row == count - 1, labelleft=column == 0)
         if row == count - 1:
-            axis.set_xlabel(coordinate(column))
+            axis.set_xlabel(style.coordinate(column))
         if column == 0:
-            axis.set_ylabel(coordinate(row))
+            axis.set_ylabel(style.coordinate(row))
     if len(sets) == 2:
         handles, _ = axes[0, 0].get_legend_handles_labels()
         labels = ["data (below the diagonal)", "model (above)"]
-        figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, fontsize=TICK)
+        figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, fontsize=style.TICK)
     return figure

@@ -10,24 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.base import Box
-from .style import (
-    COLOURS,
-    DATA,
-    MODEL,
-    PALE,
-    PALETTE,
-    array,
-    bare,
-    colour_bar,
-    coordinate,
-    frame,
-    legend,
-    log_scale,
-    panel,
-    panels,
-    scatter,
-    shade,
-)
+from . import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,24 +26,24 @@ def lipschitz_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], title: s
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axis = panel((6.2, 3.9), title, "depth [steps from the data]", "Lipschitz constant, at least")
+    figure, axis = style.panel((6.2, 3.9), title, "depth [steps from the data]", "Lipschitz constant, at least")
     axis.set_yscale("log")
     ceilings: set[tuple[float, ...]] = set()
-    for colour, (label, rows) in zip(cycle(PALETTE), runs.items(), strict=False):
+    for colour, (label, rows) in zip(cycle(style.PALETTE), runs.items(), strict=False):
         depth = [row["depth"] for row in rows]
         before = f"{label}: " if label else ""
-        for key, symbol, style in (("lip_f", "Lip $F$", "o-"), ("lip_f_inverse", "Lip $F^{-1}$", "s--")):
+        for key, symbol, look in (("lip_f", "Lip $F$", "o-"), ("lip_f_inverse", "Lip $F^{-1}$", "s--")):
             values = [row[key] for row in rows]
-            axis.plot(depth, values, style, color=colour, linewidth=1.6, markersize=4, label=before + symbol)
+            axis.plot(depth, values, look, color=colour, linewidth=1.6, markersize=4, label=before + symbol)
         ceiling = tuple(row["ceiling"] for row in rows if "ceiling" in row)
         if ceiling and ceiling not in ceilings:
             axis.plot(depth, ceiling, color="#555555", linewidth=1.6, linestyle=":", label=f"{before}ceiling")
             ceilings.add(ceiling)
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.8), max(high, 3.0))
-    log_scale(axis)
+    style.log_scale(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend(axis, markerscale=1.0)
+    style.legend(axis, markerscale=1.0)
     return figure
 
 
@@ -74,29 +57,29 @@ def bounds_figure(
     """
     from matplotlib.ticker import StrMethodFormatter
 
-    figure, axes = panels((8.8, 3.7), title, 1, 2, above=0.3)
-    style: dict[str, Any] = {"linewidth": 1.6, "markersize": 4, "capsize": 2.5, "elinewidth": 1.0}
+    figure, axes = style.panels((8.8, 3.7), title, 1, 2, above=0.3)
+    look: dict[str, Any] = {"linewidth": 1.6, "markersize": 4, "capsize": 2.5, "elinewidth": 1.0}
     left, right = axes[0]
     for axis, name in ((left, "test data"), (right, "the model's own draws")):
-        bare(axis, lines=True)
+        style.bare(axis, lines=True)
         axis.set(xscale="log", xlabel="importance samples $m$", title=name)
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     values = [-row["below"] for row in curve]
-    left.errorbar([r["m"] for r in curve], values, [r["below_se"] for r in curve], fmt="o-", color=MODEL, **style)
+    left.errorbar([r["m"] for r in curve], values, [r["below_se"] for r in curve], fmt="o-", color=style.MODEL, **look)
     left.set_ylabel(rf"$\mathrm{{IWAE}}_m - \mathrm{{IWAE}}_{{{curve[-1]['m']:g}}}$ [nats]")
     middle = (bracket[-1]["lower"] + bracket[-1]["upper"]) / 2
     # What differs from datum to datum moves both bounds together; the bars show the error of what is between them.
     errors = [row["gap_se"] / 2 for row in bracket]
     for key, label, colour, form, shift in (  # shifted, so that no bar hides another
-        ("upper", "upper bound", DATA, "s--", 1.04),
-        ("lower", r"lower bound, $\mathrm{IWAE}_m$", MODEL, "o-", 0.96),
+        ("upper", "upper bound", style.DATA, "s--", 1.04),
+        ("lower", r"lower bound, $\mathrm{IWAE}_m$", style.MODEL, "o-", 0.96),
     ):
         values = [row[key] - middle for row in bracket]
         places = [shift * row["m"] for row in bracket]
-        right.errorbar(places, values, errors, fmt=form, color=colour, label=label, **style)
+        right.errorbar(places, values, errors, fmt=form, color=colour, label=label, **look)
     sign = "+" if middle < 0 else "−"
     right.set_ylabel(rf"bound on $\log\,p(x)$ {sign} {abs(middle):.3f} [nats]")
-    legend(right, markerscale=1.0)
+    style.legend(right, markerscale=1.0)
     return figure
 
 
@@ -119,17 +102,17 @@ def maps_figure(lines: Tensor, images: Mapping[str, Tensor], window: Box, data: 
     from matplotlib.collections import LineCollection
 
     columns = 1 + len(images)
-    figure, axes = panels((3.2 * columns + 0.3, 3.4), title, 1, columns, above=0.35)
+    figure, axes = style.panels((3.2 * columns + 0.3, 3.4), title, 1, columns, above=0.35)
     half = 1.1 * lines.abs().max().item()
     for k, (axis, (label, image)) in enumerate(zip(axes[0], {"$z$-space": lines, **images}.items(), strict=True)):
-        frame(axis, window if k else ((-half, half), (-half, half)), label)
-        axis.set_xlabel(coordinate(0, "x" if k else "z"))
-        axis.set_ylabel(coordinate(1, "x" if k else "z") if k < 2 else "", labelpad=1)
+        style.frame(axis, window if k else ((-half, half), (-half, half)), label)
+        axis.set_xlabel(style.coordinate(0, "x" if k else "z"))
+        axis.set_ylabel(style.coordinate(1, "x" if k else "z") if k < 2 else "", labelpad=1)
         axis.tick_params(labelleft=k < 2)
         if k:
-            scatter(axis, data[:2000], PALE, alpha=0.3)
-        curves = list(array(image))
-        for part, colour in ((curves[: len(curves) // 2], MODEL), (curves[len(curves) // 2 :], DATA)):
+            style.scatter(axis, data[:2000], style.PALE, alpha=0.3)
+        curves = list(style.array(image))
+        for part, colour in ((curves[: len(curves) // 2], style.MODEL), (curves[len(curves) // 2 :], style.DATA)):
             axis.add_collection(LineCollection(part, colors=colour, linewidths=0.8, alpha=0.9))
     return figure
 
@@ -143,14 +126,14 @@ def index_figure(steps: Sequence[tuple[str, Tensor, Tensor]], window: Box, data:
         data: Points of the data set, which lie over the colours, (N, 2).
     """
     size = (8.4, 3.5 * len(steps))
-    figure, axes = panels(size, title, len(steps), 2, above=0.35, sharex=True, sharey=True)
+    figure, axes = style.panels(size, title, len(steps), 2, above=0.35, sharex=True, sharey=True)
     for row, (name, mean, spread) in zip(axes, steps, strict=True):
         most = mean.abs().max().item() or 1.0  # the mean has a middle, so its colours have one
         for axis, what, values, low, high, colours, dots in (
             (row[0], "mean of $u$", mean, -most, most, "PuOr", "black"),
-            (row[1], "standard deviation of $u$", spread, 0.0, None, COLOURS, "white"),
+            (row[1], "standard deviation of $u$", spread, 0.0, None, style.COLOURS, "white"),
         ):
-            frame(axis, window, name)
-            colour_bar(axis, shade(axis, array(values), window, low, high, "bilinear", colours), what)
-            scatter(axis, data[:1500], dots, alpha=0.35, scale=0.6)
+            style.frame(axis, window, name)
+            style.colour_bar(axis, style.shade(axis, style.array(values), window, low, high, "bilinear", colours), what)
+            style.scatter(axis, data[:1500], dots, alpha=0.35, scale=0.6)
     return figure

@@ -65,21 +65,16 @@ class RunDirectory:
 
     def create(self, config: Config) -> None:
         """Make the directory and write `config.yaml`."""
-        if not self.writes:
-            return
-        with writing(self.path):
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            self.figures.mkdir(exist_ok=True)
+        if self.writes:
+            with writing(self.path):
+                (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+                self.figures.mkdir(exist_ok=True)
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
         """`config.yaml`, with what belongs to one command only (run, output, data, n, …) as if nobody had typed it."""
-        if not self.writes:
-            return
         data = to_dict(config) | command_defaults()
-        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-        with replacing(self.path / "config.yaml") as file:
-            file.write_text(text, encoding="utf-8")
+        self._write("config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
     def exists(self) -> bool:
         """Whether there is a run here, however far it got."""
@@ -132,11 +127,13 @@ class RunDirectory:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """`summary.json`; numbers that are not finite become null."""
-        if not self.writes:
-            return
-        text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        with replacing(self.path / "summary.json") as file:
-            file.write_text(text, encoding="utf-8")
+        text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        self._write("summary.json", f"{text}\n")
+
+    def _write(self, name: str, text: str) -> None:
+        if self.writes:
+            with replacing(self.path / name) as file:
+                file.write_text(text, encoding="utf-8")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.jsonl`, without values that are no numbers; none if the run has not logged yet."""

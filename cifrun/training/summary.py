@@ -25,6 +25,7 @@ def summarise(config: Config, model: Model, state: TrainingState, status: str) -
     Arguments:
         status: running, interrupted, failed, completed or stopped_early.
     """
+    device = next(model.parameters()).device
     return {
         "status": status,
         "dataset": config.dataset.name,
@@ -37,7 +38,7 @@ def summarise(config: Config, model: Model, state: TrainingState, status: str) -
         "skipped_steps": state.skipped,
         "best_valid_log_likelihood": state.best_valid,
         "wall_seconds": state.wall_seconds,
-        "device": _device(model),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "versions": {"cifrun": version("cifrun"), "python": platform.python_version(), "torch": torch.__version__},
         "git_commit": _git_commit(),
     }
@@ -51,12 +52,6 @@ def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
         for name, value in settings.items()
         if role_of(name, settings) in (Role.TRAINED, Role.REPETITION)
     }
-
-
-def _device(model: Model) -> str:
-    """What the numbers are computed on: the name of the GPU, or "cpu"."""
-    device = next(model.parameters()).device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _git_commit() -> str | None:
