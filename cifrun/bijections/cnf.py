@@ -32,6 +32,8 @@ __all__ = ["CNF", "Velocity", "solve_ode"]
 #: Up to this many dimensions the trace is exact, at the cost of 1 + D passes through the network.
 EXACT_UP_TO = 8
 
+#: Steps of a solver, accepted or not, after which it gives up.
+MAX_STEPS = 1000
 #: Stands for an error of a step that is no number, or larger.
 HUGE = 1e100
 
@@ -143,12 +145,7 @@ _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1
 
 
 def solve_ode(
-    f: Callable[[float, State], State],
-    state: State,
-    start: float,
-    end: float,
-    tolerance: float,
-    max_steps: int = 1000,
+    f: Callable[[float, State], State], state: State, start: float, end: float, tolerance: float
 ) -> tuple[State, int]:
     """The state at `end` of dy/dt = f(t, y) with y(start) = state, and how often f was evaluated.
 
@@ -156,16 +153,15 @@ def solve_ode(
         f: Takes a time and a state (a tuple of tensors), gives the state's derivative.
         state: At `start`.
         tolerance: Largest error of a step, absolute and relative; at least 10 units in the last place.
-        max_steps: Accepted or not.
 
     Errors:
-        ConvergenceError: the end is not reached in `max_steps`.
+        ConvergenceError: the end is not reached in `MAX_STEPS`.
     """
     tolerance = max(tolerance, 10 * torch.finfo(state[0].dtype).eps)
     t, step = start, end - start
     first = f(t, state)
     evaluations = 1
-    for _ in range(max_steps):
+    for _ in range(MAX_STEPS):
         last = abs(step) >= abs(end - t)
         step = end - t if last else step
         stages = [first]
@@ -192,7 +188,7 @@ def solve_ode(
                 return state, evaluations
         step *= min(5.0, max(0.1, 0.9 * max(ratio, 1e-10) ** -0.2))
     raise ConvergenceError(
-        f"the ODE solver of a cnf step did not reach the end in {max_steps} steps (it stopped at t = {t:.3g} of "
+        f"the ODE solver of a cnf step did not reach the end in {MAX_STEPS} steps (it stopped at t = {t:.3g} of "
         f"{end:g}): the dynamics are too stiff for a tolerance of {tolerance:.0e}"
     )
 

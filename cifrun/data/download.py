@@ -148,14 +148,12 @@ def _alone(path: Path) -> Iterator[None]:
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     with writing(path):
         try:
-            lock.acquire(blocking=False)
+            held = lock.acquire(blocking=False)
         except Timeout:
             print(f"waiting for another process, which downloads {path}", file=sys.stderr)
-            lock.acquire()
-    try:
+            held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _download(url: str, path: Path, md5: str) -> None:

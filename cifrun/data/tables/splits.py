@@ -154,14 +154,12 @@ def _alone(path: Path) -> Iterator[None]:
     """Inside, no other process is inside with the same lock; says on stderr if it has to wait."""
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=1)
+        held = lock.acquire(timeout=1)
     except Timeout:
         print("cifrun: another process reads this table; waiting for it", file=sys.stderr)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _remove_others(folder: Path, content: str) -> None:

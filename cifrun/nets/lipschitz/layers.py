@@ -132,9 +132,6 @@ class LipschitzLayer(nn.Module):
         self._converged = None if mode else self._converged
         return super().train(mode)
 
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[1]} → {self.weight.shape[0]}, σ ≤ {self.bound:.4g}"
-
     def _weight_key(self) -> object:
         return id(self.weight), self.weight._version, self.weight.dtype, self.weight.device
 
