@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-__all__ = ["Started", "started"]
-
 
 class Started(NamedTuple):
     """One of several processes of the same command."""

@@ -11,8 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["agree", "barrier", "count", "largest", "log_total", "most", "rank", "total"]
-
 
 def count() -> int:
     """How many processes work together."""

@@ -17,8 +17,6 @@ from ..cif.index import DiagonalGaussian, Index
 from ..cif.model import Model
 from ..cif.paths import Path
 
-__all__ = ["posteriors", "reach"]
-
 
 @torch.no_grad()
 def reach(model: Model, path: Path) -> list[float | None]:

@@ -32,8 +32,6 @@ from ..cif.model import Model
 from ..cif.paths import Path, infer, outward
 from ..errors import ConvergenceError
 
-__all__ = ["ceilings", "lipschitz", "log_abs_det", "round_trip", "singular_values", "step_jacobians"]
-
 #: Up to this many dimensions Jacobians are taken whole.
 EXACT_UP_TO = 64
 #: Steps of the bidiagonalisation above: each costs a product with the Jacobian and one with its transpose.

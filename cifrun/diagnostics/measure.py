@@ -33,8 +33,6 @@ from ..errors import CifrunError
 from . import invertibility, topology, trust
 from .index_use import reach
 
-__all__ = ["Diagnostics", "scalars"]
-
 #: How far beyond the data round trips are made too: their deviations from the mean, ten times over.
 FAR = 10.0
 #: What a measurement may raise.

@@ -19,8 +19,6 @@ from torch import Tensor
 
 from ..data.base import Target
 
-__all__ = ["component_masses", "coverage", "mass_off_support", "support_level"]
-
 #: What share of the truth's own mass counts as off its support.
 RARE = 1e-4
 #: The mass of the highest-density region.

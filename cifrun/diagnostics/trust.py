@@ -37,8 +37,6 @@ from torch import Tensor
 
 from ..cif.importance import log_mean_exp, mean_and_error
 
-__all__ = ["bracket", "curve_counts", "iwae", "iwae_curve", "pareto_fit", "pareto_k", "tail", "upper", "verdict"]
-
 #: k̂ of weights that do not vary: their tail is bounded, like that of a uniform distribution.
 NO_TAIL = -1.0
 #: Weights that differ by less, relative to the largest, count as not varying: single precision does as much.

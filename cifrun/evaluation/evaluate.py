@@ -34,8 +34,6 @@ from ..runs.directory import RunDirectory
 from ..runs.metrics import HEADLINE, NUMBERS, RESULT
 from ..runs.records import Tracker
 
-__all__ = ["estimate_split", "evaluate", "evaluate_split", "report"]
-
 #: The place of dequantisation among what `eval.seed` seeds, and how many data one of its generators serves.
 NOISE, NOISE_ROWS = 2**31, 100
 #: Data in a piece of the work.

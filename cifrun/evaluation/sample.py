@@ -21,8 +21,6 @@ from ..io.files import replacing
 from ..io.table_files import TABLES, check_ending, numbered, write_table
 from ..runs.directory import RunDirectory
 
-__all__ = ["sample"]
-
 
 def sample(directory: Path, config: Config) -> Path:
     """Draw `config.n` samples with `config.seed` from the best weights of a run; write them to `config.output`.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["compare_densities", "density_figure", "marginals_figure", "sample_png", "samples_figure"]
-
 LOG_DENSITY = "$\\log\\,p(x)$ [nats]"
 LOG_RANGE = 10.0  # nats below the maximum that a logarithmic scale shows
 HEADROOM = 1.2  # the end of a density scale over the target's maximum

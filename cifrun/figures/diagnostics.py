@@ -15,8 +15,6 @@ from . import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["bounds_figure", "index_figure", "lattice", "lipschitz_figure", "maps_figure"]
-
 
 def lipschitz_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
     """Lipschitz constants against depth, and the ceiling that an architecture sets.

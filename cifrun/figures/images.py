@@ -14,8 +14,6 @@ from .style import DPI, TICK, TITLE, array
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["images_figure", "reconstructions_figure"]
-
 MAX_IMAGES, PAIRS_ACROSS = 2_500, 10
 GRID_PIXELS = 900  # about, for a side of a grid of images: each pixel of an image is as many of the picture's as fit
 

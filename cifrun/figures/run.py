@@ -26,8 +26,6 @@ from .style import grid, name_axes, window_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw", "draw_diagnostics", "title_of"]
-
 #: Samples, and at most data, drawn for a picture; and importance samples and cells a side for the picture of a density.
 SAMPLES, IMPORTANCE_SAMPLES, RESOLUTION = 5_000, 20, 128
 #: Images drawn as samples, and how many there and back.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-__all__ = ["Film", "compare_training", "training_figure"]
-
 #: Rows of `metrics.jsonl`.
 Rows = Sequence[Mapping[str, Any]]
 #: A label, a colour, a width in points, and for each seed its value at each step.

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from ..io.text import MINUS, table
 from .groups import Cell, Comparison, typed
 
-__all__ = ["comma_separated", "latex", "markdown", "text"]
-
 MARKS = {"best": " ◀", "near": " ≈", "": "  "}
 MARKDOWN_MARKS = {"best": "**{}**", "near": "{} ≈", "": "{}"}
 MARKDOWN_RULES = {"l": "---", "r": "---:"}

@@ -21,8 +21,6 @@ from ..io.text import MINUS, with_error
 from ..runs.metrics import NUMBERS, THEMES, Metric, Theme
 from .runs import Run, number
 
-__all__ = ["Cell", "Comparison", "Group", "Table", "typed"]
-
 #: What two runs of a group agree in. They may be repetitions of each other, in other places, seen by other commands.
 DEFINING = (Role.TRAINED, Role.MEASUREMENT)
 #: These three name a row, and so are always shown.

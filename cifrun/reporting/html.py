@@ -19,8 +19,6 @@ from ..io.text import MINUS
 from ..runs.metrics import NUMBERS
 from .groups import Comparison, Group
 
-__all__ = ["page"]
-
 #: Figures of a group's first run that the page shows.
 FIGURES = ("density.png", "samples.png", "reconstructions.png", "marginals.png", "lipschitz.png")
 

@@ -19,8 +19,6 @@ from .groups import Comparison
 from .html import page
 from .runs import find_runs
 
-__all__ = ["Report", "report", "watch"]
-
 #: The files report.ENDING, and what writes each.
 WRITERS: dict[str, Callable[[Comparison], str]] = {"md": markdown, "csv": comma_separated, "tex": latex, "html": page}
 #: Seconds between two looks of `watch`.

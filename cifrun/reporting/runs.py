@@ -14,8 +14,6 @@ from ..errors import ConfigError, RunError
 from ..runs.directory import DONE, RunDirectory
 from ..runs.records import METRICS
 
-__all__ = ["Run", "find_runs", "number"]
-
 
 @dataclass(frozen=True)
 class Run:

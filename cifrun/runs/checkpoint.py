@@ -19,8 +19,6 @@ from ..errors import RunError
 from ..io.files import replacing
 from .validation import check
 
-__all__ = ["Checkpoint", "DataFacts"]
-
 #: What the fields of `DataFacts` are.
 FACTS = {
     "shape": ("a shape",),

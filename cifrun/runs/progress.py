@@ -7,8 +7,6 @@ import sys
 import time
 from typing import IO, Any
 
-__all__ = ["Progress"]
-
 
 class Progress:
     """How far training is: a bar on a terminal, a line now and then elsewhere.

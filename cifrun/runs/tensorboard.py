@@ -16,8 +16,6 @@ from typing import Any
 
 from .metrics import CHARTS, meaning
 
-__all__ = ["Events", "layout"]
-
 
 def layout(absent: Sequence[str] = ()) -> dict[str, dict[str, list[Any]]]:
     """The charts of TensorBoard's page "Custom Scalars", as `add_custom_scalars` takes them.

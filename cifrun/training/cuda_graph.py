@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Recorded", "Watch", "watched"]
-
 #: The part of free memory that a recording may take: it has its own, which nothing else shares.
 SHARE = 0.8
 

@@ -42,8 +42,6 @@ from .state import TrainingState
 from .step import Update
 from .summary import hyperparameters, summarise
 
-__all__ = ["train"]
-
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
     """Train the model that `config` describes in a run directory, test its best weights, and return the summary.

@@ -14,8 +14,6 @@ from torch import nn
 from ..config.schema import OptimizerConfig
 from ..registry import OPTIMIZERS
 
-__all__ = ["build_optimizer", "learning_rate"]
-
 
 @OPTIMIZERS.register("adam")
 def adam(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 from ..compute.slurm import STOPS, hand_on
 
-__all__ = ["stop_requests"]
-
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:

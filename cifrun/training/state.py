@@ -16,8 +16,6 @@ from ..errors import RunError
 from ..runs.checkpoint import Checkpoint, DataFacts
 from ..runs.validation import KINDS, check
 
-__all__ = ["TrainingState"]
-
 #: What the counters of a state are.
 COUNTERS = {
     **dict.fromkeys(("step", "skipped", "bad_steps", "bad_validations"), ("a whole number from 0",)),

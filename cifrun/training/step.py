@@ -32,8 +32,6 @@ from .cuda_graph import Recorded, watched
 from .optim import build_optimizer
 from .state import TrainingState
 
-__all__ = ["Outcome", "Update"]
-
 #: Updates before one is recorded; the last of them is watched. They set up optimiser, libraries and compiled code.
 WARM_UP = 3
 

@@ -16,8 +16,6 @@ from ..config.roles import flattened, role_of
 from ..config.schema import Config, to_dict
 from .state import TrainingState
 
-__all__ = ["hyperparameters", "summarise"]
-
 
 def summarise(config: Config, model: Model, state: TrainingState, status: str) -> dict[str, Any]:
     """All of `summary.json` but the test result.
