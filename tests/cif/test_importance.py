@@ -47,6 +47,7 @@ def test_no_weights_change_nothing():
 
 
 @given(st.integers(0, 50), st.integers(1, 30), st.integers(1, 20), st.integers(1, 100))
+@settings(deadline=None)
 def test_pieces_cover_each_datum_and_each_sample_once(count, m, rows, chunk_size):
     seen = {}
     for piece in pieces(count, m, rows, chunk_size):
