@@ -7,6 +7,7 @@ and the one of rank 0 alone keeps records and talks.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -145,6 +146,21 @@ def _settle(config: DeviceConfig, fabric: Fabric) -> None:
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"  # convolutions would take it unasked
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; read when it is first used
+    if fabric.device.type == "cpu":
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep memory that is freed, up to what was once needed; elsewhere do nothing.
+
+    A training step frees all that the next one needs at once, and to give it back costs a page fault for every 4 KiB:
+    without this, a step takes 1.2 to 1.35 times as long for cnf, and 1.1 times for resflow.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**25)
 
 
 # --- processes that are started here ----------------------------------------------------------------------------------
