@@ -29,6 +29,7 @@ from .io.text import table
 from .registry import FLOWS
 from .runs.checkpoint import DataFacts
 from .runs.directory import RunDirectory
+from .runs.metrics import estimate
 
 #: With `standardize: auto`, standard deviations that are left as they are, and how far from 0 means may lie.
 UNIT_SCALE, UNIT_MEAN = (0.1, 10.0), 10.0
@@ -209,7 +210,7 @@ def describe(config: Config) -> str:
         u = "" if step.index is None else f"u ∈ R^{'×'.join(map(str, step.index.u_shape))}"
         rows.append([str(k + 1), step.bijection.describe(), u, f"{f:,}", f"{index:,}" if index else ""])
     title = f"{config.dataset.name} {data.shape} ← {config.flow.family}, {'CIF' if model.indexed else 'plain flow'}"
-    likelihood = "exact" if model.exact else f"IWAE_{config.eval.importance_samples}" if model.indexed else "unbiased"
+    likelihood = estimate(model.exact, model.indexed, config.eval.importance_samples)
     body = table(rows, ["step", "bijection f⁻¹, data first", "index", "parameters", "of the index"], "rllrr")
     return f"{title}\n{body}\n{_count(model):,} parameters; test log-likelihood: {likelihood}"
 

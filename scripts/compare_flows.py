@@ -87,7 +87,7 @@ class Job:
         return "/".join(self.path.parts[-4:])
 
     def begun(self) -> bool:
-        return RunDirectory(self.path).checkpoint_path("latest").is_file() and (self.path / "config.yaml").is_file()
+        return RunDirectory(self.path).begun()
 
     def done(self) -> bool:
         """Whether it is complete. Raises `CifrunError` if the directory holds a run of another length."""

@@ -17,7 +17,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 METRICS = """# The numbers of a run
 
-Made from `cifrun/runs/metrics.py` by `python scripts/make_docs.py`: change them there.
+Made from `cifrun/runs/metrics.yaml` by `python scripts/make_docs.py`: change them there.
 [diagnostics.md](diagnostics.md) has the formulas, and how to read the numbers.
 
 A name is a key of `summary.json` under "test". In `metrics.jsonl` and TensorBoard it follows the name of a group:

@@ -84,7 +84,7 @@ def train_a_little(model: Model, x: torch.Tensor, steps: int, lr: float = 5e-3, 
 def without_pictures() -> Iterator[None]:
     """Inside, a run in this process draws nothing when it ends: pictures take ten times as long as a small run.
 
-    Which pictures a run leaves is tested in `runs/test_directory.py`.
+    Which pictures a run leaves is tested in `tests/runs/test_directory.py`.
     """
     with patch.object(loop, "_draw"):
         yield

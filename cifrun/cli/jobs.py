@@ -162,6 +162,7 @@ class Job:
 
     def _train(self, config: Config, directory: Path) -> Any:
         """Train, or do what is left where the same job may have been begun before."""
+        from ..runs.directory import RunDirectory
         from .sweep import go_on, take_part
 
         if config.sweep.name is not None or directories.elsewhere():
@@ -174,7 +175,7 @@ class Job:
         if restarted():
             return go_on(config, directory)
         process = started()
-        if (directory / "config.yaml").exists() and (process is None or process.rank == 0):
+        if RunDirectory(directory).exists() and (process is None or process.rank == 0):
             raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
         return COMMANDS["train"](config, directory)
 

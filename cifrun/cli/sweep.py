@@ -46,7 +46,7 @@ def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] 
 
     Errors:
         RunError: the directory holds a run of other settings, or one that failed before.
-        TrainingError, KeyboardInterrupt: as in `trainer.train`.
+        TrainingError, KeyboardInterrupt: as in `training.loop.train`.
     """
     lock = FileLock(directory / LOCK)
     with writing(directory):
@@ -66,7 +66,7 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
     from ..training.loop import train
 
     run = RunDirectory(directory)
-    if not ((directory / "config.yaml").is_file() and run.checkpoint_path("latest").is_file()):
+    if not run.begun():
         return train(config, directory)
     saved = run.config()
     if (key := _difference(to_dict(config), to_dict(saved))) is not None:

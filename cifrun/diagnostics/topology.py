@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cif.importance import mean_and_error
 from ..data.base import Target
 
 #: What share of the truth's own mass counts as off its support.
@@ -97,9 +98,8 @@ def component_masses(target: Target, samples: Tensor) -> dict[str, Any]:
         rows.append({"name": name, "truth": truth[k].item(), "mass": p, "mass_se": se})
     mass = torch.tensor([row["mass"] for row in rows], dtype=torch.float64)
     side = 0.5 * torch.sign(mass - truth)
-    std = side[label].std().item()
     return {
         "components": rows,
         "mass_misplaced": 0.5 * (mass - truth).abs().sum().item(),
-        "mass_misplaced_se": std / math.sqrt(len(label)),
+        "mass_misplaced_se": mean_and_error(side[label], "side")["side_se"],
     }

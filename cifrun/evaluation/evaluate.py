@@ -31,7 +31,7 @@ from ..errors import ConfigError
 from ..io.table_files import TABLES, check_ending, numbered, write_table
 from ..io.text import table
 from ..runs.directory import RunDirectory
-from ..runs.metrics import HEADLINE, NUMBERS, RESULT
+from ..runs.metrics import HEADLINE, NUMBERS, RESULT, estimate
 from ..runs.records import Tracker
 
 #: The place of dequantisation among what `eval.seed` seeds, and how many data one of its generators serves.
@@ -216,7 +216,7 @@ def scalars(test: Mapping[str, Any]) -> dict[str, float]:
 def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
     """A test result, or one of other data, as a small table for the terminal."""
     exact = test["exact"]
-    kind = "exact" if exact else f"IWAE_{test['importance_samples']}" if config.cif else "unbiased log-det"
+    kind = estimate(exact, config.cif, test["importance_samples"]).replace("unbiased", "unbiased log-det")
     shown = ((m, row) for m, row in RESULT if m.name in test and not (exact and row.estimated))
     rows = [[row.label.format(kind=kind), m.told(test), m.unit] for m, row in shown]
     flow = f"CIF of {config.flow.family}" if config.cif else f"{config.flow.family}, plain"

@@ -18,6 +18,7 @@ from typing import Any
 from ..config.fields import Role
 from ..config.roles import role_of
 from ..io.text import MINUS, with_error
+from ..runs.directory import RunDirectory
 from ..runs.metrics import NUMBERS, THEMES, Metric, Theme
 from .runs import Run, number
 
@@ -140,7 +141,7 @@ class Comparison:
             key = json.dumps(defining, sort_keys=True, default=str)
             before = groups[key].get(run.seed)
             if before is not None:  # the same job twice is no second seed: the later one counts
-                older, run = sorted((before, run), key=lambda r: (r.path / "summary.json").stat().st_mtime)
+                older, run = sorted((before, run), key=lambda r: RunDirectory(r.path).last_written())
                 self.repeated.append(older)
             groups[key][run.seed] = run
         result = [Group(sorted(g.values(), key=lambda run: str(run.seed))) for g in groups.values()]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ConfigError, RunError
 from ..runs.directory import DONE, RunDirectory
-from ..runs.records import METRICS
+from ..runs.metrics import estimate
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,12 @@ class Run:
     @property
     def estimate(self) -> str:
         """What the log-likelihood is: exact, an estimate IWAE_m, or one with an unbiased log-determinant."""
-        if self.test.get("exact"):
-            return "exact"
-        return f"IWAE_{self.test.get('importance_samples', '?')}" if self.settings.get("cif") else "unbiased"
+        return estimate(self.test.get("exact"), self.settings.get("cif"), self.test.get("importance_samples", "?"))
 
     def progress(self) -> str:
         """`running, or killed, step 300 of 1000, last wrote 2 min ago`."""
         step = self.metrics[-1]["step"] if self.metrics else 0
-        files = [file for name in (METRICS, "summary.json") if (file := self.path / name).is_file()]
-        age = time.time() - max((file.stat().st_mtime for file in files), default=time.time())
+        age = time.time() - RunDirectory(self.path).last_written()
         of = self.settings.get("trainer.max_steps", "?")
         state = "running, or killed" if self.status == "running" else self.status
         return f"{state}, step {step} of {of}, last wrote {_ago(age)}"
@@ -86,8 +83,8 @@ def find_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
     for directory in directories:
         if not directory.is_dir():
             raise ConfigError(f"there is no directory {directory}")
-        for file in sorted(directory.rglob("config.yaml")):
-            paths.setdefault(file.parent.resolve() if directory.is_absolute() else file.parent)
+        for path in RunDirectory.below(directory):
+            paths.setdefault(path.resolve() if directory.is_absolute() else path)
     runs, unreadable = [], []
     for path in paths:
         try:

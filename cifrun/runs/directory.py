@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether there is a run here, however far it got."""
         return (self.path / "config.yaml").is_file()
+
+    def begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.exists() and self.checkpoint_path("latest").is_file()
+
+    def last_written(self) -> float:
+        """When its records or its summary were last written, in seconds since 1970; now if there are none."""
+        files = [file for name in (METRICS, "summary.json") if (file := self.path / name).is_file()]
+        return max((file.stat().st_mtime for file in files), default=time.time())
+
+    @staticmethod
+    def below(directory: Path) -> list[Path]:
+        """The run directories in and below a directory, in order of their paths."""
+        return [file.parent for file in sorted(directory.rglob("config.yaml"))]
 
     def plain_config(self) -> dict[str, Any]:
         """What `config.yaml` holds, as plain data: its names, types and ranges are `Config.parse`'s to check."""

@@ -19,8 +19,6 @@ import yaml
 
 from ..io.text import with_error
 
-__all__ = ["BY_NAME", "CHARTS", "HEADLINE", "HPARAMS", "NUMBERS", "PICTURES", "RESULT", "THEMES", "Metric", "meaning"]
-
 
 @dataclass(frozen=True)
 class Row:
@@ -102,6 +100,11 @@ BY_NAME = {metric.name: metric for metric in NUMBERS}
 RESULT = sorted(((metric, metric.row) for metric in NUMBERS if metric.row), key=lambda pair: pair[1].place)
 HEADLINE = [metric.name for metric in sorted(NUMBERS, key=lambda metric: metric.headline) if metric.headline]
 HPARAMS = [metric.name for metric in NUMBERS if metric.hparam]
+
+
+def estimate(exact: Any, indexed: Any, importance_samples: Any) -> str:
+    """What a log-likelihood is: "exact", "IWAE_m" of a CIF, or "unbiased" where a log-determinant was estimated."""
+    return "exact" if exact else f"IWAE_{importance_samples}" if indexed else "unbiased"
 
 
 def meaning(tag: str) -> str:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..io.files import replacing, writing
 from .tensorboard import Events
+from .validation import KINDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,9 +34,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         for line in stream:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
+            if isinstance(row, dict) and KINDS["a whole number from 0"](row.get("step")):
                 rows.append(row)
     return rows
 

@@ -152,3 +152,9 @@ def test_shared_tensors_are_stored_apart(tmp_path):
     RunDirectory(tmp_path).save_checkpoint("latest", Checkpoint({"a": shared, "b": shared[:2]}, {"step": 1}))
     back = RunDirectory(tmp_path).load_checkpoint("latest")
     assert torch.equal(back.tensors["b"], shared[:2]) and back.state == {"step": 1}
+
+
+@pytest.mark.parametrize("step", ["true", "1e300", "-3", "1" + "0" * 30, "null", '"4"', "[1]"])
+def test_a_row_of_metrics_without_a_step_is_left_out(tmp_path: Path, step: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "a": 2.5, "b": [1]}}\n{{"step": {step}, "a": 1}}\n')
+    assert RunDirectory(tmp_path).metrics() == [{"step": 1, "a": 2.5}]
