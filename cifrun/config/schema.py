@@ -186,7 +186,7 @@ class EvalConfig:
     chunk_size: _Count | Literal["auto"] = setting(
         "auto", "data × importance samples at once; auto: 10 000 (GPU 500 000), less if memory is short"
     )
-    seed: int = setting(0, "of the evaluation's own random numbers", ge=0, lt=2**32)
+    seed: int = setting(0, "seed of the evaluation's own random numbers", ge=0, lt=2**32)
 
 
 @dataclass(config=STRICT)
