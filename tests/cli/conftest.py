@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from cifrun.cli.jobs import COMMANDS
+from cifrun.compute.slurm import STOPS
 from cifrun.config.schema import Config
 from cifrun.errors import TrainingError
 from tests.cli.helpers import Call, write_run
@@ -63,3 +65,12 @@ def run(calls: list[Call], tmp_path: Path) -> Path:
     }
     write_run(Config.parse(data), tmp_path / "a run")
     return tmp_path / "a run"
+
+
+@pytest.fixture(autouse=True)
+def _signal_handlers() -> Iterator[None]:
+    """An engine that runs in this process may leave handlers of its own behind, as Ray does."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
