@@ -99,4 +99,4 @@ class Registry:
 FLOWS = Registry("flow", "cifrun.flows")
 DATASETS = Registry("dataset", "cifrun.data")
 OBJECTIVES = Registry("objective", "cifrun.objectives")
-OPTIMIZERS = Registry("optimizer", "cifrun.training.optim")
+OPTIMIZERS = Registry("optimizer", "cifrun.optimizers")

@@ -34,6 +34,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -347,7 +348,11 @@ def block_memory(case: tuple[int, str, int, Sequence[str]]) -> tuple[float, list
     step = block_step(blocks, gradient, overrides)
     device = launch(configure(overrides).device).device
     losses: list[float] = []
-    peaks = [peak_memory(lambda seed=seed: losses.append(step(seed)), device) for seed in range(1, repeats + 1)]
+
+    def run(seed: int) -> None:
+        losses.append(step(seed))
+
+    peaks = [peak_memory(partial(run, seed), device) for seed in range(1, repeats + 1)]
     return statistics.median(peaks), losses
 
 

@@ -27,6 +27,7 @@ from subprocess import DEVNULL, Popen
 from cifrun.errors import CifrunError
 from cifrun.io.text import with_error
 from cifrun.registry import DATASETS
+from cifrun.reporting.groups import mean_over_seeds
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS, read_metrics
 
@@ -176,7 +177,7 @@ class Side:
         self.parameters = self.ms = self.text = "–"
         if done := list(self.done.values()):
             self.parameters = f"{done[0].parameters:,}".replace(",", " ")
-            self.ms = f"{1000 * statistics.median(run.step_seconds for run in done):.3g}"
+            self.ms = f"{1000 * statistics.median(run.step_seconds or math.nan for run in done):.3g}"
             self.text = with_error(*mean(run.log_likelihood for run in done))
         if len(self.done) < len(self.runs):
             self.text += f" ({len(self.done)} of {len(self.runs)} seeds)"
@@ -214,8 +215,7 @@ class Row:
 def mean(values: Iterable[float]) -> tuple[float, float | None]:
     """Mean and its standard error: (nan, None) of nothing, and no error of one value."""
     values = list(values)
-    n, centre = len(values), statistics.fmean(values) if values else math.nan
-    return centre, math.dist(values, [centre] * n) / math.sqrt(n * (n - 1)) if n > 1 else None
+    return mean_over_seeds(values) if len(values) > 1 else (values[0] if values else math.nan, None)
 
 
 def sentence(rows: Sequence[Row]) -> str:
@@ -286,7 +286,7 @@ def write(output: Path, docs: Path) -> None:
     if missing := [f"- {key}: {run.status} at step {run.steps}\n" for key, run in runs.items() if key not in done]:
         tables += f"## Not completed\n\n{''.join(missing)}\n"
     seeds = ", ".join(sorted({key.rpartition("seed")[2] for key in done}, key=int))
-    torch = ", ".join(sorted({run.torch for run in done.values()}))
+    torch = ", ".join(sorted({str(run.torch) for run in done.values()}))
     costly = ", ".join(family.name for family in FAMILIES if family.share < 1)
     text = DOCUMENT.format(tables=tables, seeds=seeds, torch=torch, costly=costly)
     docs.mkdir(parents=True, exist_ok=True)

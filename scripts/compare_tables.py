@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import subprocess
 import sys
 import warnings
@@ -22,9 +21,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from cifrun.build import build_data
 from cifrun.cli.hydra_app import configure
+from cifrun.config.schema import flow_name
 from cifrun.errors import CifrunError
 from cifrun.io.text import with_error
+from cifrun.reporting.groups import mean_over_seeds
 from cifrun.reporting.report import Report
 from cifrun.reporting.runs import find_runs
 from cifrun.runs.metrics import BY_NAME
@@ -53,7 +55,7 @@ def train(output: Path, seed: int) -> None:
 
 def mixture(table: str, seed: int, components: tuple[int, ...]) -> float:
     """Mean test log-likelihood of the mixture that is best on the validation data, nats a row."""
-    data = configure([f"dataset={table}", f"dataset.seed={seed}"]).dataset.load()
+    data = build_data(configure([f"dataset={table}", f"dataset.seed={seed}"]))
     train, valid, test = (x[:].double().numpy() for x in (data.train, data.valid, data.test))
     mean, std = train.mean(0), train.std(0)
     scaled = [(x - mean) / std for x in (train, valid, test)]
@@ -71,15 +73,15 @@ def mixture(table: str, seed: int, components: tuple[int, ...]) -> float:
 def document(output: Path, seeds: list[int]) -> str:
     """The table as Markdown."""
     report = Report(*find_runs([output / "multirun"]))
-    kinds = ["Gaussian", "Gaussian mixture", *(f"{flow} {side}" for flow in FLOWS for side in ("plain", "CIF"))]
+    kinds = ["Gaussian", "Gaussian mixture", *(flow_name(flow, cif) for flow in FLOWS for cif in (False, True))]
     lines = [f"| table | rows × columns | {' | '.join(kinds)} |", f"|---|---|{'---:|' * len(kinds)}"]
     for table in TABLES:
-        data = configure([f"dataset={table}"]).dataset.load()
+        data = build_data(configure([f"dataset={table}"]))
         size = f"{sum(map(len, (data.train, data.valid, data.test)))} × {data.shape[0]}"
         results: dict[str, tuple[float, float]] = {}
         for kind, components in (("Gaussian", (1,)), ("Gaussian mixture", COMPONENTS)):
             values = [mixture(table, seed, components) for seed in seeds]
-            results[kind] = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+            results[kind] = mean_over_seeds(values)
         for group in report.groups:
             if group.dataset == table and (cell := group.measure(BY_NAME["log_likelihood"])) is not None:
                 results[group.name] = cell.mean, cell.se or math.nan

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -29,6 +30,7 @@ ROOMS = {
     "data": ("where x comes from", -1, 4),
     "flows": ("what flow= picks", 0, 4),
     "objectives": ("what is maximised", 2, 4),
+    "optimizers": ("how it is followed", 1, 0),
     "runs": ("what a run leaves", -1.6, 2.6),
     "cif": ("the density, the index", 1, 3),
     "bijections": ("invertible maps", 1, 2),
@@ -80,7 +82,7 @@ def draw() -> Figure:
     boxes = {}
     for name, (meaning, column, floor) in ROOMS.items():
         x, y = 3.2 * column, 1.25 * floor
-        style = {"facecolor": "#e8f1f8", "edgecolor": "#0072B2", "linewidth": 1.2, "zorder": 2}
+        style: dict[str, Any] = {"facecolor": "#e8f1f8", "edgecolor": "#0072B2", "linewidth": 1.2, "zorder": 2}
         boxes[name] = FancyBboxPatch((x - 1.3, y - 0.36), 2.6, 0.72, boxstyle="round,pad=0,rounding_size=0.12", **style)
         axes.add_patch(boxes[name])
         axes.text(x, y + 0.1, name, ha="center", va="center", fontsize=11, weight="bold", zorder=3)
@@ -92,9 +94,9 @@ def draw() -> Figure:
     for name, targets in down.items():
         for target in targets - set().union(*(below(other, down) for other in targets)):
             ends = [(3.2 * ROOMS[end][1], 1.25 * ROOMS[end][2]) for end in (name, target)]
-            style = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "#7a8794", "linewidth": 1.2, "zorder": 1}
+            line: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "#7a8794", "linewidth": 1.2}
             axes.add_patch(
-                FancyArrowPatch(*ends, patchA=boxes[name], patchB=boxes[target], shrinkA=0, shrinkB=1, **style)
+                FancyArrowPatch(*ends, patchA=boxes[name], patchB=boxes[target], shrinkA=0, shrinkB=1, zorder=1, **line)
             )
     axes.set_xlim(-6.7, 8)
     axes.set_ylim(1.25 * -2 - 0.6, 1.25 * 10 + 0.6)

@@ -28,7 +28,8 @@ A name is a key of `summary.json` under "test". In `metrics.jsonl` and TensorBoa
 - `test/`: the test set, with the best weights;
 - `best/`: of those the headline numbers again, {headline}.
 
-↑ means that more is better, ↓ that less is, and CIF that a number says something of continuously indexed flows only.
+↑ means that more is better, ↓ that less is. A number marked CIF says something of continuously indexed flows only, one
+marked images of images, and one marked targets of data whose density is known.
 
 {themes}
 
@@ -65,9 +66,8 @@ PAGES = {"metrics.md": metrics_page}
 def _numbers(metrics: Iterable[Metric]) -> str:
     rows = []
     for metric in metrics:
-        marks = [{1: "↑", -1: "↓", 0: ""}[metric.better], "CIF" if metric.indexed else ""]
-        text = metric.meaning.replace(f" [{metric.unit}]", "")
-        rows.append((f"`{metric.name}`", text, metric.unit, " ".join(filter(None, marks))))
+        marks = [{1: "↑", -1: "↓", 0: ""}[metric.better], metric.of]
+        rows.append((f"`{metric.name}`", metric.meaning, metric.unit, " ".join(filter(None, marks))))
     return _table(("name", "what it is", "unit", ""), rows)
 
 

@@ -17,10 +17,12 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 from matplotlib.figure import Figure
 
 from cifrun import load
+from cifrun.data.base import Target
 from cifrun.errors import CifrunError
 from cifrun.figures.density import compare_densities
 from cifrun.figures.diagnostics import lipschitz_figure
@@ -61,7 +63,7 @@ def figures(groups: dict[str, Group], target: str) -> dict[str, Figure]:
     first = {label: group.first.path for label, group in groups.items()}
     metrics = {label: [run.metrics for run in group.runs] for label, group in groups.items()}
     rows = {label: group.first.test["lipschitz_by_depth"] for label, group in groups.items()}
-    truth = RunDirectory(next(iter(first.values()))).config().dataset
+    truth = cast(Target, RunDirectory(next(iter(first.values()))).config().dataset)
     constant = "bi-Lipschitz constant, at least"
     return {
         "densities": compare_densities(truth, {label: load(path) for label, path in first.items()}),

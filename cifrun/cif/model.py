@@ -153,14 +153,10 @@ class Model(nn.Module):
         """Draw u for the first index and go on to z_0: (m, batch)."""
         if start.depth == len(self.steps):
             return start.log_w.expand(m, -1)
-        log_w, depth, z = repeat(start.log_w, m), start.depth, start.z
-        index = self.steps[depth].index
-        if index is None or start.q is None:
-            z = repeat(z, m)
-        else:
-            u, log_q = start.q.draw(m)
-            z, log_det, log_p = index.weigh(repeat(z, m), u)
-            log_w, depth = log_w + (log_det + log_p - log_q), depth + 1
+        z, log_w, depth = repeat(start.z, m), repeat(start.log_w, m), start.depth
+        if start.q is not None:
+            moved = self.steps[depth].after_u(z, *start.q.draw(m))
+            z, log_w, depth = moved.z, log_w + moved.log_w, depth + 1
         return self._add_up(z, log_w, depth).unflatten(0, (m, -1))
 
     def log_weights(
@@ -236,9 +232,9 @@ class Model(nn.Module):
             chunks.append(self.generate(torch.randn(size, dtype=like.dtype, device=like.device)))
         return torch.cat(chunks)
 
-    def generate(self, z: Tensor) -> Tensor:
-        """x from z_0 (batch, *latent_shape), with u_l drawn from p_l on the way."""
-        for moved in self.outward(z):
+    def generate(self, z: Tensor, u: Sequence[Tensor | None] | None = None) -> Tensor:
+        """x = F(z_0; u), (batch, *shape), from z_0 (batch, *latent_shape); arguments and errors as of `outward`."""
+        for moved in self.outward(z, u):
             z = moved.z
         return z
 

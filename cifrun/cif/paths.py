@@ -57,8 +57,7 @@ def infer(model: Model, x: Tensor) -> Path:
 def outward(model: Model, z: Tensor, u: Sequence[Tensor | None]) -> Tensor:
     """F(z; u), (batch, *shape). Raises `ConvergenceError` if an iterative inverse misses its tolerance."""
     model.prepare()
-    *_, last = model.outward(z, u)
-    return last.z
+    return model.generate(z, u)
 
 
 def reconstruct(model: Model, x: Tensor) -> Tensor:

@@ -44,9 +44,16 @@ class Inward(NamedTuple):
 
 
 class Outward(NamedTuple):
-    """What a step makes of z_{l−1} on the way to the data: z_l, (batch, …), and u_l if the step has an index."""
+    """What a step makes of z_{l−1} on the way to the data.
+
+    Attributes:
+        z: z_l, (batch, …).
+        before: z_{l−1}, (batch, …).
+        u: u_l, (batch, …), if the step has an index.
+    """
 
     z: Tensor
+    before: Tensor
     u: Tensor | None = None
 
 
@@ -84,8 +91,21 @@ class Step(nn.Module):
         else:
             u = u if isinstance(u, Tensor) else u(q)
             log_q = q.log_prob(u)
-        below, index_log_det, log_p = self.index.weigh(below, u)
-        return Inward(below, log_det + (index_log_det + log_p - log_q), (log_det, index_log_det), u, q)
+        moved = self.after_u(below, u, log_q)
+        return Inward(moved.z, log_det + moved.log_w, (log_det, *moved.log_dets), u, q)
+
+    def after_u(self, below: Tensor, u: Tensor, log_q: Tensor) -> Inward:
+        """What the index makes of f_l⁻¹(z_l) with a u that is drawn: z_{l−1}, and the terms that depend on u.
+
+        Arguments:
+            below: f_l⁻¹(z_l), (batch, …).
+            u: (batch, …).
+            log_q: log q(u | z_l), in nats, (batch,).
+        """
+        if self.index is None:
+            raise TypeError("a step without an index draws no u")
+        z, log_det, log_p = self.index.weigh(below, u)
+        return Inward(z, log_det + log_p - log_q, (log_det,), u)
 
     def before_u(self, z: Tensor) -> tuple[Tensor, Tensor, DiagonalGaussian | None]:
         """What z_l alone determines: f_l⁻¹(z_l), its log-determinant (batch,), and q(u_l | z_l) of the index."""
@@ -94,10 +114,10 @@ class Step(nn.Module):
 
     def outward(self, z: Tensor, u: Tensor | None = None) -> Outward:
         """z_{l−1} ↦ z_l, with u_l ~ p(u | z_{l−1}) unless it is given. Raises `ConvergenceError`."""
-        if self.index is not None:
-            u = self.index.p(z).sample() if u is None else u
-            z = self.index.inverse(z, u)
-        return Outward(self.bijection.inverse(z), u)
+        if self.index is None:
+            return Outward(self.bijection.inverse(z), z, u)
+        u = self.index.p(z).sample() if u is None else u
+        return Outward(self.bijection.inverse(self.index.inverse(z, u)), z, u)
 
     def compile_training(self) -> None:
         """From now on, compile what `inward` does in training; evaluation, with its other shapes, stays as it is.

@@ -8,11 +8,11 @@ from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 
+from ..config.roles import holds_path
 from .config_groups import groups
 from .help import VERBS
 from .hydra_app import compose
 from .jobs import names_in
-from .overrides import PATHS
 
 __all__ = ["complete"]
 
@@ -32,7 +32,7 @@ def complete(words: Sequence[str]) -> int:
         choices = [["fetch"], groups()["dataset"]][len(typed) - 1]
         print(" ".join(choice for choice in choices if choice.startswith(current)))
         return 0
-    if key in PATHS and equals:
+    if equals and holds_path(key):
         print(" ".join(f"{key}={path}" for path in _paths(value)))
         return 0
     before = [word for word in typed if word not in VERBS and not word.startswith("-")]

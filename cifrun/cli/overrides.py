@@ -14,17 +14,14 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
-from ..config.roles import changeable, command_defaults
+from ..config.roles import changeable, command_defaults, holds_path
 from ..errors import ConfigError
 from .config_groups import groups
 from .hydra_internals import get_args_parser
 from .plugin_configs import OPEN_GROUPS, defaults
 from .retired import renamed
 
-__all__ = ["PATHS", "overlay", "prepare", "split"]
-
-#: Keys that hold a path. Their text is taken as it stands, where Hydra would read = , ( or a space as its grammar.
-PATHS = ("run", "resume", "output", "data", "per_point", "dataset.path", "dataset.root")
+__all__ = ["overlay", "prepare", "split"]
 
 
 def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -57,9 +54,12 @@ def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[O
 
 
 def _quote_path(override: str, multirun: bool) -> str:
-    """`run=a=b (1)` → `run='a=b (1)'`; the commas of a multirun still separate."""
+    """`run=a=b (1)` → `run='a=b (1)'`; the commas of a multirun still separate.
+
+    The text of a key that holds a path is taken as it stands, where Hydra would read = , ( or a space as its grammar.
+    """
     key, equals, value = override.partition("=")
-    if key not in PATHS or not value or value == "null" or value[0] in "'\"":
+    if not value or value == "null" or value[0] in "'\"" or not holds_path(key):
         return override
     if multirun and re.match(r"\w+\(.*\)$|\[", value):  # glob(…), choice(…): the grammar of sweeps
         return override

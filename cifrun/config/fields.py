@@ -72,6 +72,11 @@ class Setting:
         return _type(self.schema)
 
     @property
+    def is_path(self) -> bool:
+        """Whether it names a file or a folder."""
+        return any(part.get("format") == "path" for part in _parts(self.schema))
+
+    @property
     def range(self) -> str:
         """The values allowed, beyond the type: "≥ 1"; "" for all of them."""
         found = (text.format(part[key]) for part in _parts(self.schema) for key, text in _BOUNDS.items() if key in part)

@@ -16,7 +16,7 @@ from ..registry import DATASETS, FLOWS
 from .fields import Role, settings
 from .schema import Config
 
-__all__ = ["changeable", "command_defaults", "flattened", "role_of"]
+__all__ = ["changeable", "command_defaults", "flattened", "holds_path", "role_of"]
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -44,6 +44,16 @@ def changeable(verb: str) -> tuple[str, ...]:
     fields = TypeAdapter(Config).json_schema()["properties"]
     mine = [name for name, field in fields.items() if verb in field["may_change"]]
     return tuple(sorted(mine, key=lambda name: name not in command_defaults()))  # the command's own come first
+
+
+@lru_cache
+def holds_path(name: str) -> bool:
+    """Whether a setting is a path: one of `Config`, or one that any dataset or flow has."""
+    group, _, key = name.rpartition(".")
+    registries = {registry.noun: registry for registry in (DATASETS, FLOWS)}
+    holders: list[Any] = [registries[group][entry] for entry in registries.get(group, ())] if group else [Config]
+    having = [cls for cls in holders if key in cls.__pydantic_fields__]
+    return any(setting.is_path for cls in having for setting in settings(cls) if setting.name == key)
 
 
 @lru_cache

@@ -308,10 +308,20 @@ class Config:
         None, "eval: a table to write, a line for each datum", role=Role.COMMAND, may_change=("eval",)
     )
 
+    @property
+    def flow_name(self) -> str:
+        """What to call the model: "resflow", or "CIF of resflow"."""
+        return flow_name(self.flow.family, self.cif)
+
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Config:
         """Typed config from plain data. Raises `ConfigError` with one sentence that names the key and the value."""
         return check(cls, data)
+
+
+def flow_name(family: str, cif: bool) -> str:
+    """What to call a flow, plain or indexed: "resflow", "CIF of resflow"."""
+    return f"CIF of {family}" if cif else family
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -21,10 +21,9 @@ from ..cif.paths import Path
 @torch.no_grad()
 def reach(model: Model, path: Path) -> list[float | None]:
     """The reach of each step's index from the data inward, in units of z there; None for a step without one."""
-    befores = [path.z, *(moved.z for moved in model.outward(path.z, path.u))][:-1]
     found = [
-        None if step.index is None or u is None else _reach(step.index, z, u)
-        for step, u, z in zip(reversed(model.steps), reversed(path.u), befores, strict=True)
+        None if step.index is None or moved.u is None else _reach(step.index, moved.before, moved.u)
+        for step, moved in zip(reversed(model.steps), model.outward(path.z, path.u), strict=True)
     ]
     return found[::-1]
 

@@ -1,11 +1,8 @@
 """What is measured of a model besides its log-likelihood: where its mass is, how near to non-invertible it has become,
 and how far the estimate of log p(x) can be trusted. `docs/diagnostics.md` says how to read each number.
 
-    topology        mass_off_support, coverage, components, mass_misplaced
-    invertibility   lip_f, lip_f_inverse, bi_lipschitz, lipschitz_ceiling, log_abs_det_…, round_trip_…
-    trust           log_w_variance, pareto_k, pareto_k_high, iwae_curve, bracket, index_reach
-
-A part that can't be computed for some model is left out, and `left_out` has a sentence that says why.
+The numbers are those of the themes topology, invertibility and trust in `runs/metrics.yaml`. A part that can't be
+computed for some model is left out, and `left_out` has a sentence that says why.
 """
 
 from __future__ import annotations
@@ -30,6 +27,7 @@ from ..config.schema import Config
 from ..data.base import Data
 from ..data.grey_levels import dequantize
 from ..errors import CifrunError
+from ..runs.metrics import NUMBERS
 from . import invertibility, topology, trust
 from .index_use import reach
 
@@ -64,11 +62,12 @@ class Diagnostics:
         return self.settings.enabled and self.settings.every > 0 and step % self.settings.every == 0
 
     def absent(self) -> list[str]:
-        """How the names of those scalars begin that training will not have."""
+        """Prefixes of the tags that training never logs."""
         if not (self.settings.enabled and self.settings.every > 0):
             return ["diagnostics/"]
-        names = [] if self.config.cif else ["pareto_k", "bracket"]
-        return [f"diagnostics/{name}" for name in (names if self.data.target else [*names, "mass_off_support"])]
+        of = {"CIF": self.config.cif, "targets": self.data.target is not None, "images": bool(self.data.levels)}
+        kinds = [kind for kind, so in of.items() if so]
+        return [f"diagnostics/{metric.name}" for metric in NUMBERS if not metric.fits(kinds)]
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """All that can be measured: numbers, tables as lists of rows, and the list "left_out" if anything could not.

@@ -21,7 +21,7 @@ from ..compute import processes
 from ..compute.device import Fabric, spread
 from ..compute.rng import derive, forked
 from ..config.schema import Config
-from ..data.base import Target
+from ..data.base import Data, Target
 from ..data.grey_levels import dequantize
 from ..data.images.files import read_array
 from ..data.tables.base import File
@@ -69,20 +69,17 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
     """`evaluate` in one of the processes."""
     run = RunDirectory(directory)
     model = load_model(run).to(fabric.device)
+    leads = fabric.is_global_zero
     if config.data is None:
         data = build_data(config)
         run.check_data(data.fingerprint)
-        x, target = data.test, data.target
+        estimate, result = test_of(model, data, config, Diagnostics(config, data) if leads else None)
     else:
-        x, target = read_other(config.data, model, config), None
-    began = time.monotonic()
-    estimate = estimate_split(model, x, config, config.eval.importance_samples)
-    result = _summarise(estimate, model, x, target, began)
-    if not fabric.is_global_zero:
+        x = read_other(config.data, model, config)
+        estimate, result = _judge(model, x, config, config.eval.importance_samples)
+    if not leads:
         return result
     if config.data is None:
-        if config.diagnostics.enabled:
-            result |= Diagnostics(config, data)(model)
         summary = run.summary()
         run.write_summary({**summary, "test": result})
         with Tracker(directory) as tracker:
@@ -91,8 +88,22 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
         write_points(config.per_point, estimate)
     print(report(config, result, "test" if config.data is None else config.data.name))
     if config.per_point is not None:
-        print(f"{len(x):,} rows → {config.per_point}")
+        print(f"{result['num_data']:,} rows → {config.per_point}")
     return result
+
+
+def test_of(
+    model: Model, data: Data, config: Config, diagnostics: Diagnostics | None
+) -> tuple[Estimate, dict[str, Any]]:
+    """The estimates for each datum of the test set, and what a run's test result is.
+
+    Arguments:
+        diagnostics: Measured too if they are on; None in a process that leaves them to another.
+    """
+    estimate, result = _judge(model, data.test, config, config.eval.importance_samples, data.target)
+    if diagnostics is not None and config.diagnostics.enabled:
+        result |= diagnostics(model)
+    return estimate, result
 
 
 def read_other(path: Path, model: Model, config: Config) -> Tensor:
@@ -136,8 +147,7 @@ def evaluate_split(
         log_likelihood (exact or IWAE_m, as "exact" says), elbo, gap, ess, kl_to_truth, bits_per_dim, each with "…_se"
         where it is a mean over data; importance_samples, num_data, seconds.
     """
-    began = time.monotonic()
-    return _summarise(estimate_split(model, x, config, importance_samples), model, x, target, began)
+    return _judge(model, x, config, importance_samples, target)[1]
 
 
 @torch.inference_mode()
@@ -179,7 +189,12 @@ def _events(x: Tensor, place: slice, seed: int) -> Tensor:
     return torch.cat(parts)[before : before + place.stop - place.start]
 
 
-def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | None, began: float) -> dict[str, Any]:
+def _judge(
+    model: Model, x: Tensor, config: Config, importance_samples: int, target: Target | None = None
+) -> tuple[Estimate, dict[str, Any]]:
+    """The estimates for each datum, and `evaluate_split` of them."""
+    began = time.monotonic()
+    estimate = estimate_split(model, x, config, importance_samples)
     log_p = estimate.log_likelihood.double().cpu()
     elbo = estimate.elbo.double().cpu()
     bits = -1 / math.log(2) / math.prod(model.shape)
@@ -192,13 +207,13 @@ def _summarise(estimate: Estimate, model: Model, x: Tensor, target: Target | Non
     }
     if target is not None:
         result |= mean_and_error(target.log_prob(x[:].double().cpu()) - log_p, "kl_to_truth")
-    return {
-        **result,
+    result |= {
         "exact": model.exact,
         "importance_samples": estimate.importance_samples,
         "num_data": len(x),
         "seconds": round(time.monotonic() - began, 3),
     }
+    return estimate, result
 
 
 def scalars(test: Mapping[str, Any]) -> dict[str, float]:
@@ -219,5 +234,4 @@ def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
     kind = estimate(exact, config.cif, test["importance_samples"]).replace("unbiased", "unbiased log-det")
     shown = ((m, row) for m, row in RESULT if m.name in test and not (exact and row.estimated))
     rows = [[row.label.format(kind=kind), m.told(test), m.unit] for m, row in shown]
-    flow = f"CIF of {config.flow.family}" if config.cif else f"{config.flow.family}, plain"
-    return table(rows, [f"{config.dataset.name}, {flow}", f"{of}, {test['num_data']:,} data", ""], "lrl")
+    return table(rows, [f"{config.dataset.name}, {config.flow_name}", f"{of}, {test['num_data']:,} data", ""], "lrl")

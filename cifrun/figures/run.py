@@ -40,7 +40,7 @@ STEPS_DRAWN = 2
 
 def title_of(config: Config) -> str:
     """The line above a run's pictures."""
-    return f"{config.dataset.name}: {'CIF of ' if config.cif else ''}{config.flow.family}"
+    return f"{config.dataset.name}: {config.flow_name}"
 
 
 @torch.no_grad()

@@ -11,12 +11,13 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..config.fields import Role
 from ..config.roles import role_of
+from ..config.schema import flow_name
 from ..io.text import MINUS, with_error
 from ..runs.directory import RunDirectory
 from ..runs.metrics import NUMBERS, THEMES, Metric, Theme
@@ -54,6 +55,11 @@ class Cell:
         return mean, error
 
 
+def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of n ≥ 2 numbers, and its standard error s/√n, s their standard deviation."""
+    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+
+
 @dataclass(frozen=True)
 class Table:
     """What the groups, a row each, have to say on a theme. `align` has "l" or "r" for each column."""
@@ -81,8 +87,14 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Flow and side: "resflow CIF", "resflow plain"."""
-        return f"{self.get('flow.family')} {'CIF' if self.get('cif') else 'plain'}"
+        """Flow and side: "resflow", "CIF of resflow"."""
+        return flow_name(str(self.get("flow.family")), bool(self.get("cif")))
+
+    @property
+    def kinds(self) -> list[str]:
+        """What it is, of that of which alone some metrics say something; whether its data have a target, they know."""
+        of = {"targets": True, "CIF": self.get("cif"), "images": self.get("dataset.preprocess")}
+        return [kind for kind, so in of.items() if so]
 
     @property
     def seeds(self) -> str:
@@ -100,7 +112,7 @@ class Group:
 
     def measure(self, metric: Metric) -> Cell | None:
         """Its mean over seeds ± s/√n, or of the one seed ± the error over the test data; None if a run lacks it."""
-        if metric.indexed and not self.get("cif"):
+        if not metric.fits(self.kinds):
             return None
         values = [number(run.test.get(metric.name)) for run in self.runs]
         known = [value for value in values if value is not None]
@@ -109,7 +121,22 @@ class Group:
         if len(known) == 1:
             return Cell(known[0], number(self.first.test.get(f"{metric.name}_se")))
         # Numbers that are the same for all seeds, as a ceiling is, have no error.
-        return Cell(statistics.fmean(known), statistics.stdev(known) / math.sqrt(len(known)) or None)
+        mean, error = mean_over_seeds(known)
+        return Cell(mean, error or None)
+
+
+def several(values: Iterable[str]) -> str:
+    """What all have, or each of what they have."""
+    return ", ".join(dict.fromkeys(values))
+
+
+#: The columns of a theme that are no metrics: on which side they stand, and what a group has there.
+COLUMNS: dict[str, tuple[str, Callable[[Group], str]]] = {
+    "estimate": ("l", lambda group: several(run.estimate for run in group.runs)),
+    "parameters": ("r", lambda group: f"{group.first.summary.get('parameters', 0):,}"),
+    "steps": ("r", lambda group: several(f"{run.summary.get('steps', 0):,}" for run in group.runs)),
+    "minutes": ("r", lambda group: f"{group.seconds / 60:.1f}"),
+}
 
 
 class Comparison:
@@ -160,8 +187,6 @@ class Comparison:
 
     def _measure(self, metric: Metric) -> bool:
         """Fill in a metric's cells and their ranks; whether any group has it."""
-        if metric.name == "bits_per_dim" and not any(g.get("dataset.preprocess") for g in self.groups):
-            return False  # meant for images
         by_dataset: dict[str, list[tuple[Group, Cell]]] = defaultdict(list)
         for group in self.groups:
             if (cell := group.measure(metric)) is not None:
@@ -185,15 +210,11 @@ class Comparison:
             metrics = [metric for metric in theme.metrics if metric in self.metrics]
             header, align = [metric.heading for metric in metrics], "r" * len(metrics)
             rows: list[list[str | Cell]] = [[g.cells.get(m.name, "–") for m in metrics] for g in self.groups]
-            if theme.name == "fit":
-                header, align = [*header, "estimate"], align + "l"
+            for name in theme.columns:
+                side, told = COLUMNS[name]
+                header, align = [*header, name], align + side
                 for row, group in zip(rows, self.groups, strict=True):
-                    row.append(several(run.estimate for run in group.runs))
-            if theme.name == "cost":
-                header, align = ["parameters", "steps", "minutes"], "rrr"
-                for row, group in zip(rows, self.groups, strict=True):
-                    steps = several(f"{run.summary.get('steps', 0):,}" for run in group.runs)
-                    row[:] = [f"{group.first.summary.get('parameters', 0):,}", steps, f"{group.seconds / 60:.1f}"]
+                    row.append(told(group))
             if header:
                 yield Table(theme, header, align, rows)
 
@@ -231,11 +252,6 @@ class Comparison:
     def label(self, group: Group) -> str:
         """What to call a group: flow, side, and those settings of it that tell rows apart."""
         return ", ".join([group.name, *self.told(group)])
-
-
-def several(values: Iterable[str]) -> str:
-    """What all have, or each of what they have."""
-    return ", ".join(dict.fromkeys(values))
 
 
 def typed(value: Any) -> str:

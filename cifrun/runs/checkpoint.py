@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import RunError
 from ..io.files import replacing
-from .validation import check
-
-#: What the fields of `DataFacts` are.
-FACTS = {
-    "shape": ("a shape",),
-    "standardized": ("true or false", "a text"),
-    "columns": ("a list of texts",),
-    "levels": ("a number of levels", "null"),
-    "fingerprint": ("a text", "null"),
-}
+from .validation import check, kinds_of, saved
 
 
 class Checkpoint:
@@ -86,14 +77,15 @@ class DataFacts:
         fingerprint: Of the user's file that the data come from.
     """
 
-    shape: list[int] = field(default_factory=list)
-    standardized: bool | str = False
-    columns: list[str] = field(default_factory=list)
-    levels: int | None = None
-    fingerprint: str | None = None
+    shape: list[int] = saved("a shape", default_factory=list)
+    standardized: bool | str = saved("true or false", "a text", default=False)
+    columns: list[str] = saved("a list of texts", default_factory=list)
+    levels: int | None = saved("a number of levels", "null", default=None)
+    fingerprint: str | None = saved("a text", "null", default=None)
 
     @classmethod
     def of(cls, state: Mapping[str, Any], origin: str) -> DataFacts:
         """Those in a checkpoint's state. Raises `RunError` for what can't be one; what is absent has its default."""
-        check(state, FACTS, origin)
-        return DataFacts(**{name: state[name] for name in FACTS if name in state})
+        kinds = kinds_of(DataFacts)
+        check(state, kinds, origin)
+        return DataFacts(**{name: state[name] for name in kinds if name in state})

@@ -25,23 +25,13 @@ from ..config.roles import command_defaults, flattened
 from ..config.schema import Config, to_dict
 from ..errors import ConfigError, RunError
 from ..io.files import replacing, writing
+from . import summary
 from .checkpoint import Checkpoint
 from .records import METRICS, read_metrics
 from .validation import check, is_any
 
 __all__ = ["DONE", "RunDirectory"]
 
-#: What the fields of `summary.json` are that this program looks at, and those of a test result.
-SUMMARY = {
-    **dict.fromkeys(("status", "dataset", "flow", "device"), ("a text",)),
-    **dict.fromkeys(("data_fingerprint", "git_commit"), ("a text", "null")),
-    **dict.fromkeys(("seed", "parameters", "steps", "skipped_steps"), ("a whole number from 0",)),
-    **dict.fromkeys(("best_valid_log_likelihood", "wall_seconds"), ("a number", "null")),
-    **dict.fromkeys(("versions", "test"), ("a mapping",)),
-    "cif": ("true or false",),
-}
-TEST = {"exact": ("true or false",), **dict.fromkeys(("importance_samples", "num_data"), ("a whole number from 0",))}
-RESULT = ("a number", "a text", "a list", "null")
 #: States of a run that has a test result; `stopped_early` is one whose patience ran out.
 DONE = ("completed", "stopped_early")
 
@@ -135,14 +125,14 @@ class RunDirectory:
             raise RunError(f"{file} can't be read as JSON") from error
         if not isinstance(found, dict):
             raise RunError(f"{file} does not hold the summary of a run")
-        check(found, SUMMARY, str(file))
+        check(found, summary.KINDS, str(file))
         test = found.get("test", {})
-        check(test, {**dict.fromkeys(test, RESULT), **TEST}, f"'test' of {file}")
+        check(test, {**dict.fromkeys(test, summary.RESULT), **summary.TEST}, f"'test' of {file}")
         return found
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, content: Mapping[str, Any]) -> None:
         """`summary.json`; numbers that are not finite become null."""
-        text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
         self._write("summary.json", f"{text}\n")
 
     def _write(self, name: str, text: str) -> None:

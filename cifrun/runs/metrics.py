@@ -9,7 +9,7 @@ train/, valid/, test/, diagnostics/ (of the test set during training), or best/ 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,8 @@ class Metric:
     unit: str = ""
     better: int = 0
     title: str = ""
-    indexed: bool = False
+    of: str = ""
+    valid: bool = False
     row: Row | None = None
     headline: int = 0
     quoted: bool = False
@@ -50,6 +51,15 @@ class Metric:
     def heading(self) -> str:
         """The title with its unit: "log-likelihood [nats]"."""
         return self.title if self.unit in self.title else f"{self.title} [{self.unit}]"
+
+    @property
+    def sentence(self) -> str:
+        """The meaning with its unit."""
+        return f"{self.meaning} In {self.unit}." if self.unit else self.meaning
+
+    def fits(self, kinds: Container[str]) -> bool:
+        """Whether it says something of a run of those kinds."""
+        return not self.of or self.of in kinds
 
     def told(self, result: Mapping[str, Any]) -> str:
         """Its value in a result, as its row of the terminal's table has it."""
@@ -70,6 +80,7 @@ class Theme:
     name: str
     hint: str
     metrics: tuple[Metric, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,12 @@ def _metric(name: str, row: Mapping[str, Any] | None = None, **fields: Any) -> M
 
 _TABLE: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 THEMES = tuple(
-    Theme(name, theme["hint"], tuple(_metric(key, **fields) for key, fields in theme["metrics"].items()))
+    Theme(
+        name,
+        theme["hint"],
+        tuple(_metric(key, **fields) for key, fields in theme["metrics"].items()),
+        tuple(theme.get("columns", ())),
+    )
     for name, theme in _TABLE["themes"].items()
 )
 PICTURES: dict[str, str] = _TABLE["pictures"]
@@ -122,4 +138,4 @@ def meaning(tag: str) -> str:
     if name not in BY_NAME:
         return ""
     of = "Of the best weights, on the test set. " if group == "best" else ""
-    return of + BY_NAME[name].meaning
+    return of + BY_NAME[name].sentence

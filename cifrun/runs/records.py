@@ -47,7 +47,7 @@ class Tracker(Events):
     Arguments:
         directory: The run directory, made if missing. A tracker opened on one that has records adds to them.
         resume_from: The last step that counts: records of later steps are dropped here and hidden in TensorBoard.
-        absent: How the names of scalars begin that this run will not have, so that no chart of them stays empty.
+        absent: Prefixes of tags that this run never logs, so that no chart of them stays empty.
 
     Raises `RunError` if the directory can't be written to.
 

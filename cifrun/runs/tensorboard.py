@@ -21,7 +21,7 @@ def layout(absent: Sequence[str] = ()) -> dict[str, dict[str, list[Any]]]:
     """The charts of TensorBoard's page "Custom Scalars", as `add_custom_scalars` takes them.
 
     Arguments:
-        absent: How the tags begin that a run will not have. A chart whose first tag is one of them is left out.
+        absent: Prefixes of tags that a run never logs. A chart whose first tag has one of them is left out.
     """
     sections: dict[str, dict[str, list[Any]]] = {}
     for chart in CHARTS:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field, fields
 from reprlib import repr as short
 from typing import Any
 
 from ..errors import RunError
 
-__all__ = ["KINDS", "check", "is_any"]
+__all__ = ["KINDS", "check", "is_any", "kinds_of", "saved"]
 
 #: JSON's whole numbers have no end, and its true is no number.
 KINDS: dict[str, Callable[[Any], bool]] = {
@@ -30,6 +31,16 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 < value < 2**31
+
+
+def saved(*kinds: str, **default: Any) -> Any:
+    """A field of a dataclass that is kept in a file, where it is of one of these `KINDS`."""
+    return field(metadata={"kinds": kinds}, **default)
+
+
+def kinds_of(cls: type) -> dict[str, tuple[str, ...]]:
+    """What each field of such a dataclass may be."""
+    return {of.name: of.metadata["kinds"] for of in fields(cls)}
 
 
 def is_any(value: Any, kinds: Iterable[str]) -> bool:

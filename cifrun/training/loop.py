@@ -27,16 +27,16 @@ from ..data.loader import Loader
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
 from ..errors import TrainingError
-from ..evaluation.evaluate import evaluate_split, report, scalars
+from ..evaluation.evaluate import evaluate_split, report, scalars, test_of
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import save
 from ..figures.training import Film, training_figure
 from ..runs.directory import RunDirectory
-from ..runs.metrics import HPARAMS
+from ..runs.metrics import HPARAMS, NUMBERS
 from ..runs.progress import Progress
 from ..runs.records import Silent, Tracker
 from .clock import Clock
-from .optim import learning_rate
+from .schedule import learning_rate
 from .signals import stop_requests
 from .state import TrainingState
 from .step import Update
@@ -120,8 +120,8 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
             with clock.paused():
                 if state.step % options.valid_every == 0:
                     valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
-                    shown = ["log_likelihood", "elbo", "ess", *(["bits_per_dim"] if data.levels else [])]
-                    tracker.scalars(state.step, {f"valid/{k}": valid[k] for k in shown})
+                    shown = [m.name for m in NUMBERS if m.valid and (data.levels or m.of != "images")]
+                    tracker.scalars(state.step, {f"valid/{name}": valid[name] for name in shown})
                     progress.update(state.step, valid=valid["log_likelihood"])
                     if state.improves(valid["log_likelihood"]):
                         run.save_checkpoint("best", state.checkpoint(model))
@@ -160,11 +160,9 @@ def _finish(
     processes.barrier()  # the checkpoints are written
     tag = run.best_tag()
     run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
-    test = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
+    _, test = test_of(model, data, config, diagnostics if run.writes else None)
     if not run.writes:
         return {}
-    if config.diagnostics.enabled:
-        test |= diagnostics(model)
     with Tracker(run.path) as tracker:
         tracker.result(state.step, scalars(test))
         _draw(run, config, data, model, state.step, test, tracker)

@@ -14,14 +14,8 @@ from ..compute import rng
 from ..config.schema import TrainerConfig
 from ..errors import RunError
 from ..runs.checkpoint import Checkpoint, DataFacts
-from ..runs.validation import KINDS, check
+from ..runs.validation import KINDS, check, is_any, kinds_of, saved
 
-#: What the counters of a state are.
-COUNTERS = {
-    **dict.fromkeys(("step", "skipped", "bad_steps", "bad_validations"), ("a whole number from 0",)),
-    "best_valid": ("a finite number", "null"),
-    "wall_seconds": ("a finite number from 0",),
-}
 #: What a setting of an optimiser may be that is no tensor.
 SETTING = ("null", "true or false", "a finite number")
 
@@ -39,12 +33,12 @@ class TrainingState(DataFacts):
         wall_seconds: Time spent training.
     """
 
-    step: int = 0
-    skipped: int = 0
-    bad_steps: int = 0
-    best_valid: float | None = None
-    bad_validations: int = 0
-    wall_seconds: float = 0.0
+    step: int = saved("a whole number from 0", default=0)
+    skipped: int = saved("a whole number from 0", default=0)
+    bad_steps: int = saved("a whole number from 0", default=0)
+    best_valid: float | None = saved("a finite number", "null", default=None)
+    bad_validations: int = saved("a whole number from 0", default=0)
+    wall_seconds: float = saved("a finite number from 0", default=0.0)
 
     def improves(self, valid: float) -> bool:
         """Take note of a validation log-likelihood; True if it is the best so far."""
@@ -79,8 +73,9 @@ class TrainingState(DataFacts):
     def read(cls, state: Mapping[str, Any], origin: str) -> TrainingState:
         """The state in a checkpoint's, which may hold whatever JSON does. Raises `RunError` for what can't be one."""
         facts = DataFacts.of(state, origin)
-        check(state, COUNTERS, origin, complete=True)
-        return cls(**vars(facts), **{name: state[name] for name in COUNTERS})
+        counters = {name: kinds for name, kinds in kinds_of(cls).items() if name not in vars(facts)}
+        check(state, counters, origin, complete=True)
+        return cls(**vars(facts), **{name: state[name] for name in counters})
 
     @classmethod
     def restore(
@@ -97,9 +92,7 @@ class TrainingState(DataFacts):
             if not _alike(groups, own):
                 raise ValueError("groups of other parameters")
             tensors, numbers = checkpoint.part("optimizer"), checkpoint.state["optimizer_numbers"]
-            if numbers.keys() & tensors.keys() or not all(
-                any(KINDS[word](v) for word in SETTING) for v in numbers.values()
-            ):
+            if numbers.keys() & tensors.keys() or not all(is_any(number, SETTING) for number in numbers.values()):
                 raise ValueError("numbers that are none, or in the place of tensors")
             packed: dict[int, dict[str, Any]] = {}
             for key, value in (tensors | numbers).items():

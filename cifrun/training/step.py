@@ -27,9 +27,8 @@ from ..compute.device import Fabric
 from ..config.schema import Config
 from ..data.loader import Loader
 from ..errors import ConfigError, TrainingError
-from ..registry import OBJECTIVES
+from ..registry import OBJECTIVES, OPTIMIZERS
 from .cuda_graph import Recorded, watched
-from .optim import build_optimizer
 from .state import TrainingState
 
 #: Updates before one is recorded; the last of them is watched. They set up optimiser, libraries and compiled code.
@@ -58,7 +57,8 @@ class Update:
         if config.device.compile:
             model.compile_training()
         self.model = model
-        self.module, self.optimizer = fabric.setup(model, build_optimizer(model.parameters(), config.optimizer))
+        optimizer = OPTIMIZERS[config.optimizer.name](model.parameters(), config.optimizer)
+        self.module, self.optimizer = fabric.setup(model, optimizer)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._fabric = fabric
         self.loader = loader

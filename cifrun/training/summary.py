@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,32 +15,30 @@ from ..cif.model import Model
 from ..config.fields import Role
 from ..config.roles import flattened, role_of
 from ..config.schema import Config, to_dict
+from ..runs.summary import Summary
 from .state import TrainingState
 
 
 def summarise(config: Config, model: Model, state: TrainingState, status: str) -> dict[str, Any]:
-    """All of `summary.json` but the test result.
-
-    Arguments:
-        status: running, interrupted, failed, completed or stopped_early.
-    """
+    """`Summary` of a run, as plain data."""
     device = next(model.parameters()).device
-    return {
-        "status": status,
-        "dataset": config.dataset.name,
-        "data_fingerprint": state.fingerprint,
-        "flow": config.flow.family,
-        "cif": config.cif,
-        "seed": config.seed,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "steps": state.step,
-        "skipped_steps": state.skipped,
-        "best_valid_log_likelihood": state.best_valid,
-        "wall_seconds": state.wall_seconds,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "versions": {"cifrun": version("cifrun"), "python": platform.python_version(), "torch": torch.__version__},
-        "git_commit": _git_commit(),
-    }
+    summary = Summary(
+        status=status,
+        dataset=config.dataset.name,
+        data_fingerprint=state.fingerprint,
+        flow=config.flow.family,
+        cif=config.cif,
+        seed=config.seed,
+        parameters=sum(p.numel() for p in model.parameters()),
+        steps=state.step,
+        skipped_steps=state.skipped,
+        best_valid_log_likelihood=state.best_valid,
+        wall_seconds=state.wall_seconds,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        versions={"cifrun": version("cifrun"), "python": platform.python_version(), "torch": torch.__version__},
+        git_commit=_git_commit(),
+    )
+    return asdict(summary)
 
 
 def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:

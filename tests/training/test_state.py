@@ -12,16 +12,16 @@ import torch
 
 from cifrun.config.schema import OptimizerConfig, TrainerConfig
 from cifrun.errors import RunError
+from cifrun.registry import OPTIMIZERS
 from cifrun.runs.checkpoint import Checkpoint
 from cifrun.runs.directory import RunDirectory
-from cifrun.training.optim import build_optimizer
 from cifrun.training.state import TrainingState
 
 
 def test_state_goes_to_a_file_and_back(tmp_path):
     model = torch.nn.Linear(3, 2)
     for name in ("adam", "adamw", "sgd"):
-        optimizer = build_optimizer(model.parameters(), OptimizerConfig(name=name))
+        optimizer = OPTIMIZERS[name](model.parameters(), OptimizerConfig())
         model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
         state = TrainingState(shape=[3], step=7, skipped=1, best_valid=-1.5, wall_seconds=2.5)
@@ -31,7 +31,7 @@ def test_state_goes_to_a_file_and_back(tmp_path):
         draw = torch.rand(4)
 
         other = torch.nn.Linear(3, 2)
-        twin = build_optimizer(other.parameters(), OptimizerConfig(name=name))
+        twin = OPTIMIZERS[name](other.parameters(), OptimizerConfig())
         back = TrainingState.restore(run.load_checkpoint("latest"), other, twin, "file")
         assert back == state
         assert torch.equal(torch.rand(4), draw)
@@ -58,7 +58,7 @@ HUGE = 10**400
 def saved(**changes: Any) -> tuple[Checkpoint, torch.nn.Module, torch.optim.Optimizer]:
     """A checkpoint with some entries of its state changed, as they come back from JSON, and what it is read into."""
     model = torch.nn.Linear(3, 2)
-    optimizer = build_optimizer(model.parameters(), OptimizerConfig())
+    optimizer = OPTIMIZERS["adam"](model.parameters(), OptimizerConfig())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     checkpoint = TrainingState(shape=[3], step=7, best_valid=-1.5).checkpoint(model, optimizer)

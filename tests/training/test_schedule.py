@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cifrun.config.schema import OptimizerConfig
-from cifrun.training.optim import learning_rate
+from cifrun.training.schedule import learning_rate
 
 
 def test_learning_rate_is_a_function_of_the_step():

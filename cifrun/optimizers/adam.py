@@ -1,0 +1,23 @@
+"""Adam, and with decoupled weight decay AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from ..config.schema import OptimizerConfig
+from ..registry import OPTIMIZERS
+
+
+@OPTIMIZERS.register("adam")
+def adam(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Adam (Kingma & Ba, 2015)."""
+    return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+@OPTIMIZERS.register("adamw")
+def adamw(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)

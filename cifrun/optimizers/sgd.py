@@ -1,0 +1,17 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from ..config.schema import OptimizerConfig
+from ..registry import OPTIMIZERS
+
+
+@OPTIMIZERS.register("sgd")
+def sgd(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum 0.9."""
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9, weight_decay=config.weight_decay, fused=True)
