@@ -105,11 +105,13 @@ def usage() -> str:
 def usage_of(name: str) -> str:
     """The text of `cifrun VERB --help`."""
     verb = VERBS[name]
+    # Here it need not be said again to which verbs a key belongs.
+    keys = {key: re.sub(rf"^(({'|'.join(VERBS)})(, )?)+: ", "", text) for key, text in _keys(verb.keys).items()}
     options = {"--watch": "until no run is under way"} if name == "report" else HYDRA
     sections = [
         f"cifrun {name}: {verb.summary}",
         textwrap.fill(verb.details, 100),
-        _section("keys (cifrun --help lists more)", _keys(verb.keys), 30) if verb.keys else "",
+        _section("keys (cifrun --help lists more)", keys, 30) if keys else "",
         _groups() if name in ("train", "show") else "",
         _section("options", options, 14),
         _examples(verb),

@@ -91,8 +91,13 @@ class Setting:
 
     @property
     def comment(self) -> str:
-        """The meaning, and the unit and the choices unless the meaning names them: a line for people to read."""
+        """The meaning, and the unit and the choices unless the meaning names them: a line for people to read.
+
+        What belongs to some commands only begins with their names.
+        """
         meaning, unit = self.schema.get("description", ""), self.schema.get("unit")
+        if self.role is Role.COMMAND:
+            meaning = f"{', '.join(self.schema['may_change'])}: {meaning}"
 
         def named(word: str) -> bool:
             return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", meaning) is not None

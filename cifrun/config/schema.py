@@ -279,33 +279,29 @@ class Config:
     )
     seed: int = setting(
         0,
-        "initial weights, the order of the data, and every draw in training",
+        "every random draw: initial weights, the order of the data, training; of sample, the samples",
         role=Role.REPETITION,
         ge=0,
         lt=2**32,
         may_change=LATER[1:],
     )
-    run: UserPath | None = setting(
-        None, "eval, sample: the run directory to look at", role=Role.COMMAND, may_change=LATER[1:]
-    )
-    resume: UserPath | None = setting(
-        None, "train: the run directory to continue", role=Role.COMMAND, may_change=("train",)
-    )
-    n: int = setting(1000, "sample: how many samples to draw", role=Role.COMMAND, ge=1, may_change=("sample",))
+    run: UserPath | None = setting(None, "the run directory to look at", role=Role.COMMAND, may_change=LATER[1:])
+    resume: UserPath | None = setting(None, "the run directory to continue", role=Role.COMMAND, may_change=("train",))
+    n: int = setting(1000, "how many samples to draw", role=Role.COMMAND, ge=1, may_change=("sample",))
     output: UserPath | None = setting(
         None,
-        "sample: the file to write: .npy, .png, or a table: .csv, .tsv, .parquet, .npz",
+        "the file to write: .npy, .png, or a table: .csv, .tsv, .parquet, .npz",
         role=Role.COMMAND,
         may_change=("sample",),
     )
     data: UserPath | None = setting(
         None,
-        "eval: a table, or .npy of images, to evaluate instead of the test set",
+        "a table, or .npy of images, to evaluate instead of the test set",
         role=Role.COMMAND,
         may_change=("eval",),
     )
     per_point: UserPath | None = setting(
-        None, "eval: a table to write, a line for each datum", role=Role.COMMAND, may_change=("eval",)
+        None, "a table to write, a line for each datum", role=Role.COMMAND, may_change=("eval",)
     )
 
     @property

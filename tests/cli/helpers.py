@@ -67,7 +67,7 @@ class SignalledJob(Job):
         def send() -> None:
             if not self.once.exists():
                 self.once.touch()
-                while self.after is not None and "completed" not in statuses(self.after):
+                while self.after is not None and not {"completed", "failed"} & set(statuses(self.after)):
                     time.sleep(0.02)
                 os.kill(os.getpid(), self.number)
 

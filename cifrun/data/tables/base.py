@@ -91,7 +91,9 @@ Name = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is in
 class File(SplitTable):
     """Your own table, csv, tsv, parquet, npy or npz: dataset.path=FILE."""
 
-    path: AbsolutePath | None = setting(None, "your own file: csv, tsv, parquet, npy or npz; its ending says which")
+    path: AbsolutePath | None = setting(
+        None, "your own file, of dataset=file: csv, tsv, parquet, npy or npz; its ending says which"
+    )
     columns: list[Name] | Literal["all"] = setting(
         "all", "all, or those to use by name, [height,weight]; for an array by number from 1, [1,3]"
     )
