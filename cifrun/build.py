@@ -209,7 +209,7 @@ def describe(config: Config) -> str:
         f, index = _count(step.bijection), _count(step.index)
         u = "" if step.index is None else f"u ∈ R^{'×'.join(map(str, step.index.u_shape))}"
         rows.append([str(k + 1), step.bijection.describe(), u, f"{f:,}", f"{index:,}" if index else ""])
-    title = f"{config.dataset.name} {data.shape} ← {config.flow.family}, {'CIF' if model.indexed else 'plain flow'}"
+    title = f"{config.dataset.name} {data.shape} ← {config.flow_name}"
     likelihood = estimate(model.exact, model.indexed, config.eval.importance_samples)
     body = table(rows, ["step", "bijection f⁻¹, data first", "index", "parameters", "of the index"], "rllrr")
     return f"{title}\n{body}\n{_count(model):,} parameters; test log-likelihood: {likelihood}"

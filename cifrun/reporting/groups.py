@@ -57,7 +57,8 @@ class Cell:
 
 def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """The mean of n ≥ 2 numbers, and its standard error s/√n, s their standard deviation."""
-    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    n, mean = len(values), statistics.fmean(values)
+    return mean, math.dist(values, [mean] * n) / math.sqrt(n * (n - 1))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_of_two_processes_at_a_sweep_one_is_killed_and_the_other_does_what_it_le
     out, err = capsys.readouterr()
     assert out == "" and err.count(" is complete\n") == 2
     assert main(["report", str(sweep)]) == 0
-    assert re.search(r"affine CIF +2 ", capsys.readouterr().out)
+    assert re.search(r"CIF of affine +2 ", capsys.readouterr().out)
 
 
 def config_of(steps: int = 2, lr: float = 1e-3) -> Config:

@@ -21,7 +21,7 @@ def runs(tmp_path: Path) -> Path:
 
 def test_runs_that_differ_in_their_seed_alone_are_one_group(runs: Path) -> None:
     plain, cif = read(runs).groups
-    assert [plain.name, cif.name] == ["resflow plain", "resflow CIF"]
+    assert [plain.name, cif.name] == ["resflow", "CIF of resflow"]
     assert len(plain.runs) == len(cif.runs) == 3
     cell = cif.cells["log_likelihood"]
     values = [-1.45, -1.43, -1.46]
@@ -37,16 +37,16 @@ def test_settings_that_tell_groups_apart_are_columns(runs: Path) -> None:
     assert report.columns == ["flow.depth", "optimizer.lr"]
     ranks = {report.label(group): group.cells["log_likelihood"].rank for group in report.groups}
     # −1.4467 ± 0.0088 and −1.44 ± 0.01 are not told apart.
-    assert ranks["resflow CIF, flow.depth 4, optimizer.lr 0.001"] == "best"
-    assert ranks["resflow CIF, flow.depth 10, optimizer.lr 0.001"] == "near"
-    assert ranks["resflow CIF, flow.depth 10, optimizer.lr 0.0001"] == ""
+    assert ranks["CIF of resflow, flow.depth 4, optimizer.lr 0.001"] == "best"
+    assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.001"] == "near"
+    assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.0001"] == ""
 
 
 def test_the_best_is_that_of_each_dataset(runs: Path) -> None:
     write(runs / "rings", dataset={"name": "rings"}, cif=False, likelihood=-3.0)
     write(runs / "rings_cif", dataset={"name": "rings"}, likelihood=-2.5)
     best = [(g.dataset, g.name) for g in read(runs).groups if g.cells["log_likelihood"].rank == "best"]
-    assert best == [("rings", "resflow CIF"), ("two_uniforms", "resflow CIF")]
+    assert best == [("rings", "CIF of resflow"), ("two_uniforms", "CIF of resflow")]
     kl = [(g.dataset, g.name) for g in read(runs).groups if g.cells["kl_to_truth"].rank == "best"]
     assert kl == best  # where less is better
 

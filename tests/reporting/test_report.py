@@ -49,7 +49,7 @@ def test_from_training_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(["report", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"two_uniforms +affine CIF +2 .*IWAE_2", out)
+    assert re.search(r"two_uniforms +CIF of affine +2 .*IWAE_2", out)
     assert (tmp_path / "report/report.html").is_file()
     assert main(["report", str(tmp_path), f"output={tmp_path / 'elsewhere'}", "--watch"]) == 0
     assert (tmp_path / "elsewhere/report.csv").is_file()

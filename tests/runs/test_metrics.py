@@ -57,7 +57,7 @@ def test_a_value_is_told_with_what_is_known() -> None:
         ),
         (
             "best/elbo",
-            "Of the best weights, on the test set. Mean of the evidence lower bound of log p(x) over data [nats].",
+            "Of the best weights, on the test set. Mean of the evidence lower bound of log p(x) over data. In nats.",
         ),
         ("figures of diagnostics/maps", PICTURES["maps"]),
         ("test/unheard_of", ""),
