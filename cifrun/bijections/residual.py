@@ -6,7 +6,9 @@ Exact, for small D: J comes from carrying D tangents forward beside x. Unbiased,
 random N and its terms are reweighted by 1/P(N ≥ k) (Russian roulette), each trace being vᵀJ^k v for one random v; the
 gradient uses the Neumann series ∂ log det(I + J) = Σ_{k≥0} (−1)^k tr(J^k ∂J), whose memory does not grow with N.
 
-x is found from z by Broyden's method from J at z, where J is at hand, else by the fixed point x ← z − g(x).
+x is found from z by Broyden's method from J at z, where J is at hand, else by the fixed point x ← z − g(x). Its
+derivatives are those of the implicit function theorem, ∂x/∂z = (I + J)⁻¹ and ∂x/∂θ = −(I + J)⁻¹ ∂g/∂θ; of a gradient v
+at x, (I + Jᵀ)⁻¹ v is the fixed point of w ← v − Jᵀ w.
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
 Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735);
@@ -71,8 +73,20 @@ class ResidualBlock(Bijection):
             g = self.net(x)
         return x + g, log_det
 
-    @torch.no_grad()
     def _inverse(self, z: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self._search(z)
+        if not torch.is_grad_enabled():
+            return x
+        with torch.inference_mode(False):
+            x = x.detach().clone().requires_grad_()
+        g = self.net(x)
+        left = z - x.detach() - g  # zero but for rounding, with the gradients of z and of the weights
+        if left.requires_grad:
+            left.register_hook(lambda v: _solved(g, x, v))
+        return x.detach() + (left - left.detach())
+
+    def _search(self, z: Tensor) -> Tensor:
         tolerance = 8 * torch.finfo(z.dtype).eps
         solve = self._quasi_newton if self.exact_log_det else self._fixed_point
         x = torch.empty_like(z)
@@ -163,6 +177,22 @@ class ResidualBlock(Bijection):
         bound = getattr(self.net, "lipschitz", None)
         kappa = f", κ {bound:g}" if bound is not None else ""
         return f"ResidualBlock({'exact' if self.exact_log_det else 'unbiased'} log-det{kappa})"
+
+
+def _solved(g: Tensor, x: Tensor, v: Tensor) -> Tensor:
+    """(I + Jᵀ)⁻¹ v of each row, with J = ∂g/∂x. Raises `ConvergenceError`."""
+    tolerance = 8 * torch.finfo(v.dtype).eps
+    w = v
+    for _ in range(MAX_ITERATIONS):
+        (product,) = torch.autograd.grad(g, x, w, retain_graph=True)
+        before, w = w, v - product
+        if not w.isfinite().all():
+            break
+        if ((w - before).abs() <= tolerance * (1 + w.abs())).all():
+            return w
+    raise ConvergenceError(
+        f"the gradient of the inverse of a residual block did not converge in {MAX_ITERATIONS} iterations: is Lip g < 1?"
+    )
 
 
 def small_log_det(jacobian: Tensor) -> Tensor:

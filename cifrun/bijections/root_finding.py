@@ -1,4 +1,9 @@
-"""Roots of increasing functions, each element on its own: Newton's method kept inside a bracket that always shrinks."""
+"""Roots of increasing functions, each element on its own: Newton's method kept inside a bracket that always shrinks.
+
+The root x(t, θ) of f(x; θ) = t has derivatives of its own, by the implicit function theorem:
+
+    ∂x/∂t = 1 / f′(x),        ∂x/∂θ = −(∂f/∂θ) / f′(x)
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,6 @@ class Root(NamedTuple):
     residual: float
 
 
-@torch.no_grad()
 def monotone_root(
     f: Callable[[Tensor], tuple[Tensor, Tensor]],
     target: Tensor,
@@ -32,6 +36,8 @@ def monotone_root(
     name: str = "the inverse",
 ) -> Root:
     """x with f(x) = target, for f increasing in each element of x and no other.
+
+    With gradients on, x may be differentiated once, in the target and in whatever f depends on.
 
     The bracket first grows, twice as far each time, until it holds the root. Then each iteration takes Newton's step if
     it stays in the bracket, and every third halves the bracket whatever Newton says. An element is done when Newton's
@@ -49,6 +55,24 @@ def monotone_root(
     Errors:
         ConvergenceError: no bracket found (f is not onto, or not finite), or not converged.
     """
+    with torch.no_grad():
+        root = _search(f, target, lower, upper, tolerance, max_iterations, name)
+    if not torch.is_grad_enabled():
+        return root
+    value, slope = f(root.x)
+    step = (value - target) / slope.detach()
+    return Root(root.x - (step - step.detach()), root.residual)
+
+
+def _search(
+    f: Callable[[Tensor], tuple[Tensor, Tensor]],
+    target: Tensor,
+    lower: Tensor | float,
+    upper: Tensor | float,
+    tolerance: float | None,
+    max_iterations: int,
+    name: str,
+) -> Root:
     eps = torch.finfo(target.dtype).eps
     tolerance = 8 * eps if tolerance is None else max(tolerance, 8 * eps)
     low = torch.as_tensor(lower, dtype=target.dtype, device=target.device).expand_as(target)

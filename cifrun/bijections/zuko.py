@@ -107,7 +107,7 @@ def _inverted(f: Any, z: Tensor, name: str) -> Tensor:
 
         def value_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
             y, log_slope = f.call_and_ladj(x)
-            return y.detach(), log_slope.detach().exp()
+            return y, log_slope.exp()
 
         return monotone_root(value_and_slope, z, tolerance=ROOT_TOLERANCE, name=name).x
     return f.inv(z)

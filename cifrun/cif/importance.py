@@ -103,6 +103,10 @@ class Sums(NamedTuple):
 # --- the work in pieces -----------------------------------------------------------------------------------------------
 
 
+#: Data of a block, where random numbers are a matter of the seed and of where a datum stands.
+ROWS = 1000
+
+
 class Piece(NamedTuple):
     """A part of the work: some importance samples of some data."""
 

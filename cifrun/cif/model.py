@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -22,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections.base import Bijection
-from ..compute.rng import forked
-from .importance import Estimate, Piece, accumulate, pieces
+from ..compute.rng import derive, forked, seeding
+from .importance import ROWS, Estimate, Piece, accumulate, pieces
 from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
 from .step import ChooseU, Inward, Outward, Step
 
@@ -183,26 +184,34 @@ class Model(nn.Module):
                 seed(block, piece.chunk + 1)
                 yield piece, self.finish(start, piece.importance_samples)
 
-    def estimate(self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000) -> Estimate:
+    def estimate(
+        self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000, seed: int | None = None
+    ) -> Estimate:
         """Log-likelihood, ELBO and effective sample size of each datum, streamed over data and importance samples.
 
         Memory depends on `chunk_size` = (data × importance samples at once), not on `importance_samples`. A plain flow
-        is evaluated once.
+        is evaluated once. With a `seed`, the random numbers are those of `cifrun eval` with that `eval.seed`, and the
+        global random state stays as it is.
         """
         m = importance_samples if self.indexed else 1
-        work = pieces(len(x), m, min(max(1, len(x)), chunk_size), chunk_size)
-        sums = accumulate(self.log_weights(lambda rows: x[rows], work))
+        rows = min(max(1, len(x)) if seed is None else ROWS, chunk_size)
+        work = pieces(len(x), m, rows, chunk_size)
+        with nullcontext() if seed is None else forked(seed):
+            sums = accumulate(self.log_weights(lambda rows: x[rows], work, seeding(seed)))
         return Estimate.concatenate([part.estimate(m) for part in sums.values()])
 
-    def log_prob(self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000) -> Tensor:
+    def log_prob(
+        self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000, seed: int | None = None
+    ) -> Tensor:
         """log p(x) in nats, (batch,): exact for a plain flow, else the estimate IWAE_m, a lower bound in expectation.
 
         Arguments:
             x: (batch, *shape).
             importance_samples: m; ignored by a plain flow.
             chunk_size: data × importance samples evaluated at once.
+            seed: Makes the estimate reproducible (see `estimate`); None draws from the global random state.
         """
-        return self.estimate(x, importance_samples, chunk_size).log_likelihood
+        return self.estimate(x, importance_samples, chunk_size, seed).log_likelihood
 
     def elbo(self, x: Tensor, importance_samples: int = 1, chunk_size: int = 10_000) -> Tensor:
         """E_q[log w] ≤ log p(x) in nats, (batch,), by a mean over `importance_samples` draws of u."""
@@ -231,6 +240,37 @@ class Model(nn.Module):
             size = (min(chunk_size, n - done), *self.latent_shape)
             chunks.append(self.generate(torch.randn(size, dtype=like.dtype, device=like.device)))
         return torch.cat(chunks)
+
+    def rsample(self, n: int, seed: int | None = None) -> Tensor:
+        """n draws as `sample` makes them, (n, *shape), that can be differentiated once in the weights.
+
+        The noise of z_0 and of each u_l is held fixed (the reparametrisation trick); iterative inverses are
+        differentiated by the implicit function theorem.
+
+        Raises:
+            ConvergenceError: an iterative inverse missed its tolerance.
+            NotImplementedError: a step draws what has no derivative, as pixels of 0 and 1 are.
+        """
+        if any(step.bijection.stochastic for step in self.steps):
+            raise NotImplementedError("this model draws discrete numbers, which have no derivative: use sample")
+        self.prepare()
+        like = next(self.parameters(), torch.empty(0))
+        with nullcontext() if seed is None else forked(seed):
+            return self.generate(torch.randn((n, *self.latent_shape), dtype=like.dtype, device=like.device))
+
+    def rsample_and_log_prob(
+        self, n: int, importance_samples: int = 100, seed: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`rsample`, (n, *shape), and `log_prob` of the draws, (n,), in nats; both can be differentiated.
+
+        Arguments:
+            importance_samples: m; ignored by a plain flow, whose log-density is exact.
+
+        Raises:
+            ConvergenceError, NotImplementedError: as `rsample`.
+        """
+        x = self.rsample(n, seed)
+        return x, self.log_prob(x, importance_samples, seed=None if seed is None else derive(seed, 1))
 
     def generate(self, z: Tensor, u: Sequence[Tensor | None] | None = None) -> Tensor:
         """x = F(z_0; u), (batch, *shape), from z_0 (batch, *latent_shape); arguments and errors as of `outward`."""

@@ -39,6 +39,11 @@ def forked(seed: int) -> Iterator[None]:
         yield
 
 
+def seeding(seed: int | None) -> Callable[..., object]:
+    """What seeds torch for the work at a place below `seed`, called with the path to it; for None, what does nothing."""
+    return lambda *path: None if seed is None else torch.manual_seed(derive(seed, *path))
+
+
 def get_state() -> dict[str, Tensor]:
     """States of torch's generators, that of the CPU and that of this process's GPU, as byte tensors by name."""
     states = {"cpu": torch.get_rng_state()}

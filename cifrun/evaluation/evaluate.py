@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ..build import build_data, load_model
-from ..cif.importance import Estimate, Sums, accumulate, mean_and_error, pieces
+from ..cif.importance import ROWS, Estimate, Sums, accumulate, mean_and_error, pieces
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute import processes
 from ..compute.device import Fabric, spread
-from ..compute.rng import derive, forked
+from ..compute.rng import derive, forked, seeding
 from ..config.schema import Config
 from ..data.base import Data, Target
 from ..data.grey_levels import dequantize
@@ -36,8 +36,6 @@ from ..runs.records import Tracker
 
 #: The place of dequantisation among what `eval.seed` seeds, and how many data one of its generators serves.
 NOISE, NOISE_ROWS = 2**31, 100
-#: Data in a piece of the work.
-ROWS = 1000
 
 
 def evaluate(directory: Path, config: Config) -> dict[str, Any]:
@@ -165,11 +163,8 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     count, rank = processes.count(), processes.rank()
     mine = work[len(work) * rank // count : len(work) * (rank + 1) // count]
 
-    def seeded(*place: int) -> None:
-        torch.manual_seed(derive(seed, *place))
-
     with forked(seed):
-        found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(like), mine, seeded))
+        found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(like), mine, seeding(seed)))
     model.train(training)
     blocks = {piece.block: piece.rows for piece in work}
     parts = [found.get(k) or Sums.nothing(rows.stop - rows.start, like) for k, rows in blocks.items()]
