@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -119,6 +118,12 @@ def kind_of(step: Bijection | None) -> str | bool:
     return next((kind for kind, cls in FIRST_STEPS.items() if type(step) is cls), False)
 
 
+def facts_of(model: Model, data: Data) -> DataFacts:
+    """What a checkpoint of the model says of the data."""
+    kind = kind_of(model.steps[0].bijection)
+    return DataFacts(list(data.shape), kind, list(data.columns), data.levels, data.fingerprint)
+
+
 def first_step(shape: Sequence[int], kind: str | bool) -> Bijection | None:
     """A step of the kind that `kind_of` told, for its numbers to be loaded into."""
     step = FIRST_STEPS.get(kind)
@@ -182,19 +187,6 @@ def load_model(run: RunDirectory, tag: str | None = None) -> Model:
     model.columns, model.levels = tuple(facts.columns), facts.levels
     checkpoint.load_model(model, origin)
     return model.eval().requires_grad_(False)
-
-
-def load(directory: str | Path) -> Model:
-    """The trained model of a run directory, in eval mode, with its best weights.
-
-        model = cifrun.load("outputs/2026-01-31/12-00-00")
-        model.log_prob(x, importance_samples=100)   # (batch,), nats
-        model.sample(1000)                          # (1000, D)
-
-    Raises:
-        RunError: The directory is missing, is no run directory, or its checkpoint is damaged or of another model.
-    """
-    return load_model(RunDirectory(Path(directory)))
 
 
 # --- for a reader -----------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_its_names_are_everywhere(site: Path) -> None:
     assert all(name in helped.out for name in ("banana,", "rotation,", "banana_rotation,"))
     assert flow.code == 2 and "did you mean 'rotation'?" in flow.err
     assert key.code == 2 and "did you mean 'flow.angle'?" in key.err
-    assert preset.code == 0 and preset.out.startswith("banana (2,) ← rotation, CIF"), preset.err
+    assert preset.code == 0 and preset.out.startswith("banana (2,) ← CIF of rotation"), preset.err
 
 
 @pytest.mark.parametrize(("word", "noun"), [("flow=rotation", "flow"), ("dataset=banana", "dataset")])
@@ -132,7 +132,7 @@ def test_a_broken_package_is_named_and_breaks_nothing_else(tmp_path: Path) -> No
 
     shown, listed, *refused = cifrun(site, "show flow=maf", "list", *(f"show flow={name}" for name in sentences))
     assert shown.code == 0, shown.err
-    assert "maf, CIF" in shown.out
+    assert "CIF of maf" in shown.out
     for words, done in zip(sentences.values(), refused, strict=True):
         assert done.code == 2
         assert len(done.err.splitlines()) == 1

@@ -191,7 +191,8 @@ def _solved(g: Tensor, x: Tensor, v: Tensor) -> Tensor:
         if ((w - before).abs() <= tolerance * (1 + w.abs())).all():
             return w
     raise ConvergenceError(
-        f"the gradient of the inverse of a residual block did not converge in {MAX_ITERATIONS} iterations: is Lip g < 1?"
+        f"the gradient of the inverse of a residual block did not converge in {MAX_ITERATIONS} iterations: "
+        f"is Lip g < 1?"
     )
 
 

@@ -21,6 +21,8 @@ from . import processes
 BLOCK, FEW = 2**18, 4
 #: Of a batch that is shared: (rows here, rows in all, the first that is here).
 _share: tuple[int, int, int] | None = None
+#: Rows of a batch that all have the same random numbers.
+_alike: int | None = None
 
 
 def seed_all(seed: int) -> None:
@@ -40,7 +42,7 @@ def forked(seed: int) -> Iterator[None]:
 
 
 def seeding(seed: int | None) -> Callable[..., object]:
-    """What seeds torch for the work at a place below `seed`, called with the path to it; for None, what does nothing."""
+    """What seeds torch for the work at a place below `seed`, called with the path to it; nothing for None."""
     return lambda *path: None if seed is None else torch.manual_seed(derive(seed, *path))
 
 
@@ -79,6 +81,17 @@ def share(start: int, stop: int, whole: int) -> Iterator[None]:
         _share = before
 
 
+@contextmanager
+def alike(rows: int) -> Iterator[None]:
+    """Inside, all rows of a batch of `rows` have the same random numbers: what is made of a row depends on no other."""
+    global _alike
+    before, _alike = _alike, rows
+    try:
+        yield
+    finally:
+        _alike = before
+
+
 def sum_over_batch(x: Tensor) -> Tensor:
     """Σ x over all processes that share a batch, of the shape of x. Its gradient sums over them too."""
     return processes.total(x)
@@ -92,8 +105,12 @@ def largest_of_batch(value: float) -> float:
 def for_rows(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], dim: int = 0) -> Tensor:
     """`draw(shape)`, random numbers of which dimension `dim` runs over the rows of a batch, perhaps several times.
 
-    Inside `share` they are drawn for the whole batch, and those of the rows that are here are returned.
+    Inside `share` they are drawn for the whole batch, and those of the rows that are here are returned. Inside `alike`
+    they are drawn for one row.
     """
+    if _alike is not None:
+        one = draw((*shape[:dim], shape[dim] // _alike, 1, *shape[dim + 1 :]))
+        return one.expand(*shape[:dim], -1, _alike, *shape[dim + 1 :]).flatten(dim, dim + 1)
     if _share is None:
         return draw(shape)
     here, whole, start = _share
@@ -113,7 +130,7 @@ def normal_blocks(like: Tensor) -> Tensor:
     """
     here, whole, start = _share or (len(like), len(like), 0)
     rows = max(1, BLOCK * len(like) // max(1, like.numel()))
-    if whole <= FEW * rows or len(like) != here:
+    if _alike is not None or whole <= FEW * rows or len(like) != here:
         return normal(like.shape, like)
     seed, generator = int(torch.randint(2**62, ())), torch.Generator(like.device)
     first, last = start // rows, (start + here - 1) // rows

@@ -71,7 +71,7 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
     if config.data is None:
         data = build_data(config)
         run.check_data(data.fingerprint)
-        estimate, result = test_of(model, data, config, Diagnostics(config, data) if leads else None)
+        estimate, result = result_of(model, data, config, Diagnostics(config, data) if leads else None)
     else:
         x = read_other(config.data, model, config)
         estimate, result = _judge(model, x, config, config.eval.importance_samples)
@@ -90,7 +90,7 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
     return result
 
 
-def test_of(
+def result_of(
     model: Model, data: Data, config: Config, diagnostics: Diagnostics | None
 ) -> tuple[Estimate, dict[str, Any]]:
     """The estimates for each datum of the test set, and what a run's test result is.

@@ -58,7 +58,8 @@ def _write_text(path: Path, columns: Mapping[str, np.ndarray], delimiter: str) -
 
 def _write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     arrow, parquet = need("pyarrow", "writing parquet"), need("pyarrow.parquet", "writing parquet")
-    parquet.write_table(arrow.table(dict(columns)), path)
+    with open(path, "wb") as stream:  # opened here, as the errors of Arrow's own have other words
+        parquet.write_table(arrow.table(dict(columns)), stream)
 
 
 def _write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:

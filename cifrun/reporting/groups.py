@@ -58,7 +58,8 @@ class Cell:
 def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """The mean of n ≥ 2 numbers, and its standard error s/√n, s their standard deviation."""
     n, mean = len(values), statistics.fmean(values)
-    return mean, math.dist(values, [mean] * n) / math.sqrt(n * (n - 1))
+    spread = math.dist(values, [mean] * n) if len(set(values)) > 1 else 0.0  # of equal values, the mean may be rounded
+    return mean, spread / math.sqrt(n * (n - 1))
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Comparison:
             key = json.dumps(defining, sort_keys=True, default=str)
             before = groups[key].get(run.seed)
             if before is not None:  # the same job twice is no second seed: the later one counts
-                older, run = sorted((before, run), key=lambda r: RunDirectory(r.path).last_written())
+                older, run = sorted((before, run), key=lambda r: RunDirectory(r.path).last_written() or 0.0)
                 self.repeated.append(older)
             groups[key][run.seed] = run
         result = [Group(sorted(g.values(), key=lambda run: str(run.seed))) for g in groups.values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from ..errors import ConfigError, RunError
 from ..runs.directory import DONE, RunDirectory
 from ..runs.metrics import estimate
+from ..runs.validation import KINDS
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,11 @@ class Run:
     def progress(self) -> str:
         """`running, or killed, step 300 of 1000, last wrote 2 min ago`."""
         step = self.metrics[-1]["step"] if self.metrics else 0
-        age = time.time() - RunDirectory(self.path).last_written()
+        written = RunDirectory(self.path).last_written()
         of = self.settings.get("trainer.max_steps", "?")
         state = "running, or killed" if self.status == "running" else self.status
-        return f"{state}, step {step} of {of}, last wrote {_ago(age)}"
+        last = "" if written is None else f", last wrote {_ago(max(0.0, time.time() - written))}"
+        return f"{state}, step {step} of {of}{last}"
 
 
 def find_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -79,14 +80,14 @@ def find_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
     Raises `ConfigError` for a directory that does not exist.
     """
-    paths: dict[Path, None] = {}
+    paths: dict[Path, Path] = {}  # by where they really are, as they were named
     for directory in directories:
         if not directory.is_dir():
             raise ConfigError(f"there is no directory {directory}")
         for path in RunDirectory.below(directory):
-            paths.setdefault(path.resolve() if directory.is_absolute() else path)
+            paths.setdefault(path.resolve(), path.resolve() if directory.is_absolute() else path)
     runs, unreadable = [], []
-    for path in paths:
+    for path in paths.values():
         try:
             runs.append(Run.read(path))
         except RunError as error:
@@ -96,7 +97,7 @@ def find_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 def number(value: Any) -> float | None:
     """A value of a summary as a finite number; None if it is none."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if KINDS["a finite number"](value) else None
 
 
 def _ago(seconds: float) -> str:

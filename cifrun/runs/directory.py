@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from ..errors import ConfigError, RunError
 from ..io.files import replacing, writing
 from . import summary
 from .checkpoint import Checkpoint
-from .records import METRICS, read_metrics
+from .records import METRICS, Silent, Tracker, read_metrics
 from .validation import check, is_any
 
 __all__ = ["DONE", "RunDirectory"]
@@ -75,10 +74,10 @@ class RunDirectory:
         """Whether there is something to go on with."""
         return self.exists() and self.checkpoint_path("latest").is_file()
 
-    def last_written(self) -> float:
-        """When its records or its summary were last written, in seconds since 1970; now if there are none."""
+    def last_written(self) -> float | None:
+        """When its records or its summary were last written, in seconds since 1970; None if there are none."""
         files = [file for name in (METRICS, "summary.json") if (file := self.path / name).is_file()]
-        return max((file.stat().st_mtime for file in files), default=time.time())
+        return max((file.stat().st_mtime for file in files), default=None)
 
     @staticmethod
     def below(directory: Path) -> list[Path]:
@@ -151,6 +150,14 @@ class RunDirectory:
             raise RunError(f"{file} can't be read: {error.strerror or error}") from error
         numbers = ("null", "a number")
         return [{name: value for name, value in row.items() if is_any(value, numbers)} for row in rows]
+
+    def tracker(self, resume_from: int | None = None, absent: Sequence[str] = ()) -> Tracker | Silent:
+        """What keeps the records; arguments as of `Tracker`."""
+        return Tracker(self.path, resume_from=resume_from, absent=absent) if self.writes else Silent()
+
+    def how_to_go_on(self) -> str:
+        """What follows "stopped at step 3 of 10"."""
+        return f"; all is saved\ngo on with: cifrun train resume={self.path}"
 
     def check_data(self, fingerprint: str | None) -> None:
         """Raise `RunError` if the run was trained on a file that has another fingerprint than this, of its data now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields
 from reprlib import repr as short
@@ -61,4 +62,5 @@ def check(found: Mapping[str, Any], kinds: Mapping[str, tuple[str, ...]], origin
         if name not in found and complete:
             raise RunError(f"{origin} is damaged: it has no '{name}'")
         if name in found and not is_any(found[name], words):
-            raise RunError(f"{origin} is damaged: '{name}' is {short(found[name])}, and should be {' or '.join(words)}")
+            value = textwrap.shorten(short(found[name]), 200, placeholder="…")
+            raise RunError(f"{origin} is damaged: '{name}' is {value}, and should be {' or '.join(words)}")

@@ -37,5 +37,7 @@ class Clock:
     def paused(self) -> Iterator[None]:
         """Inside, the time does not count for `step_seconds`."""
         before = time.monotonic()
-        yield
-        self._since += time.monotonic() - before
+        try:
+            yield
+        finally:
+            self._since += time.monotonic() - before

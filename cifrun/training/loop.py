@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from ..build import build_data, build_model, build_standardize, kind_of
+from ..build import build_data, build_model, build_standardize, facts_of
 from ..cif.model import Model
 from ..compute import processes, rng
 from ..compute.device import Fabric, spread
@@ -27,7 +27,7 @@ from ..data.loader import Loader
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
 from ..errors import TrainingError
-from ..evaluation.evaluate import evaluate_split, report, scalars, test_of
+from ..evaluation.evaluate import evaluate_split, report, result_of, scalars
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import save
 from ..figures.training import Film, training_figure
@@ -35,6 +35,7 @@ from ..runs.directory import RunDirectory
 from ..runs.metrics import HPARAMS, NUMBERS
 from ..runs.progress import Progress
 from ..runs.records import Silent, Tracker
+from ..runs.unwritten import Unwritten
 from .clock import Clock
 from .schedule import learning_rate
 from .signals import stop_requests
@@ -61,14 +62,31 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
 
 def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dict[str, Any]:
     """`train` in one of the processes; all of them go the same way, and the one of rank 0 keeps the records."""
-    # Set up: everything from the config, then, for a continued run, everything from its checkpoint.
-    directory = fabric.broadcast(directory)
-    options, leads = config.trainer, fabric.is_global_zero
-    run = RunDirectory(directory, writes=leads)
+    run = RunDirectory(fabric.broadcast(directory), writes=fabric.is_global_zero)
     rng.seed_all(config.seed)
     data = build_data(config)
-    standardize = build_standardize(config, data)
-    model = build_model(config, data.shape, standardize)
+    model = build_model(config, data.shape, build_standardize(config, data))
+    return optimise(fabric, config, run, data, model, resume)
+
+
+def optimise(
+    fabric: Fabric, config: Config, run: RunDirectory | Unwritten, data: Data, model: Model, resume: bool = False
+) -> dict[str, Any]:
+    """Train a model on data, and test its best weights, which it then has; the summary.
+
+    Arguments:
+        fabric: Device and precision.
+        config: How to train, evaluate and measure.
+        run: Where what is kept goes: to a directory, or nowhere.
+        data: The three splits. Where there are no test data, nothing is tested.
+        model: On the CPU; its weights are where training begins, unless it resumes.
+        resume: Go on from the checkpoint "latest" of `run`.
+
+    Raises:
+        RunError, TrainingError, KeyboardInterrupt: as `train`.
+    """
+    # Set up; for a continued run, everything from its checkpoint.
+    options, leads = config.trainer, fabric.is_global_zero
     loader = Loader(data, options, config.seed, fabric.device)
     update = Update(model, config, fabric, loader)
     diagnostics = Diagnostics(config, data)
@@ -79,15 +97,15 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
         update.start_from(state)
         run.write_config(config)
     else:
-        state = TrainingState(list(data.shape), kind_of(standardize), list(data.columns), data.levels, data.fingerprint)
+        state = TrainingState(**vars(facts_of(model, data)))
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(summarise(config, model, state, "running"))
 
-    resume_from, absent = state.step if resume else None, diagnostics.absent()
-    tracker = Tracker(directory, resume_from=resume_from, absent=absent) if leads else Silent()
+    tracker = run.tracker(state.step if resume else None, diagnostics.absent())
     progress = Progress(options.max_steps, initial=state.step, enabled=options.progress and leads)
-    film = Film(run.figures)
+    pictures = leads and run.figures is not None
+    film = Film(run.figures) if run.figures else None
     with tracker, progress, stop_requests() as stop_requested:
         tracker.text("config", f"```yaml\n{yaml.safe_dump(to_dict(config), sort_keys=False)}```")
         tracker.hparams(hyperparameters(config), {})
@@ -125,10 +143,10 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
                     progress.update(state.step, valid=valid["log_likelihood"])
                     if state.improves(valid["log_likelihood"]):
                         run.save_checkpoint("best", state.checkpoint(model))
-                if leads and options.plot_every and state.step % options.plot_every == 0:
+                if pictures and options.plot_every and state.step % options.plot_every == 0:
                     for name, figure in draw(model, data, config, state.step):
                         tracker.figure(state.step, f"figures/{name}", figure)
-                        if name == "density":
+                        if film and name == "density":
                             film.add(state.step, figure)
                 if leads and diagnostics.due(state.step):
                     tracker.scalars(state.step, measured(diagnostics(model), "diagnostics"))
@@ -145,8 +163,7 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
                 run.write_summary(summarise(config, model, state, "interrupted"))
                 progress.close()
                 if leads:
-                    print(f"stopped at step {state.step} of {options.max_steps}; all is saved", file=sys.stderr)
-                    print(f"go on with: cifrun train resume={directory}", file=sys.stderr)
+                    print(f"stopped at step {state.step} of {options.max_steps}{run.how_to_go_on()}", file=sys.stderr)
                 processes.barrier()
                 raise KeyboardInterrupt
         progress.close()
@@ -154,21 +171,30 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
 
 
 def _finish(
-    run: RunDirectory, config: Config, data: Data, model: Model, state: TrainingState, diagnostics: Diagnostics
+    run: RunDirectory | Unwritten,
+    config: Config,
+    data: Data,
+    model: Model,
+    state: TrainingState,
+    diagnostics: Diagnostics,
 ) -> dict[str, Any]:
     """Test the best weights, draw them, and write down how the run ended."""
     processes.barrier()  # the checkpoints are written
     tag = run.best_tag()
     run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
-    _, test = test_of(model, data, config, diagnostics if run.writes else None)
+    status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
+    if not len(data.test):
+        return summarise(config, model, state, status)
+    _, test = result_of(model, data, config, diagnostics if run.writes else None)
     if not run.writes:
         return {}
-    with Tracker(run.path) as tracker:
+    summary = {**summarise(config, model, state, status), "test": test}
+    if isinstance(run, Unwritten):
+        return summary
+    with run.tracker() as tracker:
         tracker.result(state.step, scalars(test))
         _draw(run, config, data, model, state.step, test, tracker)
         tracker.hparams(hyperparameters(config), {f"test/{name}": test[name] for name in HPARAMS})
-    status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
-    summary = {**summarise(config, model, state, status), "test": test}
     run.write_summary(summary)
     print(report(config, test))
     print(f"run directory: {run.path}\npictures:      {run.figures}")
@@ -176,7 +202,13 @@ def _finish(
 
 
 def _draw(
-    run: RunDirectory, config: Config, data: Data, model: Model, step: int, test: Mapping[str, Any], tracker: Tracker
+    run: RunDirectory,
+    config: Config,
+    data: Data,
+    model: Model,
+    step: int,
+    test: Mapping[str, Any],
+    tracker: Tracker | Silent,
 ) -> None:
     """All pictures of a run that has ended, into `figures/` and TensorBoard; its film and its curves too."""
     pictures = {"figures": draw(model, data, config)}

@@ -8,8 +8,10 @@ import statistics
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cifrun.reporting.groups import Cell
+from cifrun.reporting.groups import Cell, mean_over_seeds
 
 from .example_runs import read, write, write_measured, write_pairs
 
@@ -113,3 +115,9 @@ def test_what_is_told_of_an_estimate_is_of_indexed_flows(tmp_path: Path) -> None
 )
 def test_a_number_and_its_error_on_two_lines(mean: float, se: float | None, parts: tuple[str, str]) -> None:
     assert Cell(mean, se).parts == parts
+
+
+@given(st.floats(-1e3, 1e3), st.integers(2, 20))
+def test_equal_values_have_no_error(value, count):
+    mean, error = mean_over_seeds([value] * count)
+    assert mean == pytest.approx(value) and error == 0

@@ -1,0 +1,1 @@
+"""The Python face: models, training and evaluation without a command line. `cifrun` itself has all names of it."""

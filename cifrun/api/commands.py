@@ -1,0 +1,64 @@
+"""What the commands of the command line do, as functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..cli.hydra_app import configure as compose
+from ..config.schema import Config
+from ..evaluation.evaluate import evaluate as evaluate_run
+from ..runs.directory import RunDirectory
+from ..training.loop import train as train_run
+
+__all__ = ["configure", "evaluate", "train"]
+
+
+def configure(*words: str) -> Config:
+    """The config that `cifrun train WORDS` would use; nothing is trained or written.
+
+    Raises:
+        ConfigError: A word is not one that the command line would take; the sentence says why.
+
+    Example:
+        >>> import cifrun
+        >>> cifrun.configure("dataset=two_moons", "flow=resflow", "cif=true").flow.family
+        'resflow'
+    """
+    return compose(words)
+
+
+def train(config: Config, directory: str | Path, resume: bool = False) -> dict[str, Any]:
+    """Train what `config` describes in a run directory, and test it: what `cifrun train` does.
+
+    Arguments:
+        config: Of `configure`.
+        directory: Where the run's files go.
+        resume: Go on from its last checkpoint.
+
+    Returns:
+        The content of `summary.json`: the test result is under "test".
+
+    Raises:
+        ConfigError, RunError: Something named in the config, or a file of the run, can't be used.
+        TrainingError: Too many losses in a row were not finite; the last good checkpoint is kept.
+        KeyboardInterrupt: Ctrl-C, or a signal that asks for a stop; the state was saved.
+    """
+    return train_run(config, Path(directory), resume)
+
+
+def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, Any]:
+    """Evaluate the best weights of a run on its test set, print a table, and write the result: what `cifrun eval` does.
+
+    Arguments:
+        directory: The run directory.
+        config: The run's own, with other settings of `eval` or `device`; by default as they are in the run.
+
+    Returns:
+        The test result, as `summary.json` has it under "test".
+
+    Raises:
+        ConfigError, RunError: Something named in the config, or a file of the run, can't be used.
+    """
+    run = RunDirectory(Path(directory))
+    return evaluate_run(run.path, run.config() if config is None else config)

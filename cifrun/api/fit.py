@@ -1,0 +1,257 @@
+"""Train a model on data in memory, by the loop of the command line.
+
+history = cifrun.fit(model, x, valid=0.1, steps=2000)
+history.best_valid                                           # nats
+steps, values = history.curve("valid/log_likelihood")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..build import build_standardize, dataset_of
+from ..compute.device import launch
+from ..compute.rng import forked
+from ..config.fields import Role
+from ..config.roles import flattened, role_of
+from ..config.schema import Config, to_dict
+from ..data.base import Data
+from ..data.checks import check_data
+from ..errors import ConfigError, RunError
+from ..io.table_files import numbered, write_table
+from ..runs.directory import RunDirectory
+from ..runs.unwritten import Unwritten
+from ..training.loop import optimise
+from .flows import Flow
+
+__all__ = ["History", "fit"]
+
+#: The file of a run's own directory that its data are in, and the words of its split column.
+DATA, SPLITS = "data.parquet", ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class History:
+    """How a training went.
+
+    Attributes:
+        rows: {"step": …, name: number, …} in order, as in `metrics.jsonl`; `docs/metrics.md` says what they are.
+        summary: The content of `summary.json`: status, steps, seconds, and under "test" the test result, if there is
+            one.
+    """
+
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    @property
+    def best_valid(self) -> float | None:
+        """The best mean log-likelihood of the validation data, that of the weights that the model has now, in nats."""
+        return self.summary["best_valid_log_likelihood"]
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The steps at which a number was logged, and its values: both (n,).
+
+        Raises:
+            KeyError: No such number was logged.
+        """
+        found = [(row["step"], row[name]) for row in self.rows if row.get(name) is not None]
+        if not found:
+            known = sorted({key for row in self.rows for key in row} - {"step", "time"})
+            raise KeyError(f"'{name}' was not logged; there are {', '.join(known)}")
+        steps, values = zip(*found, strict=True)
+        return np.array(steps), np.array(values)
+
+
+def fit(
+    model: Flow,
+    x: Any,
+    *,
+    valid: float | Any = 0.1,
+    test: float | Any | None = None,
+    steps: int = 1000,
+    batch_size: int = 1000,
+    lr: float = 1e-3,
+    patience: int = 0,
+    objective: str = "elbo",
+    standardize: bool | Literal["auto", "whiten"] = "auto",
+    seed: int | None = None,
+    device: str = "auto",
+    progress: bool = False,
+    directory: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> History:
+    """Train a model in place; afterwards it has the weights that were best on the validation data, in eval mode.
+
+    The global random state is as before afterwards, and the same call gives the same model, bit for bit on a CPU.
+
+    With a `directory` it leaves a whole run there, its data too: `cifrun eval`, `sample`, `report` and `train resume=`
+    take it. The same call with the same directory goes on with a run that was stopped.
+
+    Arguments:
+        model: Of `cifrun.Flow` or `cifrun.CIF`.
+        x: Data, (N, *shape): a tensor, a numpy array, or a data frame of numbers.
+        valid: The share of x that is held out for validation, or validation data of their own.
+        test: The same for a test after training; None is 0.1 with a directory, and without one nothing.
+        steps: Optimiser steps, at most.
+        batch_size: Data a step, at most the training set.
+        lr: Learning rate.
+        patience: Stop after so many validations in a row without a better one; 0 never does.
+        objective: "elbo" or "iwae".
+        standardize: Whether the model first brings each coordinate to mean 0 and standard deviation 1: True, False,
+            "auto" (if a scale is far from that), or "whiten" (and takes out correlations). A model keeps what its first
+            training chose.
+        seed: Of the split, the order of the data and every draw; by default the model's.
+        device: "auto", "cpu" or "gpu".
+        progress: Whether to show a progress bar on stderr.
+        directory: Where to leave a run.
+        settings: More settings, by the dotted names of the command line: {"optimizer.schedule": "cosine"}.
+
+    Raises:
+        ConfigError: A setting is not allowed, or no density can be learned from the data; the sentence says why.
+        ValueError: x is of another shape than the model's events.
+        RunError: The directory holds another run.
+        TrainingError: Too many losses in a row were not finite.
+        KeyboardInterrupt: Ctrl-C; with a directory, the state was saved.
+
+    Example:
+        >>> import cifrun, torch
+        >>> model = cifrun.Flow("realnvp", dim=2, depth=2)
+        >>> history = cifrun.fit(model, torch.randn(500, 2), steps=20)
+        >>> history.summary["status"]
+        'completed'
+    """
+    held_out = 0.0 if directory is None else 0.1
+    splits = _split(model, x, valid, held_out if test is None else test, model.config.seed if seed is None else seed)
+    if hasattr(x, "columns") and not model.columns:
+        model.columns = tuple(map(str, x.columns))
+    asked = {
+        "seed": seed,
+        "trainer.max_steps": steps,
+        "trainer.batch_size": batch_size,
+        "trainer.patience": patience,
+        "trainer.progress": progress,
+        "optimizer.lr": lr,
+        "objective.name": objective,
+        "dataset.standardize": standardize,
+        "device.accelerator": device,
+        **(settings or {}),
+    }
+    config = _configured(model.config, {name: value for name, value in asked.items() if value is not None})
+    if config.device.count > 1 or config.device.nodes > 1:
+        raise ConfigError("device.count and device.nodes are for the command line: fit trains on one device")
+    run: RunDirectory | Unwritten = Unwritten()
+    resume = False
+    if directory is None:
+        data = _data(splits, model.columns)
+        config = replace(config, diagnostics=replace(config.diagnostics, enabled=False))
+    else:
+        run = RunDirectory(Path(directory).absolute())
+        config, data, resume = _in_directory(run, config, splits, model)
+    if not model.trained:
+        model.standardize(build_standardize(config, data))
+    with _process_as_it_was(), forked(config.seed):
+        summary = optimise(launch(config.device), config, run, data, model, resume)
+    model.config, model.trained = config, True
+    model.eval()
+    return History(run.metrics(), summary)
+
+
+def _configured(config: Config, asked: Mapping[str, Any]) -> Config:
+    """The config with other values of some settings, by their dotted names."""
+    data = to_dict(config)
+    for name, value in asked.items():
+        *groups, key = name.split(".")
+        place: Any = data
+        for group in groups:
+            place = place.get(group)
+            if not isinstance(place, dict):
+                raise ConfigError(f"there is no setting '{name}'")
+        place[key] = value
+    return Config.parse(data)
+
+
+def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor]:
+    """Training, validation and test data, each (N, *shape), float32 on the CPU."""
+    rest, parts = _events(model, x), []
+    order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))
+    total = len(rest)
+    for name, share in (("valid", valid), ("test", test)):
+        if not isinstance(share, int | float):
+            parts.append(_events(model, share))
+            continue
+        if not 0 <= share < 1 or (name == "valid" and share == 0):
+            raise ConfigError(f"{name} = {share} is not allowed: give a share of the data below 1, or data")
+        count = max(1, round(share * total)) if share else 0
+        parts.append(rest[order[:count]])
+        order = order[count:]
+    return [rest[order.sort().values], *parts]
+
+
+def _events(model: Flow, x: Any) -> Tensor:
+    events, one = model.events(x)
+    if one:
+        raise ValueError(f"x is one event of shape {model.shape}, where many are wanted: (N, *shape)")
+    return events.detach().float().cpu()
+
+
+def _data(splits: Sequence[Tensor], columns: tuple[str, ...]) -> Data:
+    train, valid, test = splits
+    data = check_data(Data(train, valid, test if len(test) else valid, columns=columns), "x")
+    return replace(data, test=test)
+
+
+def _in_directory(
+    run: RunDirectory, config: Config, splits: Sequence[Tensor], model: Flow
+) -> tuple[Config, Data, bool]:
+    """The config and the data of a run in a directory, where its data are written; and whether it goes on."""
+    if len(model.shape) > 1:
+        raise ConfigError("directory is for events that are vectors, rows of a table: save the model instead")
+    if not len(splits[2]):
+        raise ConfigError("test = 0 is not allowed with a directory, as a run ends with a test")
+    columns = list(model.columns) or numbered(model.shape[0])
+    label = next(name for name in ("split", "_split", "__split") if name not in columns)
+    path = run.path / DATA
+    kept = {name: value for name, value in vars(config.dataset).items() if name == "standardize"}
+    dataset = {"name": "file", "path": str(path), "columns": columns, "split_column": label, **kept}
+    config = Config.parse({**to_dict(config), "dataset": dataset})
+    if run.exists():
+        before = run.settings()
+        now = flattened(to_dict(config))
+        kinds = {name: role_of(name, now) for name in {*before, *now} if name != "trainer.max_steps"}
+        defining = [name for name, role in kinds.items() if role in (Role.TRAINED, Role.REPETITION)]
+        data = _load(config)
+        same = all(map(torch.equal, (data.train[:], data.valid[:], data.test[:]), splits))
+        if not same or any(before.get(name) != now.get(name) for name in defining):
+            raise RunError(f"{run.path} holds another run: give another directory")
+        return config, data, run.begun()
+    run.create(config)
+    table = torch.cat(list(splits)).numpy()
+    words = np.repeat(np.array(SPLITS), [len(part) for part in splits])
+    write_table(path, {**dict(zip(columns, table.T, strict=True)), label: words})
+    return config, _load(config), False
+
+
+def _load(config: Config) -> Data:
+    return check_data(dataset_of(config).load(), "x")
+
+
+@contextmanager
+def _process_as_it_was() -> Iterator[None]:
+    """Afterwards, PyTorch's switches that a run sets are as before."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = tf32

@@ -1,0 +1,225 @@
+"""A flow, plain or indexed, as a density in a user's hands.
+
+    model = cifrun.CIF("maf", dim=3, depth=5, index_dim=2)
+    model.log_prob(x, importance_samples=100, seed=0)
+    model.sample(1000)
+
+It is the model of the command line (`cifrun.cif.model.Model`), built without data, that takes numbers as they come: one
+datum or many, tensors, numpy arrays, lists or data frames, in single or double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bijections.base import Bijection
+from ..build import build_model, facts_of, load_model
+from ..cif.model import Model
+from ..cif.step import Step
+from ..config.schema import Config
+from ..data.base import Data
+from ..errors import ConfigError, RunError
+from ..runs.directory import RunDirectory
+from ..runs.records import METRICS
+from ..training.state import TrainingState
+from .distribution import FlowDistribution
+
+__all__ = ["CIF", "Flow", "load"]
+
+#: What a keyword of an index begins with: `index_dim` is `index.dim` of the command line.
+INDEX = "index_"
+
+
+class Flow(Model):
+    """A plain flow, with a density in closed form (or, for a few families, an unbiased estimate of its logarithm).
+
+    Arguments:
+        flow: Name of a registered flow, as in `flow=NAME`.
+        dim: D of vectors, or the shape of an image, (channels, height, width).
+        seed: Of the initial weights.
+        settings: The flow's settings, as in `flow.KEY`: depth, hidden, …
+
+    Raises:
+        ConfigError: There is no such flow or setting, its value is not allowed, or it can't model such events.
+
+    Example:
+        >>> import cifrun, torch
+        >>> model = cifrun.Flow("maf", dim=3, depth=2)
+        >>> model.log_prob(torch.zeros(5, 3)).shape
+        torch.Size([5])
+    """
+
+    _cif: ClassVar[bool] = False
+    config: Config
+    trained: bool
+
+    def __init__(self, flow: str, dim: int | Sequence[int], *, seed: int = 0, **settings: Any) -> None:
+        shape = (dim,) if isinstance(dim, int) else tuple(dim)
+        if not shape or any(not isinstance(size, int) or size < 1 for size in shape):
+            raise ConfigError(f"dim = {dim!r} is not allowed: give the number of dimensions, or the shape of an image")
+        index = {name.removeprefix(INDEX): value for name, value in settings.items() if name.startswith(INDEX)}
+        if index and not self._cif:
+            raise ConfigError(f"{INDEX}{next(iter(index))} is a setting of a CIF: use cifrun.CIF")
+        family = {name: value for name, value in settings.items() if not name.startswith(INDEX)}
+        config = Config.parse(
+            {
+                "dataset": {"name": "file"},
+                "flow": {"family": flow, **family},
+                "cif": self._cif,
+                "index": index,
+                "seed": seed,
+            }
+        )
+        self._become(config, build_model(config, shape))
+
+    def _become(self, config: Config, model: Model) -> None:
+        super().__init__(list(model.steps))
+        self.columns, self.levels = model.columns, model.levels
+        self.config = config
+        #: Whether it has been trained by `cifrun.fit`, or loaded: its first step then stays as it is.
+        self.trained = False
+        self.train(model.training)
+
+    # --- densities ----------------------------------------------------------------------------------------------------
+
+    def log_prob(self, x: Any, importance_samples: int = 100, chunk_size: int = 10_000, seed: int | None = None) -> Any:
+        """log p(x) in nats: exact for a plain flow, else the estimate IWAE_m, a lower bound in expectation.
+
+        With a `seed`, a run's numbers are those that `cifrun eval … per_point=FILE` writes for `eval.seed`.
+
+        Arguments:
+            x: (batch, *shape), or one datum of `shape`: a tensor, which may be differentiated, a numpy array, a list,
+                or a data frame that has the columns that the model was trained on.
+            importance_samples: m; ignored by a plain flow.
+            chunk_size: data × importance samples evaluated at once.
+            seed: Makes the estimate reproducible; None draws from the global random state.
+
+        Returns:
+            (batch,), or a scalar for one datum: a tensor if x is one, else a numpy array; of the precision of x.
+
+        Raises:
+            ValueError: x is of another shape.
+        """
+        events, one = self.events(x)
+        with nullcontext() if isinstance(x, Tensor) else torch.no_grad():
+            log_prob = super().log_prob(events, importance_samples, chunk_size, seed)
+        log_prob = log_prob[0] if one else log_prob
+        if isinstance(x, Tensor):
+            return log_prob.to(x) if x.is_floating_point() else log_prob
+        kind = getattr(x, "dtype", None)
+        wide = isinstance(kind, np.dtype) and kind.kind == "f"
+        return log_prob.cpu().numpy().astype(kind if wide else np.float64)[()]
+
+    def events(self, x: Any) -> tuple[Tensor, bool]:
+        """x as a batch of events on the model's device and in its precision; and whether it was one datum.
+
+        Raises:
+            ValueError: x is of another shape, or a data frame without the model's columns.
+        """
+        like = next(self.parameters())
+        if hasattr(x, "columns") and hasattr(x, "to_numpy"):
+            x = _of_frame(x, self.columns)
+        given = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        events = given.to(like)
+        one = tuple(events.shape) == self.shape
+        events = events[None] if one else events
+        if tuple(events.shape[1:]) != self.shape:
+            raise ValueError(
+                f"x has the shape {tuple(given.shape)}, where the model takes one event of shape {self.shape} or a "
+                f"batch of them"
+            )
+        return events, one
+
+    def distribution(self, importance_samples: int = 100) -> FlowDistribution:
+        """The model as a distribution of PyTorch, with `log_prob`, `sample`, `rsample` and `event_shape`.
+
+        Arguments:
+            importance_samples: m of its `log_prob`, where that is an estimate.
+        """
+        return FlowDistribution(self, importance_samples)
+
+    def standardize(self, first: Bijection | None) -> None:
+        """Put a step before all others that brings the data to a scale of one; None changes nothing."""
+        if first is not None:
+            self.steps = torch.nn.ModuleList([Step(first), *self.steps]).to(next(self.parameters()))  # type: ignore[assignment]
+
+    # --- on disk ------------------------------------------------------------------------------------------------------
+
+    def save(self, directory: str | Path) -> None:
+        """Write the model to a directory that `cifrun.load`, `cifrun eval data=FILE` and `cifrun sample` read.
+
+        Saving again to the same directory replaces what was saved.
+
+        Raises:
+            RunError: The directory holds a run with records, which would be lost; or it can't be written.
+        """
+        run = RunDirectory(Path(directory))
+        if (run.path / METRICS).exists() or run.summary():
+            raise RunError(f"{run.path} holds a run with records: save the model to another directory")
+        nothing = torch.empty(0, *self.shape)
+        facts = facts_of(self, Data(nothing, nothing, nothing, columns=self.columns, levels=self.levels))
+        run.create(self.config)
+        run.save_checkpoint("latest", TrainingState(**vars(facts)).checkpoint(self))
+
+
+class CIF(Flow):
+    """A continuously indexed flow: each step f is a family F(·; u), with u ~ p(u | z) drawn on the way to the data.
+
+    Its log-density is estimated with importance samples u ~ q(u | x).
+
+    Arguments:
+        flow: Name of a registered flow, as in `flow=NAME`.
+        dim: D of vectors, or the shape of an image, (channels, height, width).
+        seed: Of the initial weights.
+        settings: The flow's settings, as in `flow.KEY`: depth, hidden, …; and with `index_` before them those of the
+            index, as in `index.KEY`: index_dim, index_depth, index_st, …
+
+    Raises:
+        ConfigError: There is no such flow or setting, its value is not allowed, or it can't model such events.
+
+    Reference: Cornish, Caterini, Deligiannidis, Doucet, "Relaxing bijectivity constraints with continuously indexed
+    normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833).
+
+    Example:
+        >>> import cifrun, numpy
+        >>> model = cifrun.CIF("maf", dim=3, depth=2, index_dim=2)
+        >>> model.log_prob(numpy.zeros((5, 3)), importance_samples=10, seed=0).shape
+        (5,)
+    """
+
+    _cif = True
+
+
+def load(directory: str | Path) -> Flow:
+    """The trained model of a run directory, or one that was saved, in eval mode, with its best weights.
+
+        model = cifrun.load("outputs/2026-01-31/12-00-00")
+        model.log_prob(x, importance_samples=100)   # (batch,), nats
+        model.sample(1000)                          # (1000, D)
+
+    Raises:
+        RunError: The directory is missing, is no run directory, or its checkpoint is damaged or of another model.
+    """
+    run = RunDirectory(Path(directory))
+    model, config = load_model(run), run.config()
+    kind = CIF if config.cif else Flow
+    loaded = kind.__new__(kind)
+    loaded._become(config, model)
+    loaded.trained = True
+    return loaded
+
+
+def _of_frame(frame: Any, columns: Sequence[str]) -> np.ndarray:
+    """The columns of a data frame that a model was trained on, or all if it knows no names."""
+    if columns:
+        if missing := [name for name in columns if name not in frame.columns]:
+            raise ValueError(f"the data frame lacks the columns {', '.join(missing)}, which the model was trained on")
+        frame = frame[list(columns)]
+    return np.asarray(frame.to_numpy(), dtype=np.float64)

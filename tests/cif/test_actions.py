@@ -1,0 +1,71 @@
+"""Each action is the formula that it is described by, with its parameters in that order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.distributions.transforms import AffineTransform, ComposeTransform
+
+from cifrun.bijections.planar import LEAST_SLOPE
+from cifrun.cif.actions import ACTIONS, AffineAction, PlanarAction
+from cifrun.errors import ConvergenceError
+
+SEEDS, DIMENSIONS = st.integers(0, 999), st.integers(1, 5)
+
+
+def draw(seed: int, *sizes: tuple[int, ...]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [2 * torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
+
+
+@given(SEEDS, DIMENSIONS)
+@settings(max_examples=30, deadline=None)
+def test_the_affine_action_shifts_and_then_scales(seed: int, dim: int) -> None:
+    z, s, t = draw(seed, *[(8, dim)] * 3)
+    truth = ComposeTransform([AffineTransform(t, 1.0), AffineTransform(0.0, s.exp())])
+    moved, log_det = AffineAction().forward(z, torch.cat([s, t], 1))
+    torch.testing.assert_close(moved, truth(z))
+    torch.testing.assert_close(log_det, truth.log_abs_det_jacobian(z, moved).sum(1))
+    torch.testing.assert_close(AffineAction().inverse(z, torch.cat([s, t], 1)), truth.inv(z))
+
+
+@given(SEEDS, DIMENSIONS)
+@settings(max_examples=30, deadline=None)
+def test_the_planar_action_moves_along_one_direction(seed: int, dim: int) -> None:
+    """Where wᵀa is not negative, â = a; elsewhere wᵀâ is bent to stay above −1, and only what lies along w changes."""
+    z, a, w, b = draw(seed, (50, dim), (50, dim), (50, dim), (50, 1))
+    moved, log_det = PlanarAction().forward(z, torch.cat([a, w, b], 1))
+    along, slope = (w * z).sum(1, keepdim=True) + b, 1 - LEAST_SLOPE
+    wa = (w * a).sum(1, keepdim=True)
+    bent = torch.where(wa < 0, slope * torch.expm1(wa / slope), wa)
+    corrected = a + (bent - wa) * w / (w * w).sum(1, keepdim=True)
+    torch.testing.assert_close(moved, z + corrected * torch.tanh(along))
+    torch.testing.assert_close(log_det, torch.log1p(bent / torch.cosh(along) ** 2)[:, 0])
+    kept = (wa >= 0)[:, 0]
+    torch.testing.assert_close(moved[kept], (z + a * torch.tanh(along))[kept])
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_a_pointwise_action_gives_each_number_parameters_of_its_own(name: str) -> None:
+    """As an index of images takes for granted: parameter (k, i) moves the number i and no other."""
+    action, dim = ACTIONS[name](), 4
+    z, h = draw(0, (1, dim), (1, action.size(dim)))
+    jacobian = torch.autograd.functional.jacobian(lambda h: action.forward(z, h[None])[0][0], h[0])
+    if action.pointwise:
+        parts = jacobian.unflatten(1, (-1, dim)).transpose(0, 1)
+        off = ~torch.eye(dim, dtype=torch.bool)
+        assert (parts[:, off] == 0).all() and (parts[:, ~off] != 0).all()
+    else:
+        assert action.size(dim) % dim != 0 and (jacobian != 0).any(0).all()
+
+
+def test_an_inverse_that_is_not_found_is_no_sample() -> None:
+    action = PlanarAction()
+    z, h = draw(0, (3, 2), (3, 5))
+    z[1] = torch.nan
+    with pytest.raises(ConvergenceError, match=r"^a planar map "):
+        action.inverse(z, h)
+    assert AffineAction().inverse_residual is None

@@ -1,0 +1,84 @@
+"""A checkpoint comes back as it was saved, and what is none, or another model's, changes nothing."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cifrun.errors import RunError
+from cifrun.runs.checkpoint import Checkpoint, DataFacts
+
+KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(lambda name: name != "__metadata__")
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+STATES = st.dictionaries(st.text(), LEAVES | st.lists(LEAVES) | st.dictionaries(st.text(), LEAVES), max_size=4)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> Tensor:
+    """Of any kind and up to three dimensions, also such that are scalars, empty, or a view of another."""
+    shape = draw(st.lists(st.integers(0, 3), max_size=3))
+    values = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    return values.to(draw(st.sampled_from(KINDS))).permute(draw(st.permutations(range(len(shape)))))
+
+
+@given(st.dictionaries(NAMES, tensors(), max_size=4), STATES)
+@example({"a": torch.arange(6).reshape(2, 3).T}, {})
+@settings(max_examples=40, deadline=None)
+def test_what_is_saved_is_read(named: dict[str, Tensor], state: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.safetensors"
+        Checkpoint(named, state).save(path)
+        again = Checkpoint.read(path)
+    assert again.state == state and again.tensors.keys() == named.keys()
+    for name, tensor in named.items():
+        assert again.tensors[name].dtype == tensor.dtype and torch.equal(again.tensors[name], tensor)
+
+
+def test_a_part_is_what_stands_before_a_dot() -> None:
+    names = ["model.a", "model.b.model.c", "models.a", "model", "rng.cpu"]
+    checkpoint = Checkpoint({name: torch.tensor(k) for k, name in enumerate(names)}, {})
+    assert checkpoint.part("model") == {"a": torch.tensor(0), "b.model.c": torch.tensor(1)}
+
+
+@pytest.mark.parametrize("damage", ["another shape", "one too few", "one too many", "another name"])
+def test_a_checkpoint_of_another_model_is_refused(damage: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    weights = {f"model.{name}": torch.ones_like(value) for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wrong = dict(weights)
+    if damage == "another shape":
+        wrong["model.0.weight"] = torch.ones(2, 2)
+    elif damage == "one too many":
+        wrong["model.2.bias"] = torch.ones(1)
+    else:
+        moved = wrong.pop("model.1.bias")
+        wrong |= {"model.1.shift": moved} if damage == "another name" else {}
+    with pytest.raises(RunError, match=r"^run/latest holds the weights of another model than"):
+        Checkpoint(wrong, {}).load_model(model, "run/latest")
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    Checkpoint({**weights, "optimizer.0.step": torch.ones(())}, {}).load_model(model, "run/latest")
+    assert all((value == 1).all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize("state", [None, "", "{", "[1]", '"text"', "null", "[" * 100_000], ids=lambda s: str(s)[:8])
+def test_a_state_that_is_none_is_damage(state: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "latest.safetensors"
+    save_file({"a": torch.zeros(2)}, path, None if state is None else {"state": state})
+    with pytest.raises(RunError, match=r"latest\.safetensors is damaged or not a checkpoint of this program$"):
+        Checkpoint.read(path)
+
+
+def test_facts_that_a_state_does_not_have_are_the_least() -> None:
+    assert DataFacts.of({}, "file") == DataFacts([], False, [], None, None)
+    state = {"shape": [3, 2], "standardized": "whiten", "columns": ["a"], "levels": 2, "fingerprint": "f", "step": 1}
+    facts = DataFacts.of(json.loads(json.dumps(state)), "file")
+    assert {**vars(facts), "step": 1} == state
