@@ -33,7 +33,7 @@ except ImportError as error:
 __all__ = ["FlowDensity"]
 
 
-class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class FlowDensity(DensityMixin, BaseEstimator):
     """The density of rows of numbers, by a flow or its CIF.
 
     Parameters are kept as they are given and checked by `fit`, as scikit-learn asks.
@@ -139,7 +139,7 @@ class FlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         others. Errors of the estimate therefore do not average out over rows; more importance samples make them small.
         """
         check_is_fitted(self)
-        rows = torch.from_numpy(np.asarray(validate_data(self, X, dtype=np.float64, reset=False)))
+        rows = torch.from_numpy(np.array(validate_data(self, X, dtype=np.float64, reset=False), order="C"))
         parts = []
         for block in rows.split(ROWS):
             with torch.no_grad(), alike(len(block)):

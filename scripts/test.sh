@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lint, types and tests, as CI runs them. Arguments go to pytest: bash scripts/test.sh -k resume; -m slow for slow ones.
+# Lint, types, tests, the site and the wheel, as CI runs them. With arguments it stops after the tests, and pytest takes
+# them: bash scripts/test.sh -k resume; -m slow for slow ones.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup "[test]"
 export PATH="$PWD/.venv/bin:$PATH"
@@ -8,3 +9,7 @@ ruff format --check .
 mypy
 # One thread a process: two test processes on two cores, and no more threads than cores.
 OMP_NUM_THREADS=1 pytest -n "${TEST_PROCESSES:-2}" -m "not slow and not gpu" "$@"
+if [ $# -eq 0 ]; then
+    bash scripts/docs.sh
+    bash scripts/check_wheel.sh
+fi

@@ -135,6 +135,7 @@ def fit(
     asked = {
         "seed": seed,
         "trainer.max_steps": steps,
+        "trainer.valid_every": min(model.config.trainer.valid_every, max(1, steps // 10)),
         "trainer.batch_size": batch_size,
         "trainer.patience": patience,
         "trainer.progress": progress,

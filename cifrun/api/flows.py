@@ -126,7 +126,7 @@ class Flow(Model):
         like = next(self.parameters())
         if hasattr(x, "columns") and hasattr(x, "to_numpy"):
             x = _of_frame(x, self.columns)
-        given = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        given = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, order="C"))
         events = given.to(like)
         one = tuple(events.shape) == self.shape
         events = events[None] if one else events

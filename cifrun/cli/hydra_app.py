@@ -74,7 +74,8 @@ def configure(overrides: Sequence[str] = ()) -> Config:
     Raises `ConfigError` with the sentence that the command line would print.
 
     Example:
-        >>> config = configure(["experiment=two_d_maf", "cif=true", "dataset=rings"])
+        >>> configure(["experiment=two_d_maf", "cif=true", "dataset=rings"]).dataset.name
+        'rings'
     """
     try:
         ready, _ = prepare(overrides, multirun=False)

@@ -52,8 +52,11 @@ class Tracker(Events):
     Raises `RunError` if the directory can't be written to.
 
     Example:
-        >>> with Tracker(Path("outputs/run")) as tracker:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, Tracker(Path(folder)) as tracker:
         ...     tracker.scalars(10, {"train/loss": 1.2})
+        ...     read_metrics(Path(folder) / METRICS)[0]["train/loss"]
+        1.2
     """
 
     def __init__(self, directory: Path, *, resume_from: int | None = None, absent: Sequence[str] = ()) -> None:

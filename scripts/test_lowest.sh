@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The core of the suite with the lowest versions that pyproject.toml allows, in an environment of its own,
+# .venv-lowest. PYTHON=python3.10 picks the interpreter. Arguments go to pytest.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+python="${PYTHON:-python3}"
+lowest="$(mktemp)"
+trap 'rm -f "$lowest"' EXIT
+"$python" scripts/lowest.py >"$lowest"
+stamp="$(cksum <"$lowest") $("$python" -c 'import sys; print(sys.version)')"
+if [ "$(cat .venv-lowest/stamp 2>/dev/null)" != "$stamp" ]; then
+    echo "setting up .venv-lowest …"
+    "$python" -m venv --clear .venv-lowest
+    .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c "$lowest" \
+        -e ".[tables,sklearn]" pytest pytest-xdist hypothesis
+    echo "$stamp" >.venv-lowest/stamp
+fi
+# What computes, what is read and written, and a command from end to end.
+OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n "${TEST_PROCESSES:-2}" -m "not slow and not gpu" \
+    tests/api tests/bijections tests/cif tests/config tests/data tests/evaluation tests/io tests/nets tests/runs \
+    tests/training tests/test_sklearn.py tests/whole/test_end_to_end.py "$@"

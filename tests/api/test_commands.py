@@ -1,0 +1,46 @@
+"""What commands do, as functions, and what `import cifrun` costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cifrun
+from cifrun.errors import ConfigError
+
+TINY = ("dataset=two_uniforms", "flow=affine", "debug=tiny", "diagnostics.enabled=false", "trainer.progress=false")
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_config_is_trained_evaluated_and_extended(tmp_path: Path) -> None:
+    config = cifrun.configure(*TINY, "cif=true", "device=cpu")
+    summary = cifrun.train(config, tmp_path / "run")
+    assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
+    result = cifrun.evaluate(tmp_path / "run")
+    assert result["log_likelihood"] == pytest.approx(summary["test"]["log_likelihood"])
+    more = cifrun.configure(*TINY, "cif=true", "device=cpu", "trainer.max_steps=6")
+    assert cifrun.train(more, tmp_path / "run", resume=True)["steps"] == 6
+    assert isinstance(cifrun.load(tmp_path / "run"), cifrun.CIF)
+
+
+def test_a_wrong_word_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="did you mean"):
+        cifrun.configure("flow=resflo")
+
+
+def test_the_face_is_imported_when_it_is_asked_for() -> None:
+    """`import cifrun` imports no library at all, and each name is found."""
+    script = (
+        "import sys, cifrun\n"
+        "assert not {'torch', 'numpy', 'hydra', 'sklearn'} & set(sys.modules)\n"
+        "assert all(getattr(cifrun, name) is not None for name in dir(cifrun))\n"
+        "try: cifrun.nothing\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "module 'cifrun' has no attribute 'nothing'\n"

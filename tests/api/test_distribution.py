@@ -1,0 +1,70 @@
+"""A model as a distribution of PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import kl_divergence, register_kl
+
+import cifrun
+from cifrun.api.distribution import FlowDistribution
+from tests.helpers import randomise
+
+
+@pytest.fixture(scope="module")
+def model() -> cifrun.Flow:
+    model = cifrun.CIF("maf", 3, depth=2, hidden=[8], index_dim=2).eval()
+    randomise(model, 0.2)
+    return model
+
+
+def test_shapes_are_those_of_a_distribution(model: cifrun.Flow) -> None:
+    dist = model.distribution()
+    assert dist.event_shape == (3,) and dist.batch_shape == () and dist.has_rsample
+    for shape in ((), (5,), (2, 3)):
+        draws = dist.sample(shape)
+        assert draws.shape == (*shape, 3) and not draws.requires_grad
+        assert dist.support.check(draws).all()
+        assert dist.log_prob(draws).shape == shape
+        assert dist.rsample(shape).requires_grad
+
+
+def test_it_is_the_density_of_the_model(model: cifrun.Flow) -> None:
+    x = torch.randn(4, 3)
+    torch.manual_seed(0)
+    found = model.distribution(importance_samples=6).log_prob(x)
+    torch.manual_seed(0)
+    assert torch.equal(found, model.log_prob(x, importance_samples=6))
+    torch.manual_seed(1)
+    draws = model.distribution().sample((7,))
+    torch.manual_seed(1)
+    assert torch.equal(draws, model.sample(7))
+
+
+def test_its_draws_carry_gradients(model: cifrun.Flow) -> None:
+    model.zero_grad()
+    model.distribution().rsample((5,)).square().mean().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+def test_pixels_of_zero_and_one_have_no_rsample() -> None:
+    dist = cifrun.CIF("bernoulli_vae", (1, 4, 4)).distribution()
+    assert not dist.has_rsample and dist.sample((2,)).shape == (2, 1, 4, 4)
+    with pytest.raises(NotImplementedError, match="discrete"):
+        dist.rsample((2,))
+
+
+def test_it_takes_part_where_distributions_are_registered(model: cifrun.Flow) -> None:
+    """A divergence of one's own, by draws: KL(p ‖ p) = 0."""
+
+    @register_kl(FlowDistribution, FlowDistribution)
+    def by_draws(p: FlowDistribution, q: FlowDistribution) -> torch.Tensor:
+        x = p.sample((50,))
+        torch.manual_seed(0)
+        first = p.log_prob(x)
+        torch.manual_seed(0)
+        return (first - q.log_prob(x)).mean()
+
+    dist = model.distribution()
+    assert kl_divergence(dist, dist).item() == 0

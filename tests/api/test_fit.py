@@ -1,0 +1,156 @@
+"""Training from Python: the loop of the command line on data in memory, with a run directory or without."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cifrun
+from cifrun.api.fit import DATA
+from cifrun.cli.main import main
+from cifrun.errors import ConfigError, RunError
+from cifrun.runs.directory import RunDirectory
+from tests.helpers import after_steps
+
+QUICK: dict[str, Any] = {"batch_size": 50, "settings": {"trainer.valid_every": 5, "trainer.log_every": 5}}
+#: Of a run in a directory.
+WHOLE = {**QUICK, "settings": {**QUICK["settings"], "diagnostics.enabled": False, "trainer.checkpoint_every": 5}}
+
+
+def data(count: int = 300) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 2, generator=generator) * torch.tensor([3.0, 0.2]) + torch.tensor([50.0, -1.0])
+
+
+def flow(cif: bool = False) -> cifrun.Flow:
+    return (cifrun.CIF if cif else cifrun.Flow)("maf", 2, depth=2, hidden=[8])
+
+
+@pytest.mark.parametrize("cif", [False, True])
+def test_training_finds_the_density_of_a_gaussian(cif: bool) -> None:
+    model, x = flow(cif), data(2000)
+    history = cifrun.fit(model, x, steps=60, lr=1e-2, batch_size=500, standardize=True)
+    truth = torch.distributions.Normal(torch.tensor([50.0, -1.0]), torch.tensor([3.0, 0.2])).log_prob(x).sum(1).mean()
+    assert not model.training and history.summary["status"] == "completed"
+    assert model.log_prob(x, importance_samples=20, seed=0).mean().item() == pytest.approx(truth.item(), abs=0.1)
+    steps, losses = history.curve("train/loss")
+    assert steps[-1] == 60 and np.isfinite(losses).all()
+    assert history.best_valid == max(history.curve("valid/log_likelihood")[1])
+
+
+def test_the_best_weights_are_kept() -> None:
+    """Validation data of another place: training makes them ever less likely, so the first validation is the best."""
+    model = flow()
+    elsewhere = torch.randn(50, 2) * 0.1 + 52
+    history = cifrun.fit(model, data(), valid=elsewhere, steps=40, lr=0.05, standardize=False, **QUICK)
+    assert history.best_valid == pytest.approx(model.log_prob(elsewhere).mean().item(), rel=1e-5)
+    assert history.best_valid == max(history.curve("valid/log_likelihood")[1])
+
+
+def test_the_same_call_gives_the_same_model_and_leaves_the_process_as_it_was() -> None:
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    expected = torch.rand(2), np.random.rand(), random.random()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    torch.use_deterministic_algorithms(False)
+    models = [flow(True) for _ in range(2)]
+    histories = [cifrun.fit(model, data(), steps=10, **QUICK) for model in models]
+    assert torch.equal(torch.rand(2), expected[0]) and (np.random.rand(), random.random()) == expected[1:]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))
+    assert histories[0].curve("train/loss")[1].tolist() == histories[1].curve("train/loss")[1].tolist()
+
+
+def test_numpy_tensors_and_test_data_of_ones_own() -> None:
+    x = data()
+    expected = cifrun.fit(flow(), x, steps=5, **QUICK)
+    assert "test" not in expected.summary
+    other = cifrun.fit(flow(), x.double().numpy(), steps=5, **QUICK)
+    assert other.curve("train/loss")[1].tolist() == expected.curve("train/loss")[1].tolist()
+    tested = cifrun.fit(flow(), x, test=x[:40], steps=5, **QUICK).summary["test"]
+    assert tested["num_data"] == 40 and tested["exact"]
+
+
+def test_a_directory_holds_a_whole_run(tmp_path: Path) -> None:
+    model, x = flow(), data()
+    history = cifrun.fit(model, x, steps=10, directory=tmp_path / "run", **WHOLE)
+    test = history.summary["test"]
+    assert test["num_data"] == 30 and history.rows == RunDirectory(tmp_path / "run").metrics()
+    assert (tmp_path / "run" / DATA).is_file() and (tmp_path / "run" / "figures" / "density.png").is_file()
+    assert torch.equal(cifrun.load(tmp_path / "run").log_prob(x), model.log_prob(x))
+    result = cifrun.evaluate(tmp_path / "run")
+    assert result["log_likelihood"] == pytest.approx(test["log_likelihood"])
+    assert main(["train", f"resume={tmp_path}/run", "trainer.max_steps=12", "trainer.progress=false"]) == 0
+    assert RunDirectory(tmp_path / "run").summary()["steps"] == 12
+    assert main(["report", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_same_call_goes_on_with_a_run_that_was_stopped(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    x, settings = data(), {**WHOLE, "steps": 20}
+    with pytest.raises(KeyboardInterrupt), after_steps(12, stop):
+        cifrun.fit(flow(), x, directory=tmp_path / "run", **settings)
+    one, two = flow(), flow()
+    cifrun.fit(one, x, directory=tmp_path / "run", **settings)
+    cifrun.fit(two, x, directory=tmp_path / "never stopped", **settings)
+    assert all(map(torch.equal, one.parameters(), two.parameters()))
+    again = flow()
+    cifrun.fit(again, x, directory=tmp_path / "run", **settings)  # it is complete
+    assert all(map(torch.equal, one.parameters(), again.parameters()))
+    for other in ({"lr": 0.5}, {"seed": 7}, {"x": x + 1}):
+        call = {"x": x, **settings, **other}
+        with pytest.raises(RunError, match="holds another run"):
+            cifrun.fit(flow(), directory=tmp_path / "run", **call)
+
+
+def test_training_goes_on_from_the_weights_that_a_model_has() -> None:
+    model, x = flow(), data()
+    first = cifrun.fit(model, x, steps=30, lr=1e-2, **QUICK)
+    steps = len(model.steps)
+    second = cifrun.fit(model, x + 0.01, steps=1, lr=1e-6, batch_size=50)
+    assert len(model.steps) == steps  # it keeps the scale that it was given first
+    assert second.best_valid == pytest.approx(first.best_valid, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        ({"x": torch.zeros(2)}, ValueError, "one event of shape"),
+        ({"x": torch.zeros(9, 3)}, ValueError, r"has the shape \(9, 3\)"),
+        ({"x": torch.ones(50, 2)}, ConfigError, "is constant"),
+        ({"x": torch.full((50, 2), torch.nan)}, ConfigError, "not finite"),
+        ({"valid": 0}, ConfigError, "valid = 0 is not allowed"),
+        ({"valid": 1.5}, ConfigError, "valid = 1.5 is not allowed"),
+        ({"test": -0.1}, ConfigError, "test = -0.1 is not allowed"),
+        ({"steps": 0}, ConfigError, r"trainer\.max_steps = 0"),
+        ({"objective": "elb"}, ConfigError, "did you mean 'elbo'"),
+        ({"settings": {"optimizer.rate": 1}}, ConfigError, r"optimizer\.rate"),
+        ({"settings": {"nothing.rate": 1}}, ConfigError, "there is no setting 'nothing.rate'"),
+        ({"settings": {"device.count": 2}}, ConfigError, "trains on one device"),
+        ({"directory": "run", "test": 0}, ConfigError, "a run ends with a test"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    call: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=sentence):
+        cifrun.fit(flow(), **{"x": data(50), "steps": 2, **call})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_was_not_logged_is_a_sentence() -> None:
+    history = cifrun.fit(flow(), data(), steps=5, **QUICK)
+    with pytest.raises(KeyError, match=r"'train/los' was not logged; there are train/elbo, "):
+        history.curve("train/los")

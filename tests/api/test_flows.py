@@ -1,0 +1,185 @@
+"""Flows in a user's hands: numbers as they come, the same as the command line's, and back from disk."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import cifrun
+from cifrun.cli.main import main
+from cifrun.errors import ConfigError, RunError
+from cifrun.registry import FLOWS
+from tests.helpers import SMALL, randomise
+
+VECTORS = [name for name in FLOWS if not FLOWS[name].images and not FLOWS[name].binary]
+CASES = [(name, cif) for name in VECTORS for cif in (False, True) if cif or not FLOWS[name].needs_index]
+
+
+def small(name: str, cif: bool, dim: int = 3, **settings: Any) -> cifrun.Flow:
+    """A small model with weights away from where they begin, in eval mode."""
+    known = {key: value for key, value in SMALL.items() if key in FLOWS[name].__dataclass_fields__}
+    model = (cifrun.CIF if cif else cifrun.Flow)(name, dim, **{**known, **settings}).eval()
+    randomise(model, 0.2)
+    return model
+
+
+def points(count: int = 6, dim: int = 3) -> Tensor:
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("name", "cif"), CASES)
+def test_the_numbers_are_those_that_eval_writes_for_each_datum(name: str, cif: bool, tmp_path: Path) -> None:
+    model = small(name, cif)
+    x = points()
+    model.save(tmp_path / "run")
+    np.save(tmp_path / "x.npy", x.numpy())
+    words = [f"run={tmp_path}/run", f"data={tmp_path}/x.npy", f"per_point={tmp_path}/out.csv"]
+    assert main(["eval", *words, "eval.importance_samples=7", "eval.seed=5", "device=cpu"]) == 0
+    with open(tmp_path / "out.csv") as file:
+        written = [float(row["log_likelihood"]) for row in csv.DictReader(file)]
+    found = model.log_prob(x, importance_samples=7, seed=5)
+    np.testing.assert_allclose(found.detach().numpy(), written, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cif", [False, True])
+def test_numbers_are_taken_as_they_come(cif: bool) -> None:
+    model, x = small("maf", cif), points()
+
+    def of(x: Any) -> Any:
+        return model.log_prob(x, importance_samples=4, seed=1)
+
+    batch = of(x)
+    assert isinstance(batch, Tensor) and batch.shape == (6,) and batch.dtype == torch.float32
+    wide = of(x.double())
+    assert wide.dtype == torch.float64 and torch.equal(wide.float(), batch)
+    array = of(x.numpy())
+    assert isinstance(array, np.ndarray) and array.dtype == np.float32
+    np.testing.assert_array_equal(array, batch.detach().numpy())
+    assert of(x.double().numpy()).dtype == np.float64
+    one = of(x[0])
+    assert one.shape == () and torch.equal(one, of(x[:1])[0])
+    assert isinstance(of(x[0].numpy()), np.float32)
+    np.testing.assert_array_equal(of(x.tolist()), of(x.double().numpy()))
+
+
+def test_a_model_in_double_precision_computes_in_it() -> None:
+    model, x = small("maf", False).double(), points().double()
+    exact = model.log_prob(x)
+    assert exact.dtype == torch.float64
+    single = small("maf", False).log_prob(x)
+    assert 0 < (exact - single).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (2,), (6, 2), ()])
+def test_another_shape_is_a_sentence(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"has the shape \(.*where the model takes one event of shape \(3,\)"):
+        small("maf", False).log_prob(torch.zeros(shape))
+
+
+class Frame:
+    """What a data frame is to the model: names, columns by name, and numbers."""
+
+    def __init__(self, columns: dict[str, list[float]]) -> None:
+        self._columns = columns
+        self.columns = list(columns)
+
+    def __getitem__(self, names: list[str]) -> Frame:
+        return Frame({name: self._columns[name] for name in names})
+
+    def to_numpy(self) -> np.ndarray:
+        return np.array(list(self._columns.values())).T
+
+
+def test_columns_of_a_data_frame_are_found_by_their_names() -> None:
+    model, x = small("maf", False), points().double()
+    frame = Frame({"c": x[:, 2].tolist(), "a": x[:, 0].tolist(), "b": x[:, 1].tolist()})
+    model.columns = ("a", "b", "c")
+    np.testing.assert_array_equal(model.log_prob(frame), model.log_prob(x.numpy()))
+    with pytest.raises(ValueError, match="lacks the columns c, which"):
+        model.log_prob(frame[["a", "b"]])
+
+
+@pytest.mark.parametrize(("name", "cif"), CASES)
+def test_the_gradient_of_log_prob_is_that_of_its_formula(name: str, cif: bool) -> None:
+    """In x, by central differences in double precision, with the same random numbers on both sides."""
+    settings = {"eval_tolerance": 1e-10} if name == "cnf" else {}
+    model, x = small(name, cif, **settings).double(), points(3).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.log_prob(x, importance_samples=3, seed=2).sum(), x)
+    direction, step = points(3).double().flip(0), 1e-5
+    with torch.no_grad():
+        up, down = (model.log_prob(x + sign * step * direction, importance_samples=3, seed=2) for sign in (1, -1))
+    torch.testing.assert_close((gradient * direction).sum(1), (up - down) / (2 * step), rtol=1e-4, atol=1e-5)
+
+
+def test_a_saved_model_comes_back(tmp_path: Path) -> None:
+    model, x = small("maf", True, index_dim=2), points()
+    model.columns = ("a", "b", "c")
+    model.save(tmp_path / "model")
+    again = cifrun.load(tmp_path / "model")
+    assert isinstance(again, cifrun.CIF) and not again.training and again.columns == model.columns
+    assert again.config.index.dim == 2
+    assert torch.equal(again.log_prob(x, seed=3), model.log_prob(x, seed=3))
+    randomise(model)
+    model.save(tmp_path / "model")  # what was saved is replaced
+    assert torch.equal(cifrun.load(tmp_path / "model").log_prob(x, seed=3), model.log_prob(x, seed=3))
+    assert main(["sample", f"run={tmp_path}/model", "n=4", f"output={tmp_path}/s.csv", "device=cpu"]) == 0
+    assert (tmp_path / "s.csv").read_text().startswith("a,b,c\n")
+
+
+def test_a_run_with_records_is_not_overwritten(tmp_path: Path) -> None:
+    model = small("realnvp", False)
+    cifrun.fit(model, points(100), steps=2, batch_size=20, directory=tmp_path / "run", settings={"device.count": 1})
+    before = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "run").rglob("*"))
+    with pytest.raises(RunError, match="holds a run with records"):
+        model.save(tmp_path / "run")
+    assert before == sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "run").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: cifrun.Flow("mfa", 3), r"there is no flow 'mfa'.*did you mean 'maf'"),
+        (lambda: cifrun.Flow("maf", 3, dpth=2), r"flow\.dpth.*did you mean 'flow\.depth'"),
+        (lambda: cifrun.Flow("maf", 3, depth=0), r"flow\.depth = 0"),
+        (lambda: cifrun.Flow("maf", 3, index_dim=2), "index_dim is a setting of a CIF"),
+        (lambda: cifrun.CIF("maf", 3, index_size=2), r"index\.size"),
+        (lambda: cifrun.Flow("maf", 0), "dim = 0 is not allowed"),
+        (lambda: cifrun.Flow("realnvp", 1), "needs at least 2 dimensions"),
+        (lambda: cifrun.Flow("vae", 2), "is made of its index"),
+    ],
+)
+def test_a_mistake_is_a_sentence(make: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        make()
+
+
+def test_a_training_loop_of_ones_own_learns() -> None:
+    torch.manual_seed(0)
+    model, x = cifrun.CIF("realnvp", 2, depth=2), torch.randn(500, 2) * torch.tensor([0.3, 2.0])
+    before = model.eval().log_prob(x, importance_samples=5).mean()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    model.train()
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = -model.log_w(x).mean()
+        loss.backward()
+        optimizer.step()
+    assert model.eval().log_prob(x, importance_samples=5).mean() > before + 0.3
+
+
+def test_models_of_one_seed_are_the_same_and_leave_the_random_state_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    one, two, other = (cifrun.Flow("maf", 3, seed=seed) for seed in (1, 1, 2))
+    one.log_prob(points(), seed=0)
+    one.sample(3, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+    weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in (one, two, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
