@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cifrun"
 #: What each room is for, and where it stands: column and floor.
 ROOMS = {
-    "cli": ("words → config → job", 0, 10),
+    "api": ("the Python face", 0, 11),
+    "testing": ("checks for plug-ins", -0.85, 6.4),
+    "cli": ("words → config → job", 0, 10.1),
     "reporting": ("many runs → one answer", -1.6, 8.6),
     "training": ("the loop, and one step", 0, 9.1),
     "evaluation": ("what a model is worth", 0, 8.2),
@@ -30,7 +32,7 @@ ROOMS = {
     "data": ("where x comes from", -1, 4),
     "flows": ("what flow= picks", 0, 4),
     "objectives": ("what is maximised", 2, 4),
-    "optimizers": ("how it is followed", 1, 0),
+    "optimizers": ("one update of the weights", 1, 0),
     "runs": ("what a run leaves", -1.6, 2.6),
     "cif": ("the density, the index", 1, 3),
     "bijections": ("invertible maps", 1, 2),
@@ -45,7 +47,7 @@ ROOMS = {
 
 def room(name: str) -> str:
     first = name.split(".")[0]
-    return "registry" if first == "plugins" else first
+    return {"plugins": "registry", "sklearn": "api"}.get(first, first)
 
 
 def arrows() -> dict[str, set[str]]:
@@ -77,7 +79,7 @@ def lines(name: str) -> int:
 
 
 def draw() -> Figure:
-    figure = Figure(figsize=(11, 10), dpi=150, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 10.8), dpi=150, layout="constrained", facecolor="white")
     axes = figure.subplots()
     boxes = {}
     for name, (meaning, column, floor) in ROOMS.items():
@@ -99,7 +101,7 @@ def draw() -> Figure:
                 FancyArrowPatch(*ends, patchA=boxes[name], patchB=boxes[target], shrinkA=0, shrinkB=1, zorder=1, **line)
             )
     axes.set_xlim(-6.7, 8)
-    axes.set_ylim(1.25 * -2 - 0.6, 1.25 * 10 + 0.6)
+    axes.set_ylim(1.25 * -2 - 0.6, 1.25 * 11 + 0.6)
     axes.set_axis_off()
     return figure
 

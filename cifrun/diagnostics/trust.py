@@ -127,8 +127,8 @@ def upper(log_w_exact: Tensor, log_w: Tensor, m: int) -> Tensor:
     if m == 1:
         return log_w_exact
     groups = len(log_w) // (m - 1)
-    rest = log_w[: groups * (m - 1)].unflatten(0, (groups, m - 1)).logsumexp(1)
-    return (torch.logaddexp(rest, log_w_exact) - math.log(m)).mean(0)
+    rest = log_w[: groups * (m - 1)].unflatten(0, (groups, m - 1))
+    return log_mean_exp(torch.cat([log_w_exact.expand(groups, 1, -1), rest], 1), dim=1).mean(0)
 
 
 def iwae_curve(log_w: Tensor) -> list[dict[str, float]]:
