@@ -79,8 +79,8 @@ class Setting:
     @property
     def range(self) -> str:
         """The values allowed, beyond the type: "≥ 1"; "" for all of them."""
-        found = (text.format(part[key]) for part in _parts(self.schema) for key, text in _BOUNDS.items() if key in part)
-        return ", ".join(found)
+        parts = ((text, part[key]) for part in _parts(self.schema) for key, text in _BOUNDS.items() if key in part)
+        return ", ".join(text.format(int(x) if isinstance(x, float) and x.is_integer() else x) for text, x in parts)
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -201,5 +201,6 @@ def settings(cls: Any, prefix: str = "", role: Role = Role.TRAINED) -> Iterator[
         if dataclasses.is_dataclass(field.annotation):
             yield from settings(field.annotation, name, own)
         else:
-            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            make: Any = field.default_factory
+            default = None if field.is_required() else field.default if make is None else make()
             yield Setting(name, default, own, schemas[key])

@@ -30,7 +30,7 @@ def tensors(draw: st.DrawFn) -> Tensor:
     return values.to(draw(st.sampled_from(KINDS))).permute(draw(st.permutations(range(len(shape)))))
 
 
-@given(st.dictionaries(NAMES, tensors(), max_size=4), STATES)
+@given(st.dictionaries(NAMES, tensors(), min_size=1, max_size=4), STATES)
 @example({"a": torch.arange(6).reshape(2, 3).T}, {})
 @settings(max_examples=40, deadline=None)
 def test_what_is_saved_is_read(named: dict[str, Tensor], state: dict[str, object]) -> None:

@@ -128,6 +128,7 @@ X = GREY[:, 0, 0]
         ("svhn", "test_32x32.mat", mat(X=np.zeros((3, 32, 32, 5), np.uint8)), ["no array 'X'"]),
         ("svhn", "test_32x32.mat", mat(X=np.zeros((32, 32, 3, 5))), ["type float64"]),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else None,
 )
 def test_one_sentence_for_a_file_that_is_damaged_or_another(
     name: str, file: str, content: bytes, words: list[str], tmp_path: Path
