@@ -1,13 +1,15 @@
 """cifrun: train, evaluate and sample continuously indexed flows.
 
+```python
 import cifrun
 
-model = cifrun.CIF("maf", dim=3, depth=5, index_dim=2)     # or cifrun.Flow("maf", dim=3)
+model = cifrun.CIF("maf", dim=3, depth=5, index_dim=2)  # or cifrun.Flow("maf", dim=3)
 history = cifrun.fit(model, x, valid=0.1, steps=2000)
 model.log_prob(x, importance_samples=100, seed=0)
 model.sample(1000)
 
-model = cifrun.load("outputs/2026-01-31/12-00-00")         # a run of the command line
+model = cifrun.load("outputs/2026-01-31/12-00-00")  # a run of the command line
+```
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 CONF = ROOT / "conf"
 
-METRICS = """# The numbers of a run
+METRICS = """# Every metric
 
 Made from `cifrun/runs/metrics.yaml` by `python scripts/make_docs.py`: change them there.
 [Diagnostics](diagnostics.md) has the formulas, and how to read the numbers.
@@ -119,8 +119,8 @@ A verb is one of {verbs}. `cifrun --help` lists verbs, groups and keys; `cifrun 
 below. [Every key](configuration.md) says what each key means.
 
 The exit code is 0, or 2 with one sentence on stderr: a wrong name, type or range is told with the key, the value and
-what is allowed. A sweep of which a job failed ends with 2 too. Ctrl-C ends with 130 where nothing can be saved.
-`HYDRA_FULL_ERROR=1` prints the traceback as well.
+what is allowed. A sweep ends with 2 if a job failed. After Ctrl-C it is 130. `HYDRA_FULL_ERROR=1` prints the traceback
+as well.
 
 {all}
 """
@@ -292,9 +292,9 @@ def _roles() -> str:
 def _numbers(metrics: Iterable[Metric]) -> str:
     rows = []
     for metric in metrics:
-        marks = [{1: "↑", -1: "↓", 0: ""}[metric.better], metric.of]
-        rows.append((f"`{metric.name}`", metric.meaning, metric.unit, " ".join(filter(None, marks))))
-    return _table(("name", "what it is", "unit", ""), rows)
+        marks = [metric.unit, {1: "↑", -1: "↓", 0: ""}[metric.better], metric.of]
+        rows.append((f"`{metric.name}`", metric.meaning, " ".join(filter(None, marks))))
+    return _table(("name", "what it is", "unit and marks"), rows)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

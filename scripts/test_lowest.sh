@@ -14,7 +14,7 @@ if [ "$(cat .venv-lowest/stamp 2>/dev/null)" != "$stamp" ]; then
         -e ".[tables,sklearn]" pytest pytest-xdist hypothesis
     echo "$stamp" >.venv-lowest/stamp
 fi
-# What computes, what is read and written, and a command from end to end.
+# What computes, what is read and written, training, and the Python face.
 OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n "${TEST_PROCESSES:-2}" -m "not slow and not gpu" \
-    tests/api tests/bijections tests/cif tests/config tests/data tests/evaluation tests/io tests/nets tests/runs \
-    tests/training tests/test_sklearn.py tests/whole/test_end_to_end.py "$@"
+    tests/api tests/cif tests/config tests/data/tables tests/evaluation tests/io tests/runs tests/training \
+    tests/test_sklearn.py "$@"

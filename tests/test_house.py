@@ -22,7 +22,7 @@ PACKAGE = ROOT / "cifrun"
 FLOORS = (
     *("errors", "plugins", "registry", "io", "config", "compute", "nets", "bijections", "cif", "flows", "objectives"),
     *("optimizers", "data", "runs", "build", "diagnostics", "figures", "evaluation", "training", "reporting", "cli"),
-    *("__init__", "__main__"),
+    *("api", "sklearn", "testing", "__init__", "__main__"),
 )
 #: Libraries that only some rooms may import.
 LIBRARIES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,14 +37,15 @@ class Done(NamedTuple):
     err: str
 
 
-#: Commands, one after another, in a process that finds packages in a directory.
+#: Commands, one after another, in a process that finds packages in a directory: of cifrun, or of pytest.
 COMMANDS = """
 import contextlib, io, json, sys
+import pytest
 from cifrun.cli.main import main
 for words in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
+        code = int(pytest.main(words[1:])) if words[0] == "pytest" else main(words)
     print(json.dumps([code, out.getvalue(), err.getvalue()]))
 """
 
@@ -78,7 +80,13 @@ def test_what_another_package_brings_is_trained_and_read_back(
 ) -> None:
     settings = "flow=rotation flow.angle=0.3 dataset=banana dataset.bend=0.4 cif=true seed=4"
     quick = "debug=tiny diagnostics.enabled=false"
-    train, sample = cifrun(site, f"train {settings} {quick} hydra.run.dir=run", "sample run=run n=5 output=x.csv")
+    shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
+    train, sample, own = cifrun(
+        site,
+        f"train {settings} {quick} hydra.run.dir=run",
+        "sample run=run n=5 output=x.csv",
+        "pytest -p no:cacheprovider tests",
+    )
     assert train.code == 0, train.err
     assert "banana, CIF of rotation" in train.out
     assert "KL to the truth" in train.out
@@ -86,6 +94,7 @@ def test_what_another_package_brings_is_trained_and_read_back(
     assert "angle: 0.3" in text and "bend: 0.4" in text and text.count("seed: 4") == 2
     assert sample.code == 0, sample.err
     assert len((tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()) == 6
+    assert own.code == 0 and "4 passed" in own.out, own.out  # its own tests, of what is installed
 
     assert main(["sample", "run=run"]) == 2  # in this process the package is not installed
     out, err = capsys.readouterr()

@@ -40,7 +40,8 @@ def train(config: Config, directory: str | Path, resume: bool = False) -> dict[s
         The content of `summary.json`: the test result is under "test".
 
     Raises:
-        ConfigError, RunError: Something named in the config, or a file of the run, can't be used.
+        ConfigError: Something named in the config can't be used.
+        RunError: A file of the run can't be used.
         TrainingError: Too many losses in a row were not finite; the last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, or a signal that asks for a stop; the state was saved.
     """
@@ -58,7 +59,8 @@ def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, A
         The test result, as `summary.json` has it under "test".
 
     Raises:
-        ConfigError, RunError: Something named in the config, or a file of the run, can't be used.
+        ConfigError: Something named in the config can't be used.
+        RunError: A file of the run can't be used.
     """
     run = RunDirectory(Path(directory))
     return evaluate_run(run.path, run.config() if config is None else config)

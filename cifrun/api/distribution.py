@@ -19,7 +19,7 @@ class FlowDistribution(Distribution):
     """The density of a model: `batch_shape` is (), `event_shape` that of an event.
 
     Arguments:
-        model: Its weights are looked at, and not copied: the distribution changes as the model is trained.
+        model: Its weights are shared, not copied: the distribution changes as the model is trained.
         importance_samples: m of `log_prob`, where that is the estimate IWAE_m.
 
     Example:

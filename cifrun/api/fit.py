@@ -1,8 +1,10 @@
 """Train a model on data in memory, by the loop of the command line.
 
+```python
 history = cifrun.fit(model, x, valid=0.1, steps=2000)
-history.best_valid                                           # nats
+history.best_valid  # nats
 steps, values = history.curve("valid/log_likelihood")
+```
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Bijection(nn.Module, ABC):
         shape: Shape of one event on the data side, without the batch.
         latent_shape: Shape of one event on the prior side; `shape` if not given.
 
-    Errors:
+    Raises:
         ValueError: an argument whose event shape is another one.
     """
 

@@ -87,7 +87,7 @@ class BlockAutoregressive(Bijection):
         width: Hidden units a coordinate has in each layer.
         layers: Hidden layers.
 
-    Errors:
+    Raises:
         ConvergenceError: the inverse did not reach its tolerance.
     """
 

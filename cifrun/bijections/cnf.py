@@ -79,7 +79,7 @@ class CNF(Bijection):
         eval_tolerance: The same in evaluation, and for the inverse.
         exact: Whether the trace is exact; by default up to 8 dimensions.
 
-    Errors:
+    Raises:
         ConvergenceError: the equation is too stiff for the solver.
     """
 
@@ -154,7 +154,7 @@ def solve_ode(
         state: At `start`.
         tolerance: Largest error of a step, absolute and relative; at least 10 units in the last place.
 
-    Errors:
+    Raises:
         ConvergenceError: the end is not reached in `MAX_STEPS`.
     """
     tolerance = max(tolerance, 10 * torch.finfo(state[0].dtype).eps)

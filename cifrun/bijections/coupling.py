@@ -30,7 +30,7 @@ class Coupling(Bijection):
         unconditional: Transform x_a too, by an f with free parameters: z_a = f(x_a; φ).
         zero_init: Start with h = 0.
 
-    Errors:
+    Raises:
         ValueError: fewer than two coordinates.
     """
 

@@ -29,7 +29,7 @@ class Squeeze(Bijection):
 
     The first k channels become the first 4k.
 
-    Errors:
+    Raises:
         ValueError: an odd height or width.
     """
 

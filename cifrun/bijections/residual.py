@@ -48,7 +48,7 @@ class ResidualBlock(Bijection):
         net: g, (batch, *shape) → (batch, *shape); for the exact log-determinant it needs `with_jacobian`.
         log_det: "exact", "unbiased", or "auto": exact for flat events of at most 8 dimensions.
 
-    Errors:
+    Raises:
         ConvergenceError: the inverse did not reach its tolerance; the message has the residual.
     """
 
@@ -93,6 +93,8 @@ class ResidualBlock(Bijection):
         worst = 0.0
         active = torch.arange(len(z), device=z.device)
         goal, guess = z, z
+        if not len(z):
+            return x
         state = self._start(guess, goal)
         for _ in range(MAX_ITERATIONS):
             done = state[1] <= tolerance

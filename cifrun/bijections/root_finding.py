@@ -52,7 +52,7 @@ def monotone_root(
         max_iterations: Of each of the two phases.
         name: What is being solved, for the message.
 
-    Errors:
+    Raises:
         ConvergenceError: no bracket found (f is not onto, or not finite), or not converged.
     """
     with torch.no_grad():

@@ -44,7 +44,7 @@ class ZukoTransform(Bijection):
         transform: f.
         name: The flow it comes from, for messages.
 
-    Errors:
+    Raises:
         ConvergenceError: an inverse was not found, or has no place in single precision.
     """
 

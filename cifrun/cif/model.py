@@ -115,7 +115,7 @@ class Model(nn.Module):
         return self.log_w(x, importance_samples, prepare)
 
     def log_w(self, x: Tensor, importance_samples: int = 1, prepare: bool = True) -> Tensor:
-        """log w(x, u) for `importance_samples` draws of u ~ q a datum: (importance_samples, batch).
+        """log w(x, u) for `importance_samples` draws of u ~ q for each datum: (importance_samples, batch).
 
         A plain flow needs no u: all its rows are the same log p(x). With `prepare=False` what is derived from the
         weights is taken as the last call left it.
@@ -224,6 +224,7 @@ class Model(nn.Module):
         """n independent draws of x, (n, *shape): z_0 ~ N(0, I), u_l ~ p_l(· | z_{l−1}), z_l = F_l(z_{l−1}; u_l).
 
         Arguments:
+            n: How many.
             seed: Makes the draws reproducible, and leaves the global random state alone; None draws from that state.
             chunk_size: Draws made at once.
 
@@ -247,6 +248,10 @@ class Model(nn.Module):
         The noise of z_0 and of each u_l is held fixed (the reparametrisation trick); iterative inverses are
         differentiated by the implicit function theorem.
 
+        Arguments:
+            n: How many.
+            seed: As of `sample`.
+
         Raises:
             ConvergenceError: an iterative inverse missed its tolerance.
             NotImplementedError: a step draws what has no derivative, as pixels of 0 and 1 are.
@@ -264,10 +269,13 @@ class Model(nn.Module):
         """`rsample`, (n, *shape), and `log_prob` of the draws, (n,), in nats; both can be differentiated.
 
         Arguments:
+            n: How many.
             importance_samples: m; ignored by a plain flow, whose log-density is exact.
+            seed: As of `sample`.
 
         Raises:
-            ConvergenceError, NotImplementedError: as `rsample`.
+            ConvergenceError: an iterative inverse missed its tolerance.
+            NotImplementedError: a step draws what has no derivative.
         """
         x = self.rsample(n, seed)
         return x, self.log_prob(x, importance_samples, seed=None if seed is None else derive(seed, 1))

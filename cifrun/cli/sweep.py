@@ -44,7 +44,7 @@ def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] 
         directory: Where it belongs.
         wait: Wait for the other process to end, and then do what it left.
 
-    Errors:
+    Raises:
         RunError: the directory holds a run of other settings, or one that failed before.
         TrainingError, KeyboardInterrupt: as in `training.loop.train`.
     """

@@ -53,7 +53,7 @@ def spread(config: DeviceConfig, work: Callable[..., T], *args: Any) -> T:
     Where processes are started here, `work` and `args` must be picklable, the result small and without tensors, and a
     signal that asks this one to stop is passed on to them.
 
-    Errors:
+    Raises:
         ConfigError: this machine lacks the devices.
         CifrunError, KeyboardInterrupt: what any of the processes raised.
         TrainingError: a process ended without a word, as when it was killed.

@@ -149,8 +149,10 @@ def _type(schema: Mapping[str, Any]) -> str:
 def registered(registry: Registry, name: str) -> Callable[[type[T]], type[T]]:
     """Class decorator: settings that a user picks by `name`, as `flow=NAME`.
 
+    ```python
     @registered(FLOWS, "maf")
     class MAF(FlowConfig): ...
+    ```
     """
 
     def decorate(cls: type[T]) -> type[T]:

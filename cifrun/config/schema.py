@@ -201,7 +201,7 @@ class DiagnosticsConfig:
     density_points: int = setting(2000, "data, and draws, whose log p(x) tells the coverage", ge=10)
     density_samples: int = setting(20, "m of that log p(x), IWAE_m; a plain flow needs none", ge=1)
     jacobian_points: int = setting(500, "data, and draws, where Jacobians are taken (fewer above 8 dimensions)", ge=1)
-    weight_points: int = setting(50, "data, and draws, whose importance weights are looked at", ge=2)
+    weight_points: int = setting(50, "data, and draws, whose importance weights are examined", ge=2)
     weights: int = setting(500, "importance weights of each of these", ge=1)
 
 

@@ -46,9 +46,10 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
         config: The run's config, with the `eval` and `device` settings to use; `data` names a file to evaluate instead
             of the test set, and `per_point` one to write with a line for each datum.
 
-    Errors:
-        ConfigError, RunError: something named in the config, or a file of the run, can't be used; or the file that the
-            run was trained on has changed, and so its test set.
+    Raises:
+        ConfigError: something named in the config can't be used.
+        RunError: a file of the run can't be used; or the file that the run was trained on has changed, and so its test
+            set.
 
     Returns:
         What `evaluate_split` does, and for the test set the diagnostics too, if they are on. Of the test set, it is
@@ -120,7 +121,7 @@ def read_other(path: Path, model: Model, config: Config) -> Tensor:
     reader = config.dataset if isinstance(config.dataset, File) else File(name="file")
     values, others = reader.read(path, columns)
     if others and processes.rank() == 0:
-        print(f"cifrun: not looked at in {path}: {', '.join(others)}", file=sys.stderr)
+        print(f"cifrun: ignored columns of {path}: {', '.join(others)}", file=sys.stderr)
     return values.unflatten(1, model.shape)
 
 

@@ -29,7 +29,7 @@ def sample(directory: Path, config: Config) -> Path:
     or .npz, with the columns of the data, or x1 … xD where they had no names. Of images, all of them hold grey levels,
     ⌊x⌋ (.npy: uint8, (n, C, H, W)), and the picture is a grid of at most 2,500.
 
-    Errors:
+    Raises:
         ConfigError: an ending that is none of these.
         ConvergenceError: an iterative inverse missed its tolerance; nothing is written.
     """

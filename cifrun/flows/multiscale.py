@@ -21,7 +21,7 @@ class MultiScale:
         scales: At how many resolutions the flow works, each half the one before.
         family: What to call the flow in a message.
 
-    Errors:
+    Raises:
         ConfigError: events that are no images, or whose sides can't be halved so often.
     """
 

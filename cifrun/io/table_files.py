@@ -37,7 +37,7 @@ def numbered(count: int) -> list[str]:
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Write columns of one length, whole or not at all; as text in nine digits, which lose nothing of a float32.
 
-    Errors:
+    Raises:
         ConfigError: an ending that is none of `TABLES`.
         RunError: the file can't be written.
     """

@@ -53,7 +53,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         resume: Go on from `checkpoints/latest` of that directory.
 
     Raises:
-        ConfigError, RunError: Something named in the config, or a file of the run, can't be used.
+        ConfigError: Something named in the config can't be used.
+        RunError: A file of the run can't be used.
         TrainingError: Too many losses in a row were not finite; the last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2; the state was saved, and a sentence says how to go on.
     """

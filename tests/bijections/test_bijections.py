@@ -1,19 +1,18 @@
 """What every bijection promises: its log-determinant, its inverse, gradients, shapes, and rows that do not mix.
 
-To cover one more bijection, add a small instance of it to `FACTORIES`.
+Each promise is written down in `cifrun.testing.bijections`. To cover one more bijection, add a small instance of it to
+`FACTORIES`.
 """
 
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cifrun.bijections.autoregressive import Autoregressive
 from cifrun.bijections.base import Bijection, Compose, Identity, Invert
@@ -28,6 +27,8 @@ from cifrun.bijections.sos import SumOfSquares
 from cifrun.bijections.spline import RationalQuadraticSpline
 from cifrun.bijections.univariate import Affine, Univariate
 from cifrun.errors import ConvergenceError
+from cifrun.testing.bijections import CHECKS, BijectionCase
+from cifrun.testing.promises import NotPromised, keep
 
 FACTORIES: dict[str, Callable[[], Bijection]] = {
     "identity": lambda: Identity((3,)),
@@ -72,127 +73,16 @@ UNIVARIATE: dict[str, Univariate] = {
 }
 
 
-def example(name: str, dtype: torch.dtype = torch.float64, batch: int = 6) -> tuple[Bijection, Tensor]:
-    """An instance in evaluation mode with parameters away from their initial values, and a batch for it."""
-    torch.manual_seed(1)
-    bijection = FACTORIES[name]()
-    bijection(1.5 * torch.randn(64, *bijection.shape) + 0.5)  # one training batch, for what looks at data
-    with torch.no_grad():
-        for parameter in bijection.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    x = torch.randn(batch, *bijection.shape, dtype=torch.float64)
-    return bijection.to(dtype).eval(), x.to(dtype)
+CASES = {name: BijectionCase(make) for name, make in FACTORIES.items()}
 
 
-def autograd_log_det(bijection: Bijection, x: Tensor) -> Tensor:
-    """log|det ∂z/∂x| from D backward passes, for a map that treats each row on its own."""
-    x = x.detach().requires_grad_()
-    z = bijection(x)[0].flatten(1)
-    rows = [torch.autograd.grad(z[:, i].sum(), x, retain_graph=True)[0].flatten(1) for i in range(z.shape[1])]
-    return torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet
-
-
-def exact(name: str) -> bool:
-    return FACTORIES[name]().exact_log_det
-
-
-names = pytest.mark.parametrize("name", FACTORIES)
-
-
-@pytest.mark.parametrize("name", list(filter(exact, FACTORIES)))
-def test_log_det_is_that_of_autograd(name: str) -> None:
-    bijection, x = example(name)
-    z, log_det = bijection(x)
-    assert z.shape == (len(x), *bijection.latent_shape)
-    assert log_det.shape == (len(x),)
-    torch.testing.assert_close(log_det, autograd_log_det(bijection, x), rtol=0, atol=1e-6)
-
-
-@names
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-5), (torch.float32, 1e-3)])
-def test_round_trip(name: str, dtype: torch.dtype, atol: float) -> None:
-    bijection, x = example(name, dtype)
-    with torch.no_grad():
-        torch.testing.assert_close(bijection.inverse(bijection(x)[0]), x, rtol=0, atol=atol)
-        z = torch.randn(6, *bijection.latent_shape, dtype=dtype)
-        torch.testing.assert_close(bijection(bijection.inverse(z))[0], z, rtol=0, atol=atol)
-
-
-@names
-def test_gradients_reach_every_parameter(name: str) -> None:
-    bijection, x = example(name)
-    z, log_det = bijection.train()(x)
-    torch.autograd.backward([t for t in (z.square().sum(), log_det.sum()) if t.requires_grad])
-    for key, parameter in bijection.named_parameters():
-        assert parameter.grad is not None, key
-        assert parameter.grad.isfinite().all(), key
-
-
-@pytest.mark.parametrize("name", list(filter(exact, FACTORIES)))
-def test_gradient_of_the_log_det_is_right(name: str) -> None:
-    bijection, x = example(name, batch=2)
-    point = [x.requires_grad_(), *bijection.parameters()]
-    direction = [torch.randn_like(p) for p in point]
-    log_det = bijection(x)[1].sum()
-    slope = 0.0
-    if log_det.requires_grad:
-        grads = torch.autograd.grad(log_det, point, allow_unused=True)
-        slope = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True) if g is not None)
-
-    @torch.no_grad()
-    def moved(eps: float) -> float:
-        for p, d in zip(point, direction, strict=True):
-            p.add_(d, alpha=eps)
-        return float(bijection(x)[1].sum())
-
-    eps = 1e-5
-    change = moved(eps) - moved(-2 * eps)
-    assert slope == pytest.approx(change / (2 * eps), rel=1e-4, abs=1e-5)
-
-
-@names
-def test_a_wrong_shape_names_both_shapes(name: str) -> None:
-    bijection, _ = example(name)
-    wrong = (3, *bijection.shape, 1)
-    for call in (bijection, bijection.inverse):
-        with pytest.raises(ValueError, match=r"\(.*\).*\(.*\)") as error:
-            call(torch.zeros(wrong))
-        assert str(bijection.shape) in str(error.value)
-        assert str(wrong) in str(error.value)
-
-
-@names
-def test_a_row_depends_on_no_other_row(name: str) -> None:
-    bijection, x = example(name)
-    if not bijection.exact_log_det:
-        pytest.skip("its log-determinant draws noise")
-    with torch.no_grad():
-        z, log_det = bijection(x)
-        for i in (0, len(x) - 1):
-            one, term = bijection(x[i : i + 1])
-            torch.testing.assert_close(one, z[i : i + 1], rtol=1e-6, atol=1e-6)
-            torch.testing.assert_close(term, log_det[i : i + 1], rtol=1e-6, atol=1e-6)
-        empty, term = bijection(x[:0])
-        assert empty.shape == (0, *bijection.latent_shape)
-        assert term.shape == (0,)
-
-
-@names
-def test_copies_give_the_same(name: str) -> None:
-    bijection, x = example(name)
-    with torch.no_grad():
-        z = bijection(x)[0]  # also fills whatever is kept between calls
-        fresh = FACTORIES[name]().to(x.dtype).eval()
-        fresh.load_state_dict(bijection.state_dict())
-        for twin in (copy.deepcopy(bijection), pickle.loads(pickle.dumps(bijection)), fresh):
-            torch.testing.assert_close(twin(x)[0], z, rtol=0, atol=1e-7)
-
-
-@names
-def test_describe_is_one_line(name: str) -> None:
-    text = FACTORIES[name]().describe()
-    assert text
-    assert "\n" not in text
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("promise", CHECKS)
+def test_a_bijection_keeps_its_promise(promise: str, name: str) -> None:
+    try:
+        keep(CHECKS[promise], CASES[name])
+    except NotPromised as reason:
+        pytest.skip(str(reason))
 
 
 # --- univariate maps --------------------------------------------------------------------------------------------------
@@ -322,7 +212,7 @@ def test_polynomials_of_polynomials_do_not_overflow() -> None:
 
 
 def test_a_lu_matrix_has_the_log_det_of_its_diagonal() -> None:
-    linear, x = example("lu-4")
+    linear, x = CASES["lu-4"].example()
     matrix = torch.autograd.functional.jacobian(lambda x: linear(x[None])[0][0], x[0])
     torch.testing.assert_close(linear(x)[1][0], torch.linalg.slogdet(matrix).logabsdet)
 

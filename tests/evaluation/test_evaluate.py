@@ -196,7 +196,7 @@ def test_other_data_are_found_by_the_names_of_their_columns(tmp_path: Path, caps
     file = tmp_path / "other.csv"
     file.write_text("x2,note,x1\n1,7,2\n3,8,4\n")
     assert read_other(file, normal(), config_of()).tolist() == [[2, 1], [4, 3]]
-    assert capsys.readouterr().err == f"cifrun: not looked at in {file}: note\n"
+    assert capsys.readouterr().err == f"cifrun: ignored columns of {file}: note\n"
     model = normal()
     model.columns = ("note", "x2")
     assert read_other(file, model, config_of()).tolist() == [[7, 1], [8, 3]]

@@ -1,22 +1,17 @@
-"""The commands of the README, run for real, from another directory."""
+"""Commands as a user types them, run for real, from another directory."""
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cifrun.cli.main import main
 from cifrun.io.text import with_error
 from tests.helpers import without_pictures
 
-README = Path(__file__).parents[2] / "README.md"
 TINY = ["debug=tiny", "flow=maf", "flow.depth=2", "flow.hidden=[8]"]
 
 
@@ -107,35 +102,3 @@ def test_nobody_reads_on():
     command = f"{sys.executable} -m cifrun show flow=maf flow.depth=200 | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.count("\n") == 1 and done.stderr == ""
-
-
-def people(count, seed):
-    """Rows of a table of adults: height in cm, weight in kg, age in years."""
-    draw = np.random.default_rng(seed)
-    height = np.where(draw.random(count) < 0.5, 164, 178) + 7 * draw.standard_normal(count)
-    weight = (height / 100) ** 2 * (24.5 + 3 * draw.standard_normal(count))
-    age = draw.integers(18, 90, count)
-    return [f"{h:.1f},{w:.1f},{a}" for h, w, a in zip(height, weight, age, strict=True)]
-
-
-@pytest.mark.parametrize("shorter", ["debug=tiny", pytest.param("", marks=pytest.mark.slow)])
-def test_from_a_csv_to_samples_and_scores_by_the_commands_of_the_readme(tmp_path, shorter):
-    """As they stand there, in a shell, in a folder that holds two tables and nothing else."""
-    section = README.read_text(encoding="utf-8").partition("\n## Your own table\n")[2]
-    commands = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].splitlines()
-    assert [command.split()[:2] for command in commands] == [["cifrun", verb] for verb in ("train", "sample", "eval")]
-    (tmp_path / "my.csv").write_text("\n".join(["height,weight,age", *people(1000, 0)]))
-    (tmp_path / "other.csv").write_text("\n".join(["height,weight,age", *people(20, 1), "172.0,13.5,40"]))  # 13.5 kg
-    program = f'cifrun() {{ "{sys.executable}" -m cifrun "$@"; }}'
-    for command in [f"{commands[0]} {shorter}", *commands[1:]]:
-        words = ["bash", "-c", f"{program}\n{command}"]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    with open(tmp_path / "samples.csv", newline="") as file:
-        samples = list(csv.DictReader(file))
-    assert len(samples) == 1000 and samples[0].keys() == {"height", "weight"}
-    assert np.mean([float(row["height"]) for row in samples]) == pytest.approx(171, abs=10)
-    with open(tmp_path / "scores.csv", newline="") as file:
-        scores = {row["row"]: float(row["log_likelihood"]) for row in csv.DictReader(file)}
-    assert list(scores) == [str(k) for k in range(1, 22)]
-    assert min(scores, key=scores.get) == "21"  # the anomaly

@@ -184,7 +184,7 @@ def test_three_commands_from_a_csv_to_samples_and_scores(csv: Path, capsys: pyte
     assert main(["eval", "run=run", "data=other.csv", "per_point=scores.csv", "eval.importance_samples=20"]) == 0
     out, err = capsys.readouterr()
     assert "other.csv, 3 data" in out and "3 rows → scores.csv" in out
-    assert err == "cifrun: not looked at in other.csv: id\n"
+    assert err == "cifrun: ignored columns of other.csv: id\n"
     assert (Path("run/summary.json").read_text(), Path("run/metrics.jsonl").read_text()) == before
     header, *rows = Path("scores.csv").read_text().splitlines()
     assert header == "row,log_likelihood,elbo,ess"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from cifrun.config.fields import STRICT, setting
+from cifrun.config.fields import registered, setting
 from cifrun.data.base import Box, Target, log_normal, normal
 from cifrun.registry import DATASETS
 
 __all__ = ["Banana"]
 
 
-@DATASETS.register("banana")
-@dataclass(config=STRICT)
+@registered(DATASETS, "banana")
 class Banana(Target):
     """A Gaussian bent along a parabola.
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from cifrun.bijections.base import Bijection
-from cifrun.config.fields import STRICT, setting
+from cifrun.config.fields import registered, setting
 from cifrun.errors import ConfigError
 from cifrun.flows.base import FlowConfig, with_norm
 from cifrun.registry import FLOWS
@@ -43,8 +42,7 @@ class Rotation(Bijection):
         return z * (-self.log_scale).exp() @ self._matrix()
 
 
-@FLOWS.register("rotation")
-@dataclass(config=STRICT)
+@registered(FLOWS, "rotation")
 class RotationFlow(FlowConfig):
     """Rotations of the plane, each with a scale of either axis."""
 
