@@ -10,7 +10,7 @@ from cifrun.config.schema import OptimizerConfig
 from cifrun.registry import OPTIMIZERS
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_an_optimiser_finds_the_minimum_of_a_quadratic(name: str) -> None:
     """|w − a|², whose minimum is a; with a penalty |w|²·decay/2 it is a·2/(2 + decay) for those that add it."""
     goal = torch.tensor([1.0, -2.0])

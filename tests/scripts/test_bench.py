@@ -56,6 +56,7 @@ def test_curves(tmp_path):
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_blocks(tmp_path):
     still = "optimizer.lr=1e-12"  # so that a step leaves the weights, and each draw's loss, as they are
     out = bench(tmp_path, "--blocks", "1,3", "flow.hidden=[16,16]", "trainer.batch_size=4", still)
