@@ -234,12 +234,12 @@ def sentence(rows: Sequence[Row]) -> str:
 DOCUMENT = """# Every base flow, plain and indexed
 
 Test log-likelihood in nats per datum, higher is better: exact for a plain flow, IWAE_m for a CIF, a lower bound in
-expectation. ± is the standard error over seeds; a number without one is of a single seed. Each seed has its own data,
-initial weights and order, the same data for both sides, so that the difference is taken seed by seed.
+expectation. ± is the standard error over seeds; a number without one has a single seed. Each seed has its own data,
+initial weights and order, the same data for both models, so that the difference is taken seed by seed.
 **Bold** is ahead by more than two standard errors of the difference: a rule of thumb, as an error estimated from few
-seeds is itself uncertain. Both sides of a row take the same number of steps. Where the CIF has over 2 % more parameters
-at the published sizes, a second row compares it with a larger plain flow (see Sizes). Of two numbers with a stroke
-between them, the first is the plain flow's.
+seeds is itself uncertain. Both models of a row take the same number of steps. Where the CIF has over 2 % more parameters
+at the published sizes, a second row compares it with a larger plain flow (see Sizes). A / B means
+plain / CIF.
 
 {tables}## Sizes
 
@@ -251,14 +251,14 @@ between them, the first is the plain flow's.
 - planar has 10 maps; the larger plain flow has 100, since as many parameters as the CIF has would be 16 500 maps.
 - cnf has its index where the equation ends; the larger plain flow has networks of [76]×3.
 - affine has no larger plain flow: affine maps compose to one affine map, so it is a Gaussian at any size.
-- vae and dlgm are made of their indices: they have no plain side.
+- vae and dlgm are made of their indices: there is no plain model.
 
 ## Settings
 
 The presets `experiment=two_d_FLOW` with fewer steps: batches of 1000 out of 10 000 training points, 5 000 test points,
 m = 100; seeds {seeds}; torch {torch}. The weights with the best validation of every 200 steps are tested. Flows whose
 steps are costly ({costly}) take fewer of them:
-compare the sides of a row, rather than rows. Milliseconds a step are medians on one CPU thread, taken while other runs
+compare the models of a row, rather than rows. Milliseconds a step are medians on one CPU thread, taken while other runs
 were going on, and say little.
 
 `python scripts/compare_flows.py` repeats it, in about an hour on two cores; [flows.json](flows.json) has each run.
