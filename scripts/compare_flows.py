@@ -237,8 +237,8 @@ Test log-likelihood in nats per datum, higher is better: exact for a plain flow,
 expectation. ± is the standard error over seeds; a number without one has a single seed. Each seed has its own data,
 initial weights and order, the same data for both models, so that the difference is taken seed by seed.
 **Bold** is ahead by more than two standard errors of the difference: a rule of thumb, as an error estimated from few
-seeds is itself uncertain. Both models of a row take the same number of steps. Where the CIF has over 2 % more parameters
-at the published sizes, a second row compares it with a larger plain flow (see Sizes). A / B means
+seeds is itself uncertain. Both models of a row take the same number of steps. Where the CIF has over 2 % more
+parameters at the published sizes, a second row compares it with a larger plain flow (see Sizes). A / B means
 plain / CIF.
 
 {tables}## Sizes

@@ -120,8 +120,8 @@ DOCUMENT = """\
 Test log-likelihood in nats a row, in the units of the file, mean ± standard error over {seeds} splits, each with its
 own seed; exact but for the indexed flows, whose numbers are IWAE₁₀₀, a lower bound in expectation. **Bold** is the
 highest mean; the tables are small, and neighbours are often within the errors. The flows have 5 steps with networks
-of [64, 64] and stop when 20 validations in a row bring no improvement; the mixture's size and regularisation are chosen by
-the validation data too.
+of [64, 64] and stop when 20 validations in a row bring no improvement; the mixture's size and regularisation are
+chosen by the validation data too.
 
 {table}
 
