@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import sklearn, testing
+    from . import errors, sklearn, testing
     from .api.commands import configure, evaluate, train
     from .api.fit import History, fit
     from .api.flows import CIF, Flow, load
@@ -29,6 +29,7 @@ __all__ = [
     "History",
     "__version__",
     "configure",
+    "errors",
     "evaluate",
     "fit",
     "load",
@@ -47,7 +48,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("sklearn", "testing"):
+    if name in ("errors", "sklearn", "testing"):
         return import_module(f"cifrun.{name}")
     if name in _HOME:
         return getattr(import_module(f"cifrun.{_HOME[name]}"), name)

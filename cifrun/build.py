@@ -175,13 +175,18 @@ def _index(config: IndexConfig, f: Bijection) -> Index:
 # --- a trained model --------------------------------------------------------------------------------------------------
 
 
-def load_model(run: RunDirectory, tag: str | None = None) -> Model:
-    """The model of a run in eval mode on the CPU, with the weights of `tag`: by default the best, else the latest.
+def load_model(run: RunDirectory, config: Config | None = None, tag: str | None = None) -> Model:
+    """The model of a run in eval mode on the CPU, with the weights of a checkpoint.
+
+    Arguments:
+        config: The run's, if it has been read already.
+        tag: "best" or "latest"; by default the best, or the latest where there was no validation.
 
     Raises `RunError` if a file of the run is missing, damaged, or of another model.
     """
     tag = run.best_tag() if tag is None else tag
-    config, checkpoint, origin = run.config(), run.load_checkpoint(tag), str(run.checkpoint_path(tag))
+    config = run.config() if config is None else config
+    checkpoint, origin = run.load_checkpoint(tag), str(run.checkpoint_path(tag))
     facts = DataFacts.of(checkpoint.state, origin)
     model = build_model(config, facts.shape, first_step(facts.shape, facts.standardized))
     model.columns, model.levels = tuple(facts.columns), facts.levels

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -108,8 +109,13 @@ class FlowDensity(DensityMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=3)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if not isinstance(self.cif, bool | np.bool_):
+            raise ValueError(f"cif = {self.cif!r} is not allowed: it should be True or False")
+        if not isinstance(self.importance_samples, Integral) or self.importance_samples < 1:
+            raise ValueError(f"importance_samples = {self.importance_samples!r} is not allowed: a whole number from 1")
         with _errors_of_scikit_learn():
             model = self._model(X.shape[1], seed)
+            model.columns = tuple(map(str, getattr(self, "feature_names_in_", ())))
             self.history_ = fit(
                 model,
                 X,
@@ -140,10 +146,10 @@ class FlowDensity(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows = torch.from_numpy(np.array(validate_data(self, X, dtype=np.float64, reset=False), order="C"))
-        parts = []
+        parts, m, seed = [], int(self.importance_samples), self.model_.config.seed
         for block in rows.split(ROWS):
             with torch.no_grad(), alike(len(block)):
-                parts.append(self.model_.log_prob(block, self.importance_samples, seed=self.model_.config.seed).cpu())
+                parts.append(self.model_.log_prob(block, m, seed=seed).cpu())
         return torch.cat(parts).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -168,5 +174,5 @@ def _errors_of_scikit_learn() -> Iterator[None]:
     """Inside, what is wrong with parameters or data is a `ValueError`, which scikit-learn knows how to handle."""
     try:
         yield
-    except CifrunError as error:
+    except (CifrunError, TypeError) as error:
         raise ValueError(str(error)) from error

@@ -27,7 +27,7 @@ from cifrun.config.schema import Config
 from cifrun.data.base import Data
 from cifrun.errors import ConfigError
 from cifrun.runs.directory import RunDirectory
-from cifrun.training.state import TrainingState
+from cifrun.training.training_state import TrainingState
 from tests.helpers import randomise, small_config
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -111,7 +111,9 @@ def test_a_run_gives_its_best_weights_and_before_there_are_any_its_latest(tmp_pa
         torch.testing.assert_close(found.state_dict(), models[tag].state_dict(), rtol=0, atol=0)
         assert found.columns == ("a", "b") and found.levels is None
         assert not found.training and not any(parameter.requires_grad for parameter in found.parameters())
-    torch.testing.assert_close(load_model(run, "latest").state_dict(), models["latest"].state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        load_model(run, tag="latest").state_dict(), models["latest"].state_dict(), rtol=0, atol=0
+    )
 
 
 # --- for a reader -----------------------------------------------------------------------------------------------------

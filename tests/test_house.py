@@ -30,6 +30,7 @@ LIBRARIES = {
     "omegaconf": {"cli"},
     "pydantic": {"config", "data", "flows"},
     "lightning_fabric": {"compute"},
+    "lightning": set(),
     "jinja2": {"reporting"},
     "tensorboard": {"runs"},
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from joblib import parallel_backend
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -76,6 +78,24 @@ def test_in_a_pipeline_with_cross_validation_and_a_search(rows: np.ndarray) -> N
     assert search.score_samples(rows).shape == (400,)
 
 
+def test_threads_do_not_disturb_each_other(rows: np.ndarray) -> None:
+    density = FlowDensity(settings=SMALL, random_state=0, **QUICK).fit(rows)
+    expected = density.score_samples(rows)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: density.score_samples(rows[: 100 * (1 + k % 4)]), range(8)))
+    for k, scores in enumerate(found):
+        np.testing.assert_allclose(scores, expected[: 100 * (1 + k % 4)], rtol=1e-10)
+    with parallel_backend("threading", n_jobs=2):
+        assert cross_val_score(density, rows, cv=2).shape == (2,)
+
+
+def test_columns_have_their_names(rows: np.ndarray) -> None:
+    frame = pytest.importorskip("pandas").DataFrame(rows, columns=["a", "b"])
+    density = FlowDensity(settings=SMALL, **QUICK).fit(frame)
+    assert density.model_.columns == ("a", "b")
+    assert density.score_samples(frame).shape == (400,)
+
+
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
@@ -83,6 +103,8 @@ def test_in_a_pipeline_with_cross_validation_and_a_search(rows: np.ndarray) -> N
         ({"steps": 0}, r"trainer\.max_steps = 0"),
         ({"settings": {"dpth": 3}}, "did you mean"),
         ({"valid": 2.0}, "valid = 2.0 is not allowed"),
+        ({"cif": "no"}, "cif = 'no' is not allowed"),
+        ({"importance_samples": 0}, "importance_samples = 0 is not allowed"),
     ],
 )
 def test_a_mistake_is_a_sentence(parameters: dict[str, Any], sentence: str, rows: np.ndarray) -> None:

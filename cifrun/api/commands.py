@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..cli.hydra_app import configure as compose
-from ..config.schema import Config
+from ..config.roles import changeable, flattened
+from ..config.schema import Config, to_dict
+from ..errors import ConfigError, RunError
 from ..evaluation.evaluate import evaluate as evaluate_run
 from ..runs.directory import RunDirectory
 from ..training.loop import train as train_run
+from .process import as_it_was
 
 __all__ = ["configure", "evaluate", "train"]
+
+
+@lru_cache
+def composed(*words: str) -> Config:
+    """`configure`, once for the same words: the defaults that the command line has for a flow or an objective."""
+    return compose(words)
 
 
 def configure(*words: str) -> Config:
@@ -34,7 +44,7 @@ def train(config: Config, directory: str | Path, resume: bool = False) -> dict[s
     Arguments:
         config: Of `configure`.
         directory: Where the run's files go.
-        resume: Go on from its last checkpoint.
+        resume: Go on from its last checkpoint; only `trainer`, `eval` and `device` may differ from the run's config.
 
     Returns:
         The content of `summary.json`: the test result is under "test".
@@ -45,7 +55,16 @@ def train(config: Config, directory: str | Path, resume: bool = False) -> dict[s
         TrainingError: Too many losses in a row were not finite; the last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, or a signal that asks for a stop; the state was saved.
     """
-    return train_run(config, Path(directory), resume)
+    run = RunDirectory(Path(directory))
+    if run.exists() and not resume:
+        raise RunError(f"{run.path} already holds a run: resume=True continues it")
+    if resume:
+        before, now, free = run.settings(), flattened(to_dict(config)), changeable("train")
+        for name in sorted({*before, *now}):
+            if before.get(name) != now.get(name) and name.partition(".")[0] not in free:
+                raise ConfigError(f"a run keeps its {name}: {now.get(name)} is not {before.get(name)}")
+    with as_it_was(config.seed):
+        return train_run(config, run.path, resume)
 
 
 def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, Any]:
@@ -63,4 +82,6 @@ def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, A
         RunError: A file of the run can't be used.
     """
     run = RunDirectory(Path(directory))
-    return evaluate_run(run.path, run.config() if config is None else config)
+    config = run.config() if config is None else config
+    with as_it_was(config.seed):
+        return evaluate_run(run.path, config)

@@ -47,10 +47,14 @@ class FlowDistribution(Distribution):
         return constraints.independent(constraints.real, len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value) in nats, (…), for value (…, *event_shape)."""
+        """log p(value) in nats, (…), for value (…, *event_shape). Raises `ValueError` for another shape."""
         shape = value.shape[: value.ndim - len(self.event_shape)]
+        if value.shape[len(shape) :] != self.event_shape:
+            raise ValueError(
+                f"value has the shape {tuple(value.shape)}, where the last of it should be {self.event_shape}"
+            )
         flat = value.reshape(-1, *self.event_shape)
-        return Model.log_prob(self.model, flat, self.importance_samples).reshape(shape)
+        return self.model.log_prob(flat, self.importance_samples).reshape(shape)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Independent draws, (*sample_shape, *event_shape)."""

@@ -9,8 +9,7 @@ steps, values = history.curve("valid/log_likelihood")
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,21 +20,24 @@ from torch import Tensor
 
 from ..build import build_standardize, dataset_of
 from ..compute.device import launch
-from ..compute.rng import forked
 from ..config.fields import Role
 from ..config.roles import flattened, role_of
 from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..data.checks import check_data
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError, RunError, TrainingError
 from ..io.table_files import numbered, write_table
 from ..runs.directory import RunDirectory
 from ..runs.unwritten import Unwritten
 from ..training.loop import optimise
-from .flows import Flow
+from .commands import composed
+from .flows import Flow, names_of
+from .process import as_it_was
 
 __all__ = ["History", "fit"]
 
+#: The groups whose settings `fit` takes.
+CHANGEABLE = ("trainer", "optimizer", "objective", "eval", "diagnostics", "device")
 #: The file of a run's own directory that its data are in, and the words of its split column.
 DATA, SPLITS = "data.parquet", ("train", "valid", "test")
 
@@ -92,7 +94,8 @@ def fit(
 ) -> History:
     """Train a model in place; afterwards it has the weights that were best on the validation data, in eval mode.
 
-    The global random state is as before afterwards, and the same call gives the same model, bit for bit on a CPU.
+    Training is in single precision, or as `device.precision` says. The global random state is as before afterwards, and
+    the same call gives the same model, bit for bit on a CPU.
 
     With a `directory` it leaves a whole run there, its data too: `cifrun eval`, `sample`, `report` and `train resume=`
     take it. The same call with the same directory goes on with a run that was stopped.
@@ -105,8 +108,8 @@ def fit(
         steps: Optimiser steps, at most.
         batch_size: Data a step, at most the training set.
         lr: Learning rate.
-        patience: Stop after so many validations in a row without a better one; 0 never does.
-        objective: "elbo" or "iwae".
+        patience: Stop after this many validations without improvement; 0 never does.
+        objective: Name of a registered objective, "elbo" or "iwae", with its defaults, as in `objective=NAME`.
         standardize: Whether the model first brings each coordinate to mean 0 and standard deviation 1: True, False,
             "auto" (if a scale is far from that), or "whiten" (and takes out correlations). A model keeps what its first
             training chose.
@@ -120,8 +123,8 @@ def fit(
         ConfigError: A setting is not allowed, or no density can be learned from the data; the sentence says why.
         ValueError: x is of another shape than the model's events.
         RunError: The directory holds another run.
-        TrainingError: Too many losses in a row were not finite.
-        KeyboardInterrupt: Ctrl-C; with a directory, the state was saved.
+        TrainingError: Too many losses in a row were not finite; the model has the last good weights.
+        KeyboardInterrupt: Ctrl-C; the model has the last weights that were kept.
 
     Example:
         >>> import cifrun, torch
@@ -131,18 +134,22 @@ def fit(
         'completed'
     """
     held_out = 0.0 if directory is None else 0.1
-    splits = _split(model, x, valid, held_out if test is None else test, model.config.seed if seed is None else seed)
     if hasattr(x, "columns") and not model.columns:
-        model.columns = tuple(map(str, x.columns))
+        model.columns = names_of(x)
+    splits = _split(model, x, valid, held_out if test is None else test, model.config.seed if seed is None else seed)
+    for name in settings or {}:
+        if name.partition(".")[0] not in CHANGEABLE:
+            raise ConfigError(f"'{name}' is no setting of training: fit takes those of {', '.join(CHANGEABLE)}")
+    often = max(1, steps // 10) if isinstance(steps, int) else 1
     asked = {
         "seed": seed,
         "trainer.max_steps": steps,
-        "trainer.valid_every": min(model.config.trainer.valid_every, max(1, steps // 10)),
+        "trainer.valid_every": min(model.config.trainer.valid_every, often),
         "trainer.batch_size": batch_size,
         "trainer.patience": patience,
         "trainer.progress": progress,
         "optimizer.lr": lr,
-        "objective.name": objective,
+        **flattened({"objective": to_dict(composed(f"objective={objective}").objective)}),
         "dataset.standardize": standardize,
         "device.accelerator": device,
         **(settings or {}),
@@ -158,12 +165,18 @@ def fit(
     else:
         run = RunDirectory(Path(directory).absolute())
         config, data, resume = _in_directory(run, config, splits, model)
+    model.float()
     if not model.trained:
         model.standardize(build_standardize(config, data))
-    with _process_as_it_was(), forked(config.seed):
-        summary = optimise(launch(config.device), config, run, data, model, resume)
     model.config, model.trained = config, True
-    model.eval()
+    with as_it_was(config.seed):
+        try:
+            summary = optimise(launch(config.device), config, run, data, model, resume)
+        except (TrainingError, KeyboardInterrupt):  # the last good weights, and not those of a step that broke
+            run.load_checkpoint("latest").load_model(model, str(run.checkpoint_path("latest")))
+            raise
+        finally:
+            model.eval()
     return History(run.metrics(), summary)
 
 
@@ -187,7 +200,7 @@ def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))
     total = len(rest)
     for name, share in (("valid", valid), ("test", test)):
-        if not isinstance(share, int | float):
+        if not isinstance(share, int | float | np.number):
             parts.append(_events(model, share))
             continue
         if not 0 <= share < 1 or (name == "valid" and share == 0):
@@ -228,7 +241,11 @@ def _in_directory(
     if run.exists():
         before = run.settings()
         now = flattened(to_dict(config))
-        kinds = {name: role_of(name, now) for name in {*before, *now} if name != "trainer.max_steps"}
+        kinds = {
+            name: role_of(name, now)
+            for name in {*before, *now}
+            if name not in ("trainer.max_steps", "trainer.valid_every")
+        }
         defining = [name for name, role in kinds.items() if role in (Role.TRAINED, Role.REPETITION)]
         data = _load(config)
         same = all(map(torch.equal, (data.train[:], data.valid[:], data.test[:]), splits))
@@ -244,17 +261,3 @@ def _in_directory(
 
 def _load(config: Config) -> Data:
     return check_data(dataset_of(config).load(), "x")
-
-
-@contextmanager
-def _process_as_it_was() -> Iterator[None]:
-    """Afterwards, PyTorch's switches that a run sets are as before."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = tf32

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from operator import index as index_of
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,12 +24,14 @@ from ..bijections.base import Bijection
 from ..build import build_model, facts_of, load_model
 from ..cif.model import Model
 from ..cif.step import Step
-from ..config.schema import Config
+from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..errors import ConfigError, RunError
+from ..io.table_files import numbered
 from ..runs.directory import RunDirectory
 from ..runs.records import METRICS
-from ..training.state import TrainingState
+from ..training.training_state import TrainingState
+from .commands import composed
 from .distribution import FlowDistribution
 
 __all__ = ["CIF", "Flow", "load"]
@@ -61,22 +64,19 @@ class Flow(Model):
     trained: bool
 
     def __init__(self, flow: str, dim: int | Sequence[int], *, seed: int = 0, **settings: Any) -> None:
-        shape = (dim,) if isinstance(dim, int) else tuple(dim)
-        if not shape or any(not isinstance(size, int) or size < 1 for size in shape):
+        try:
+            shape = tuple(map(index_of, dim)) if isinstance(dim, Sequence) else (index_of(dim),)
+        except TypeError:
+            shape = ()
+        if not shape or min(shape) < 1:
             raise ConfigError(f"dim = {dim!r} is not allowed: give the number of dimensions, or the shape of an image")
         index = {name.removeprefix(INDEX): value for name, value in settings.items() if name.startswith(INDEX)}
         if index and not self._cif:
             raise ConfigError(f"{INDEX}{next(iter(index))} is a setting of a CIF: use cifrun.CIF")
         family = {name: value for name, value in settings.items() if not name.startswith(INDEX)}
-        config = Config.parse(
-            {
-                "dataset": {"name": "file"},
-                "flow": {"family": flow, **family},
-                "cif": self._cif,
-                "index": index,
-                "seed": seed,
-            }
-        )
+        # As the command line composes it: a flow may choose an index of its own.
+        data = to_dict(composed("dataset=file", f"flow={flow}", f"cif={str(self._cif).lower()}")) | {"seed": seed}
+        config = Config.parse({**data, "flow": {**data["flow"], **family}, "index": {**data["index"], **index}})
         self._become(config, build_model(config, shape))
 
     def _become(self, config: Config, model: Model) -> None:
@@ -92,7 +92,9 @@ class Flow(Model):
     def log_prob(self, x: Any, importance_samples: int = 100, chunk_size: int = 10_000, seed: int | None = None) -> Any:
         """log p(x) in nats: exact for a plain flow, else the estimate IWAE_m, a lower bound in expectation.
 
-        With a `seed`, a run's numbers are those that `cifrun eval … per_point=FILE` writes for `eval.seed`.
+        It is computed in the model's precision: `model.double()` gives more digits. With a `seed`, the same rows in the
+        same order get the numbers that `cifrun eval … per_point=FILE` writes with that `eval.seed`. Gradients take
+        memory for all importance samples; without them (`torch.no_grad()`, or arrays) it depends on `chunk_size` alone.
 
         Arguments:
             x: (batch, *shape), or one datum of `shape`: a tensor, which may be differentiated, a numpy array, a list,
@@ -107,6 +109,9 @@ class Flow(Model):
         Raises:
             ValueError: x is of another shape.
         """
+        for name, value in (("importance_samples", importance_samples), ("chunk_size", chunk_size)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} = {value!r} is not allowed: it should be a whole number from 1")
         events, one = self.events(x)
         with nullcontext() if isinstance(x, Tensor) else torch.no_grad():
             log_prob = super().log_prob(events, importance_samples, chunk_size, seed)
@@ -124,9 +129,11 @@ class Flow(Model):
             ValueError: x is of another shape, or a data frame without the model's columns.
         """
         like = next(self.parameters())
-        if hasattr(x, "columns") and hasattr(x, "to_numpy"):
+        if hasattr(x, "to_numpy"):
             x = _of_frame(x, self.columns)
-        given = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, order="C"))
+        given = x if isinstance(x, Tensor) else torch.from_numpy(_numbers(x))
+        if given.is_complex():
+            raise ValueError("x holds complex numbers, where the model takes real ones")
         events = given.to(like)
         one = tuple(events.shape) == self.shape
         events = events[None] if one else events
@@ -136,6 +143,32 @@ class Flow(Model):
                 f"batch of them"
             )
         return events, one
+
+    def log_w(self, x: Any, importance_samples: int = 1, prepare: bool = True) -> Tensor:
+        """log w(x, u) for `importance_samples` draws of u ~ q for each datum: (importance_samples, batch), in nats.
+
+        Its mean is the ELBO, whose negative is the loss of one's own training loop; of a plain flow it is log p(x).
+
+        Arguments:
+            x: (batch, *shape), as `log_prob` takes it.
+            importance_samples: How many draws of u a datum.
+            prepare: False takes what is derived from the weights as the last call left it.
+
+        Raises:
+            ValueError: x is of another shape.
+        """
+        return super().log_w(self.events(x)[0], importance_samples, prepare)
+
+    def sample(self, n: int, seed: int | None = None, chunk_size: int = 10_000) -> Tensor:
+        """`Model.sample`: n independent draws, (n, *shape).
+
+        Raises:
+            ConvergenceError: an iterative inverse missed its tolerance.
+            ValueError: n is negative, or no whole number.
+        """
+        if not isinstance(n, int) or n < 0:
+            raise ValueError(f"n = {n!r} is not allowed: it should be a whole number from 0")
+        return super().sample(n, seed, chunk_size)
 
     def distribution(self, importance_samples: int = 100) -> FlowDistribution:
         """The model as a distribution of PyTorch, with `log_prob`, `sample`, `rsample` and `event_shape`.
@@ -208,7 +241,8 @@ def load(directory: str | Path) -> Flow:
         RunError: The directory is missing, is no run directory, or its checkpoint is damaged or of another model.
     """
     run = RunDirectory(Path(directory))
-    model, config = load_model(run), run.config()
+    config = run.config()
+    model = load_model(run, config)
     kind = CIF if config.cif else Flow
     loaded = kind.__new__(kind)
     loaded._become(config, model)
@@ -216,10 +250,39 @@ def load(directory: str | Path) -> Flow:
     return loaded
 
 
+def names_of(frame: Any) -> tuple[str, ...]:
+    """The names of a data frame's columns. Raises `ValueError` if two are the same."""
+    names = tuple(map(str, frame.columns))
+    if len(set(names)) < len(names):
+        raise ValueError(f"the data frame has two columns of one name: {', '.join(names)}")
+    return names
+
+
 def _of_frame(frame: Any, columns: Sequence[str]) -> np.ndarray:
-    """The columns of a data frame that a model was trained on, or all if it knows no names."""
-    if columns:
-        if missing := [name for name in columns if name not in frame.columns]:
-            raise ValueError(f"the data frame lacks the columns {', '.join(missing)}, which the model was trained on")
-        frame = frame[list(columns)]
-    return np.asarray(frame.to_numpy(), dtype=np.float64)
+    """The columns of a data frame that a model was trained on, or one row of it; all of them if it knows no names."""
+    if hasattr(frame, "columns"):
+        names = names_of(frame)
+        nameless = tuple(columns) == tuple(numbered(len(columns))) and len(names) == len(columns)
+        if columns and not (nameless and not set(columns) <= set(names)):
+            if missing := [name for name in columns if name not in names]:
+                raise ValueError(
+                    f"the data frame lacks the columns {', '.join(missing)}, which the model was trained on"
+                )
+            frame = frame[[frame.columns[names.index(name)] for name in columns]]
+        return _numbers(frame.to_numpy())
+    labels = list(map(str, getattr(frame, "index", ())))
+    values = _numbers(frame.to_numpy())
+    if columns and set(columns) <= set(labels):
+        values = values[[labels.index(name) for name in columns]]
+    return values
+
+
+def _numbers(x: Any) -> np.ndarray:
+    """Numbers as torch takes them. Raises `ValueError` if they are none."""
+    try:
+        values = np.array(x, order="C")
+        if values.dtype.kind not in "biufc":
+            values = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"x holds what is no number: {' '.join(str(error).split())}") from error
+    return values.astype(values.dtype.newbyteorder("="))

@@ -8,6 +8,7 @@ step, and a run is the same whoever works on it.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,8 +22,10 @@ from . import processes
 BLOCK, FEW = 2**18, 4
 #: Of a batch that is shared: (rows here, rows in all, the first that is here).
 _share: tuple[int, int, int] | None = None
-#: Rows of a batch that all have the same random numbers.
-_alike: int | None = None
+#: Rows of a batch that all have the same random numbers, by the thread that said so.
+_alike: dict[int, int] = {}
+#: torch's generators are the process's: whoever seeds them has them alone.
+_seeding = threading.RLock()
 
 
 def seed_all(seed: int) -> None:
@@ -34,9 +37,12 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def forked(seed: int) -> Iterator[None]:
-    """Inside, torch draws from `seed`; afterwards its generators go on as if nothing had been drawn."""
+    """Inside, torch draws from `seed`; afterwards its generators go on as if nothing had been drawn.
+
+    Other threads wait to do the same: the generators are the process's.
+    """
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    with _seeding, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
@@ -84,12 +90,15 @@ def share(start: int, stop: int, whole: int) -> Iterator[None]:
 @contextmanager
 def alike(rows: int) -> Iterator[None]:
     """Inside, all rows of a batch of `rows` have the same random numbers: what is made of a row depends on no other."""
-    global _alike
-    before, _alike = _alike, rows
+    thread = threading.get_ident()
+    before = _alike.get(thread)
+    _alike[thread] = rows
     try:
         yield
     finally:
-        _alike = before
+        del _alike[thread]
+        if before is not None:
+            _alike[thread] = before
 
 
 def sum_over_batch(x: Tensor) -> Tensor:
@@ -108,9 +117,9 @@ def for_rows(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], dim:
     Inside `share` they are drawn for the whole batch, and those of the rows that are here are returned. Inside `alike`
     they are drawn for one row.
     """
-    if _alike is not None:
-        one = draw((*shape[:dim], shape[dim] // _alike, 1, *shape[dim + 1 :]))
-        return one.expand(*shape[:dim], -1, _alike, *shape[dim + 1 :]).flatten(dim, dim + 1)
+    if _alike and (rows := _alike.get(threading.get_ident())):
+        one = draw((*shape[:dim], shape[dim] // rows, 1, *shape[dim + 1 :]))
+        return one.expand(*shape[:dim], -1, rows, *shape[dim + 1 :]).flatten(dim, dim + 1)
     if _share is None:
         return draw(shape)
     here, whole, start = _share
@@ -130,7 +139,7 @@ def normal_blocks(like: Tensor) -> Tensor:
     """
     here, whole, start = _share or (len(like), len(like), 0)
     rows = max(1, BLOCK * len(like) // max(1, like.numel()))
-    if _alike is not None or whole <= FEW * rows or len(like) != here:
+    if threading.get_ident() in _alike or whole <= FEW * rows or len(like) != here:
         return normal(like.shape, like)
     seed, generator = int(torch.randint(2**62, ())), torch.Generator(like.device)
     first, last = start // rows, (start + here - 1) // rows

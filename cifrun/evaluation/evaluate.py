@@ -67,7 +67,7 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
 def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]:
     """`evaluate` in one of the processes."""
     run = RunDirectory(directory)
-    model = load_model(run).to(fabric.device)
+    model = load_model(run, config).to(fabric.device)
     leads = fabric.is_global_zero
     if config.data is None:
         data = build_data(config)

@@ -36,7 +36,7 @@ def sample(directory: Path, config: Config) -> Path:
     output = config.output or directory / "samples.npy"
     write = WRITERS[check_ending("output", output, WRITERS)]
     fabric = launch(config.device)
-    model = load_model(RunDirectory(directory)).to(fabric.device)
+    model = load_model(RunDirectory(directory), config).to(fabric.device)
     if not fabric.is_global_zero:  # one process draws
         return output
     samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config.eval.chunk_size)).cpu()

@@ -39,9 +39,9 @@ from ..runs.unwritten import Unwritten
 from .clock import Clock
 from .schedule import learning_rate
 from .signals import stop_requests
-from .state import TrainingState
 from .step import Update
 from .summary import hyperparameters, summarise
+from .training_state import TrainingState
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def optimise(
         origin = str(run.checkpoint_path("latest"))
         state = TrainingState.restore(run.load_checkpoint("latest"), model, update.optimizer, origin)
         update.start_from(state)
-        run.write_config(config)
+        run.create(config)
     else:
         state = TrainingState(**vars(facts_of(model, data)))
         run.create(config)

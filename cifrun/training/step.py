@@ -29,7 +29,7 @@ from ..data.loader import Loader
 from ..errors import ConfigError, TrainingError
 from ..registry import OBJECTIVES, OPTIMIZERS
 from .cuda_graph import Recorded, watched
-from .state import TrainingState
+from .training_state import TrainingState
 
 #: Updates before one is recorded; the last of them is watched. They set up optimiser, libraries and compiled code.
 WARM_UP = 3

@@ -16,7 +16,7 @@ from ..config.fields import Role
 from ..config.roles import flattened, role_of
 from ..config.schema import Config, to_dict
 from ..runs.summary import Summary
-from .state import TrainingState
+from .training_state import TrainingState
 
 
 def summarise(config: Config, model: Model, state: TrainingState, status: str) -> dict[str, Any]:

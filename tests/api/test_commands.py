@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import cifrun
-from cifrun.errors import ConfigError
+from cifrun.errors import ConfigError, RunError
 
 TINY = ("dataset=two_uniforms", "flow=affine", "debug=tiny", "diagnostics.enabled=false", "trainer.progress=false")
 
@@ -25,6 +26,23 @@ def test_a_config_is_trained_evaluated_and_extended(tmp_path: Path) -> None:
     more = cifrun.configure(*TINY, "cif=true", "device=cpu", "trainer.max_steps=6")
     assert cifrun.train(more, tmp_path / "run", resume=True)["steps"] == 6
     assert isinstance(cifrun.load(tmp_path / "run"), cifrun.CIF)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_run_is_not_overwritten_and_keeps_its_settings(tmp_path: Path) -> None:
+    config = cifrun.configure(*TINY, "cif=false", "device=cpu")
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    cifrun.train(config, tmp_path / "run")
+    assert torch.equal(torch.rand(2), expected) and not torch.are_deterministic_algorithms_enabled()
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(RunError, match="already holds a run"):
+        cifrun.train(config, tmp_path / "run")
+    other = cifrun.configure(*TINY, "cif=false", "device=cpu", "optimizer.lr=0.5")
+    with pytest.raises(ConfigError, match=r"a run keeps its optimizer\.lr"):
+        cifrun.train(other, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
 def test_a_wrong_word_is_a_sentence() -> None:

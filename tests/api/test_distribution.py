@@ -41,6 +41,13 @@ def test_it_is_the_density_of_the_model(model: cifrun.Flow) -> None:
     assert torch.equal(draws, model.sample(7))
 
 
+def test_values_of_another_precision_and_of_another_shape(model: cifrun.Flow) -> None:
+    dist = model.distribution(importance_samples=2)
+    assert dist.log_prob(torch.zeros(2, 3, dtype=torch.float64)).dtype == torch.float64
+    with pytest.raises(ValueError, match=r"which should end in \(3,\)|where the last of it"):
+        dist.log_prob(torch.zeros(3, 2))
+
+
 def test_its_draws_carry_gradients(model: cifrun.Flow) -> None:
     model.zero_grad()
     model.distribution().rsample((5,)).square().mean().backward()

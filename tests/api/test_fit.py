@@ -13,9 +13,11 @@ import torch
 import cifrun
 from cifrun.api.fit import DATA
 from cifrun.cli.main import main
-from cifrun.errors import ConfigError, RunError
+from cifrun.errors import ConfigError, RunError, TrainingError
 from cifrun.runs.directory import RunDirectory
 from tests.helpers import after_steps
+
+from .frames import Frame
 
 QUICK: dict[str, Any] = {"batch_size": 50, "settings": {"trainer.valid_every": 5, "trainer.log_every": 5}}
 #: Of a run in a directory.
@@ -136,7 +138,11 @@ def test_training_goes_on_from_the_weights_that_a_model_has() -> None:
         ({"steps": 0}, ConfigError, r"trainer\.max_steps = 0"),
         ({"objective": "elb"}, ConfigError, "did you mean 'elbo'"),
         ({"settings": {"optimizer.rate": 1}}, ConfigError, r"optimizer\.rate"),
-        ({"settings": {"nothing.rate": 1}}, ConfigError, "there is no setting 'nothing.rate'"),
+        ({"settings": {"nothing.rate": 1}}, ConfigError, "'nothing.rate' is no setting of training"),
+        ({"settings": {"flow.depth": 7}}, ConfigError, r"'flow\.depth' is no setting of training"),
+        ({"steps": "a"}, ConfigError, r"trainer\.max_steps"),
+        ({"valid": None}, ValueError, "x has the shape|no number"),
+        ({"x": [["a", "b"]] * 5}, ValueError, "what is no number"),
         ({"settings": {"device.count": 2}}, ConfigError, "trains on one device"),
         ({"directory": "run", "test": 0}, ConfigError, "a run ends with a test"),
     ],
@@ -148,6 +154,54 @@ def test_a_mistake_is_a_sentence(
     with pytest.raises(error, match=sentence):
         cifrun.fit(flow(), **{"x": data(50), "steps": 2, **call})
     assert not list(tmp_path.iterdir())
+
+
+def test_columns_of_every_frame_are_found_by_their_names() -> None:
+    x = data(200).double().numpy()
+    frame = Frame({"a": x[:, 0].tolist(), "b": x[:, 1].tolist()})
+    turned = Frame({"b": x[:, 1].tolist(), "a": x[:, 0].tolist()})
+    model, other = flow(), flow()
+    history = cifrun.fit(model, frame, valid=turned, test=turned, steps=5, **QUICK)
+    expected = cifrun.fit(other, x, valid=x, test=x, steps=5, **QUICK)
+    assert model.columns == ("a", "b") and history.best_valid == expected.best_valid
+    assert history.summary["test"]["log_likelihood"] == expected.summary["test"]["log_likelihood"]
+    with pytest.raises(ValueError, match="lacks the columns b"):
+        cifrun.fit(flow(), frame, valid=frame[["a"]], steps=2, **QUICK)
+
+
+def test_a_run_in_a_directory_is_extended_by_more_steps(tmp_path: Path) -> None:
+    settings = {"diagnostics.enabled": False}
+    for steps in (4, 8):
+        history = cifrun.fit(flow(), data(), steps=steps, batch_size=50, directory=tmp_path / "run", settings=settings)
+        assert history.summary["steps"] == steps
+
+
+def test_after_ctrl_c_the_same_call_goes_on_with_the_same_model() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    model, x = flow(), data()
+    with pytest.raises(KeyboardInterrupt), after_steps(3, stop):
+        cifrun.fit(model, x, steps=10, **QUICK)
+    steps = len(model.steps)
+    assert not model.training and model.log_prob(x).isfinite().all()
+    cifrun.fit(model, x, steps=10, **QUICK)
+    assert len(model.steps) == steps
+
+
+def test_a_training_that_breaks_leaves_the_last_good_weights() -> None:
+    model, x = flow(), data()
+    settings = {"trainer.max_bad_steps": 2, "trainer.log_every": 1, "trainer.checkpoint_every": 1}
+    with pytest.raises(TrainingError, match="kept in the model"):
+        cifrun.fit(model, x, steps=50, lr=1e30, settings=settings)
+    assert not model.training and all(p.isfinite().all() for p in model.parameters())
+
+
+def test_an_objective_has_the_defaults_of_the_command_line() -> None:
+    model = flow(cif=True)
+    cifrun.fit(model, data(), steps=2, objective="iwae", **QUICK)
+    assert model.config.objective == cifrun.configure("objective=iwae").objective
+    assert cifrun.CIF("vae", 2).config.index == cifrun.configure("flow=vae").index
 
 
 def test_a_name_that_was_not_logged_is_a_sentence() -> None:

@@ -17,6 +17,8 @@ from cifrun.errors import ConfigError, RunError
 from cifrun.registry import FLOWS
 from tests.helpers import SMALL, randomise
 
+from .frames import Frame
+
 VECTORS = [name for name in FLOWS if not FLOWS[name].images and not FLOWS[name].binary]
 CASES = [(name, cif) for name in VECTORS for cif in (False, True) if cif or not FLOWS[name].needs_index]
 
@@ -82,20 +84,6 @@ def test_another_shape_is_a_sentence(shape: tuple[int, ...]) -> None:
         small("maf", False).log_prob(torch.zeros(shape))
 
 
-class Frame:
-    """What a data frame is to the model: names, columns by name, and numbers."""
-
-    def __init__(self, columns: dict[str, list[float]]) -> None:
-        self._columns = columns
-        self.columns = list(columns)
-
-    def __getitem__(self, names: list[str]) -> Frame:
-        return Frame({name: self._columns[name] for name in names})
-
-    def to_numpy(self) -> np.ndarray:
-        return np.array(list(self._columns.values())).T
-
-
 def test_columns_of_a_data_frame_are_found_by_their_names() -> None:
     model, x = small("maf", False), points().double()
     frame = Frame({"c": x[:, 2].tolist(), "a": x[:, 0].tolist(), "b": x[:, 1].tolist()})
@@ -103,6 +91,31 @@ def test_columns_of_a_data_frame_are_found_by_their_names() -> None:
     np.testing.assert_array_equal(model.log_prob(frame), model.log_prob(x.numpy()))
     with pytest.raises(ValueError, match="lacks the columns c, which"):
         model.log_prob(frame[["a", "b"]])
+
+
+@pytest.mark.parametrize("names", [{"importance_samples": 0}, {"chunk_size": 0}, {"importance_samples": "a"}])
+def test_counts_are_whole_numbers_from_1(names: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(names))} = .* is not allowed"):
+        small("maf", True).log_prob(points(), **names)
+    with pytest.raises(ValueError, match="n = -1 is not allowed"):
+        small("maf", True).sample(-1)
+
+
+@pytest.mark.parametrize("x", [np.zeros((2, 3), np.complex64), [["a", "b", "c"]], [[{}, 1, 2]]])
+def test_what_is_no_real_number_is_a_sentence(x: Any) -> None:
+    with pytest.raises(ValueError, match=r"complex numbers|no number|not finite") as refused:
+        small("maf", False).log_prob(x)
+    assert "\n" not in str(refused.value)
+
+
+def test_second_derivatives_of_a_residual_flow_are_those_of_its_first() -> None:
+    model = small("resflow", False).double()
+    x = points(2).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.log_prob(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(gradient[:, 0].sum(), x)
+    step = 1e-5 * torch.eye(3, dtype=torch.float64)[1]
+    up, down = (torch.autograd.grad(model.log_prob(y).sum(), y)[0] for y in (x + step, x - step))
+    torch.testing.assert_close(second[:, 1], ((up - down) / 2e-5)[:, 0], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(("name", "cif"), CASES)

@@ -16,7 +16,7 @@ from cifrun.config.schema import Config
 from cifrun.errors import ConfigError, ConvergenceError
 from cifrun.evaluation.sample import sample
 from cifrun.runs.directory import RunDirectory
-from cifrun.training.state import TrainingState
+from cifrun.training.training_state import TrainingState
 from tests.helpers import small_config
 
 SCALE, SHIFT = torch.tensor([0.7, -0.4]), torch.tensor([3.0, -5.0])

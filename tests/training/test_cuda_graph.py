@@ -11,8 +11,8 @@ from cifrun.build import build_model
 from cifrun.compute.device import launch
 from cifrun.data.loader import Loader
 from cifrun.training.cuda_graph import watched
-from cifrun.training.state import TrainingState
 from cifrun.training.step import WARM_UP
+from cifrun.training.training_state import TrainingState
 from tests.helpers import assert_same_run, small_config
 
 from .updates import UpdateOn

@@ -14,7 +14,7 @@ from cifrun.cif.memory import SHARE_OF_TRAINING
 from cifrun.cli.hydra_app import configure
 from cifrun.compute.device import launch
 from cifrun.registry import OBJECTIVES, OPTIMIZERS
-from cifrun.training.state import TrainingState
+from cifrun.training.training_state import TrainingState
 
 from .updates import UpdateOn
 

@@ -15,7 +15,7 @@ from cifrun.config.schema import to_dict
 from cifrun.runs import summary as kinds
 from cifrun.runs.validation import check
 from cifrun.training import summary
-from cifrun.training.state import TrainingState
+from cifrun.training.training_state import TrainingState
 from tests.helpers import small_config
 
 HEAD = {name: words for name, words in kinds.KINDS.items() if name != "test"}

@@ -30,17 +30,20 @@ from . import by_hand
 PASS = 3 * 2**18
 
 
-def value_and_tangents(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def value_and_tangents(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], once: bool = True
+) -> tuple[Tensor, Tensor]:
     """A SiLU network's value (batch, out), and its derivatives by each input, (D, batch, out).
 
     Arguments:
         x: (batch, D).
         weights: W_k, (width of layer k, width of layer k − 1); two or more.
         biases: b_k, (width of layer k,).
+        once: Whether to differentiate the result once is enough, as it is for a step of training.
 
-    Eagerly the result is differentiable once; compiled, or under mixed precision, as often as PyTorch's own operations.
+    Otherwise, and compiled, or under mixed precision, it can be differentiated as often as PyTorch's own operations.
     """
-    if not by_hand(x):
+    if not by_hand(x) or (torch.is_grad_enabled() and not once):
         return _plain(x, weights, biases)
     if torch.is_grad_enabled():
         return _Tangents.apply(x, *weights, *biases)

@@ -100,7 +100,7 @@ class LipschitzMLP(LipschitzNet):
         weights, biases = derived[: len(self.linears)], derived[len(self.linears) :]
         if len(weights) == 1:  # no hidden layer: the Jacobian is the weight
             return F.linear(x, weights[0], biases[0]), weights[0].expand(len(x), -1, -1)
-        value, tangents = value_and_tangents(x, weights, biases)
+        value, tangents = value_and_tangents(x, weights, biases, once=self.training)
         return value, tangents.permute(1, 2, 0)
 
 

@@ -348,7 +348,7 @@ def test_a_run_remembers_what_it_does_to_pixels(dataset: dict[str, Any], kind: t
     with nullcontext() if kind is Logit else without_pictures():
         summary = train(config, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
-    model, data = load_model(run, "latest"), build_data(config)
+    model, data = load_model(run, tag="latest"), build_data(config)
     first = build_standardize(config, data)
     assert type(first) is kind and model.levels == 17
     assert type(model.steps[0].bijection) is (kind if first is not None else type(model.steps[0].bijection))

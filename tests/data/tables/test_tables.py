@@ -23,7 +23,7 @@ from cifrun.data.tables.formats import open_source
 from cifrun.data.tables.reading import read
 from cifrun.errors import ConfigError
 from cifrun.runs.directory import RunDirectory
-from cifrun.training.state import TrainingState
+from cifrun.training.training_state import TrainingState
 from tests.helpers import without_pictures
 
 MEAN, FACTOR = np.array([170.0, 65.0, -3e-3]), np.array([[10.0, 0, 0], [6, 8, 0], [1e-3, 0, 1e-3]])

@@ -15,7 +15,7 @@ from cifrun.errors import RunError
 from cifrun.registry import OPTIMIZERS
 from cifrun.runs.checkpoint import Checkpoint
 from cifrun.runs.directory import RunDirectory
-from cifrun.training.state import TrainingState
+from cifrun.training.training_state import TrainingState
 
 
 def test_state_goes_to_a_file_and_back(tmp_path):
