@@ -9,8 +9,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from ..config.schema import ObjectiveConfig, OptimizerConfig
 from ..plugins import conf_dirs, owner, plugins
-from ..registry import DATASETS, FLOWS
+from ..registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
 from .config_groups import LAUNCHER, conf_dir, groups
 from .hydra_internals import forget_launchers
 
@@ -35,24 +36,35 @@ Plugins.instance().register(PluginConfigs)
 def defaults(cls: type) -> dict[str, Any]:
     """The fields of a config dataclass with their defaults, as YAML would hold them; "???" where there is none."""
     fields = getattr(cls, "__pydantic_fields__", {})
+    made = {name: field.default_factory for name, field in fields.items()}
     return {
-        name: "???" if field.is_required() else field.get_default(call_default_factory=True)
+        name: "???" if field.is_required() else field.default if made[name] is None else made[name]()
         for name, field in fields.items()
     }
 
 
 def store_defaults() -> None:
-    """Give what other packages register without a YAML file a config of its defaults.
+    """Give what is registered without a YAML file, by other packages or in a program, a config of its defaults.
 
     Where a file of ours has the name of one that a launcher of Hydra registers, ours is meant.
     """
     forget_launchers(groups()[LAUNCHER])
     for group, (registry, key) in OPEN_GROUPS.items():
-        for name, point in plugins(group).items():
-            if any((conf / group / f"{name}.yaml").is_file() for conf in (conf_dir(), *conf_dirs())):
-                continue
-            if name in registry:
-                node = {**defaults(registry[name]), key: name}
-                if group == "dataset" and "seed" in node:
-                    node["seed"] = "${seed}"  # as in every dataset's YAML: the data follow the seed of the run
-                ConfigStore.instance().store(name, node, group=group, provider=owner(point))
+        points = plugins(group)
+        for name in _without_yaml(group, registry):
+            node = {**defaults(registry[name]), key: name}
+            if group == "dataset" and "seed" in node:
+                node["seed"] = "${seed}"  # as in every dataset's YAML: the data follow the seed of the run
+            provider = owner(points[name]) if name in points else "cifrun"
+            ConfigStore.instance().store(name, node, group=group, provider=provider)
+    for group, (registry, cls) in {
+        "objective": (OBJECTIVES, ObjectiveConfig),
+        "optimizer": (OPTIMIZERS, OptimizerConfig),
+    }.items():
+        for name in _without_yaml(group, registry):
+            ConfigStore.instance().store(name, {**defaults(cls), "name": name}, group=group, provider="cifrun")
+
+
+def _without_yaml(group: str, registry: Registry) -> list[str]:
+    folders = [conf / group for conf in (conf_dir(), *conf_dirs())]
+    return [name for name in registry if not any((folder / f"{name}.yaml").is_file() for folder in folders)]
