@@ -31,7 +31,6 @@ from ..io.table_files import numbered
 from ..runs.directory import RunDirectory
 from ..runs.records import METRICS
 from ..training.training_state import TrainingState
-from .commands import composed
 from .distribution import FlowDistribution
 
 __all__ = ["CIF", "Flow", "load"]
@@ -74,6 +73,8 @@ class Flow(Model):
         if index and not self._cif:
             raise ConfigError(f"{INDEX}{next(iter(index))} is a setting of a CIF: use cifrun.CIF")
         family = {name: value for name, value in settings.items() if not name.startswith(INDEX)}
+        from .commands import composed  # Hydra, which loading a model does not need
+
         # As the command line composes it: a flow may choose an index of its own.
         data = to_dict(composed("dataset=file", f"flow={flow}", f"cif={str(self._cif).lower()}")) | {"seed": seed}
         config = Config.parse({**data, "flow": {**data["flow"], **family}, "index": {**data["index"], **index}})
