@@ -59,7 +59,8 @@ def train(config: Config, directory: str | Path, resume: bool = False) -> dict[s
     if run.exists() and not resume:
         raise RunError(f"{run.path} already holds a run: resume=True continues it")
     if resume:
-        before, now, free = run.settings(), flattened(to_dict(config)), changeable("train")
+        before, now = (flattened(to_dict(c)) for c in (run.config(), config))  # parsed: an older run lacks newer keys
+        free = changeable("train")
         for name in sorted({*before, *now}):
             if before.get(name) != now.get(name) and name.partition(".")[0] not in free:
                 raise ConfigError(f"a run keeps its {name}: {now.get(name)} is not {before.get(name)}")

@@ -26,6 +26,7 @@ from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..data.checks import check_data
 from ..errors import ConfigError, RunError, TrainingError
+from ..io.files import writing
 from ..io.table_files import numbered, write_table
 from ..runs.directory import RunDirectory
 from ..runs.unwritten import Unwritten
@@ -239,23 +240,25 @@ def _in_directory(
     dataset = {"name": "file", "path": str(path), "columns": columns, "split_column": label, **kept}
     config = Config.parse({**to_dict(config), "dataset": dataset})
     if run.exists():
-        before = run.settings()
-        now = flattened(to_dict(config))
-        kinds = {
-            name: role_of(name, now)
-            for name in {*before, *now}
-            if name not in ("trainer.max_steps", "trainer.valid_every")
-        }
+        another = RunError(f"{run.path} holds another run: give another directory")
+        if not path.is_file():
+            raise another
+        before, now = (flattened(to_dict(c)) for c in (run.config(), config))
+        free = ("trainer.max_steps", "trainer.valid_every")  # a run may be extended
+        kinds = {name: role_of(name, now) for name in {*before, *now} if name not in free}
         defining = [name for name, role in kinds.items() if role in (Role.TRAINED, Role.REPETITION)]
         data = _load(config)
         same = all(map(torch.equal, (data.train[:], data.valid[:], data.test[:]), splits))
         if not same or any(before.get(name) != now.get(name) for name in defining):
-            raise RunError(f"{run.path} holds another run: give another directory")
+            raise another
         return config, data, run.begun()
-    run.create(config)
+    # The data first: a run that is killed between the two begins again.
+    with writing(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
     table = torch.cat(list(splits)).numpy()
     words = np.repeat(np.array(SPLITS), [len(part) for part in splits])
     write_table(path, {**dict(zip(columns, table.T, strict=True)), label: words})
+    run.create(config)
     return config, _load(config), False
 
 

@@ -208,3 +208,24 @@ def test_a_name_that_was_not_logged_is_a_sentence() -> None:
     history = cifrun.fit(flow(), data(), steps=5, **QUICK)
     with pytest.raises(KeyError, match=r"'train/los' was not logged; there are train/elbo, "):
         history.curve("train/los")
+
+
+def test_a_saved_model_is_no_run_to_go_on_with(tmp_path: Path) -> None:
+    flow().save(tmp_path / "model")
+    with pytest.raises(RunError, match="holds another run"):
+        cifrun.fit(flow(), data(), steps=2, directory=tmp_path / "model", **WHOLE)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_run_that_is_killed_after_its_data_are_written_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    call = {"steps": 3, "directory": tmp_path / "run", **WHOLE}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunDirectory, "create", stop)
+        cifrun.fit(flow(), data(), **call)
+    assert (tmp_path / "run" / DATA).is_file()
+    assert cifrun.fit(flow(), data(), **call).summary["status"] == "completed"
