@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..compute.rng import normal_blocks
 from ..errors import ConvergenceError
+from ..nets._kernels.once import once
 from ..nets.lipschitz.networks import LipschitzNet
 from .base import Bijection
 
@@ -273,7 +274,7 @@ class _Unbiased(torch.autograd.Function):
         return value.detach(), log_det.detach()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx: Any, grad_value: Tensor | None, grad_log_det: Tensor | None) -> tuple[Tensor | None, ...]:
         x, v, w, *theta = ctx.saved_tensors
         enabled, dtype = ctx.precision

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from . import by_hand
+from .once import once
 
 #: Numbers of one layer in a pass without gradients on a CPU: more would leave the cache from one layer to the next.
 PASS = 3 * 2**18
@@ -103,7 +104,7 @@ class _Tangents(torch.autograd.Function):
         return a, tangents
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx: Any, grad_value: Tensor, grad_tangents: Tensor) -> tuple[Tensor, ...]:
         x, *saved = ctx.saved_tensors
         layers = len(saved) // 2  # hidden ones; there is one weight more
