@@ -15,7 +15,7 @@ from ..runs.directory import RunDirectory
 from ..training.loop import train as train_run
 from .process import as_it_was
 
-__all__ = ["configure", "evaluate", "train"]
+__all__ = ["composed", "configure", "evaluate", "train"]
 
 
 @lru_cache
