@@ -45,6 +45,7 @@ class Events:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from torch.utils.tensorboard.writer import SummaryWriter
+        _wait_for_a_later_name(directory)
         self._writer = SummaryWriter(str(directory), purge_step=purge_step, flush_secs=10)
 
     def charts(self, absent: Sequence[str] = ()) -> None:
@@ -120,3 +121,13 @@ class Events:
 
     def _add(self, summary: Any, step: int) -> None:
         self._writer._get_file_writer().add_summary(summary, step)
+
+
+def _wait_for_a_later_name(directory: Path) -> None:
+    """Wait until the next file of events comes after those of `directory` in the order of names: at most a second.
+
+    TensorBoard reads files in that order. A name begins with the second in which it is made, and its end, a counter
+    without leading zeros, does not keep the order within a second.
+    """
+    while list(directory.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+        time.sleep(0.02)

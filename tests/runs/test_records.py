@@ -46,7 +46,11 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
     assert [row[k] for k in "abcd"] == [None, None, None, 0.5]
 
 
-def test_tracker_adds_to_what_is_there(tmp_path: Path) -> None:
+def test_tracker_adds_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.summary.writer import event_file_writer  # type: ignore[import-untyped]
+
+    # The counter at the end of a file's name gains a digit, which puts 10 before 8 and 9 in the order of names.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(8))
     for step in (1, 2, 3):
         with Tracker(tmp_path) as tracker:
             tracker.scalars(step, {"a": 0.0})
