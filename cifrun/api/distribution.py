@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Size, Tensor
@@ -16,7 +16,7 @@ Shape: TypeAlias = Size | list[int] | tuple[int, ...]
 
 
 class FlowDistribution(Distribution):
-    """The density of a model: `batch_shape` is (), `event_shape` that of an event.
+    """The density of a model: `event_shape` is that of an event, and `batch_shape` is (), or what `expand` made it.
 
     Arguments:
         model: Its weights are shared, not copied: the distribution changes as the model is trained.
@@ -46,24 +46,62 @@ class FlowDistribution(Distribution):
         """All of space."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
+    def expand(self, batch_shape: Shape, _instance: Distribution | None = None) -> FlowDistribution:
+        """The same density for each element of a batch: draws are independent, and `log_prob` broadcasts.
+
+        Arguments:
+            batch_shape: What the present `batch_shape` can be broadcast to.
+
+        Raises:
+            RuntimeError: It can't be broadcast to that.
+        """
+        new: Any = self._get_checked_instance(FlowDistribution, _instance)
+        new.model, new.importance_samples = self.model, self.importance_samples
+        shape = torch.empty(self.batch_shape, device="meta").expand(tuple(batch_shape)).shape
+        Distribution.__init__(new, shape, self.event_shape, validate_args=False)
+        return new
+
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value) in nats, (…), for value (…, *event_shape). Raises `ValueError` for another shape."""
-        shape = value.shape[: value.ndim - len(self.event_shape)]
+        """log p(value) in nats, (…), for value (…, *event_shape), broadcast with the batch shape.
+
+        Raises:
+            ValueError: The value does not end in the event shape, or what is before that can't be broadcast.
+        """
+        shape = value.shape[: max(0, value.ndim - len(self.event_shape))]
         if value.shape[len(shape) :] != self.event_shape:
             raise ValueError(
-                f"value has the shape {tuple(value.shape)}, where the last of it should be {self.event_shape}"
+                f"value has the shape {tuple(value.shape)}, where the last of it should be {tuple(self.event_shape)}"
             )
+        try:
+            broadcast = torch.broadcast_shapes(shape, self.batch_shape)
+        except RuntimeError as error:
+            raise ValueError(
+                f"value has the shape {tuple(value.shape)}, where {tuple(shape)} can't be broadcast with the batch "
+                f"shape {tuple(self.batch_shape)}"
+            ) from error
         flat = value.reshape(-1, *self.event_shape)
-        return self.model.log_prob(flat, self.importance_samples).reshape(shape)
+        return self.model.log_prob(flat, self.importance_samples).reshape(shape).expand(broadcast)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Independent draws, (*sample_shape, *event_shape)."""
+        """Independent draws, (*sample_shape, *batch_shape, *event_shape).
+
+        Raises:
+            ConvergenceError: An iterative inverse missed its tolerance.
+        """
         with torch.no_grad():
-            return self._shaped(self.model.sample(Size(sample_shape).numel()), sample_shape)
+            shape = self._extended_shape(Size(sample_shape))
+            return self.model.sample(self._count(shape)).reshape(shape)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draws that can be differentiated in the weights. Raises `NotImplementedError` if they have no derivative."""
-        return self._shaped(self.model.rsample(Size(sample_shape).numel()), sample_shape)
+        """Draws as of `sample` that can be differentiated in the weights.
 
-    def _shaped(self, draws: Tensor, sample_shape: Shape) -> Tensor:
-        return draws.reshape(*sample_shape, *self.event_shape)
+        Raises:
+            ConvergenceError: An iterative inverse missed its tolerance.
+            NotImplementedError: They have no derivative, as pixels of 0 and 1.
+        """
+        shape = self._extended_shape(Size(sample_shape))
+        return self.model.rsample(self._count(shape)).reshape(shape)
+
+    def _count(self, shape: Size) -> int:
+        """How many draws there are in a tensor of that shape."""
+        return Size(shape[: len(shape) - len(self.event_shape)]).numel()

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.distributions import kl_divergence, register_kl
+from torch.distributions import (
+    AffineTransform,
+    Independent,
+    Normal,
+    TransformedDistribution,
+    kl_divergence,
+    register_kl,
+)
 
 import cifrun
 from cifrun.api.distribution import FlowDistribution
@@ -75,3 +82,46 @@ def test_it_takes_part_where_distributions_are_registered(model: cifrun.Flow) ->
 
     dist = model.distribution()
     assert kl_divergence(dist, dist).item() == 0
+
+
+def test_expanded_to_a_batch_it_has_the_shapes_of_one(model: cifrun.Flow) -> None:
+    dist = model.distribution(importance_samples=2).expand((4, 1)).expand(torch.Size((4, 5)))
+    like = Independent(Normal(torch.zeros(3), 1.0), 1).expand((4, 5))
+    assert isinstance(dist, FlowDistribution) and dist.model is model and dist.importance_samples == 2
+    assert (dist.batch_shape, dist.event_shape) == (like.batch_shape, like.event_shape)
+    for shape in ((), (2,), (2, 6)):
+        draws = dist.sample(shape)
+        assert draws.shape == like.sample(shape).shape == (*shape, 4, 5, 3)
+        assert len(draws.reshape(-1, 3).unique(dim=0)) == draws.numel() // 3  # no draw is there twice
+        assert dist.rsample(shape).shape == draws.shape and dist.rsample(shape).requires_grad
+        assert dist.log_prob(draws).shape == (*shape, 4, 5)
+    for shape in ((), (5,), (4, 1), (7, 1, 5), (4, 5)):
+        assert dist.log_prob(torch.zeros(*shape, 3)).shape == like.log_prob(torch.zeros(*shape, 3)).shape
+
+
+def test_expanding_changes_no_density() -> None:
+    dist = cifrun.Flow("maf", 3, depth=2, hidden=[8]).distribution()
+    x = torch.randn(6, 1, 3)
+    one, many = dist.log_prob(x), dist.expand((5,)).log_prob(x)
+    assert torch.equal(many, one.expand(6, 5))
+    torch.manual_seed(0)
+    draws = dist.expand((4,)).rsample((2,))
+    torch.manual_seed(0)
+    assert torch.equal(draws, dist.rsample((2, 4)))
+
+
+def test_what_can_not_be_broadcast_is_refused(model: cifrun.Flow) -> None:
+    dist = model.distribution(importance_samples=2).expand((4,))
+    with pytest.raises(ValueError, match=r"\(5,\) can't be broadcast with the batch shape \(4,\)"):
+        dist.log_prob(torch.zeros(5, 3))
+    with pytest.raises(RuntimeError, match="must match the existing size"):
+        dist.expand((5,))
+
+
+def test_it_takes_part_in_distributions_that_are_made_of_others(model: cifrun.Flow) -> None:
+    dist = cifrun.Flow("maf", 3, depth=2, hidden=[8]).distribution()
+    x = torch.randn(6, 4, 3)
+    assert Independent(dist.expand((4,)), 1).log_prob(x).shape == (6,)
+    wide = TransformedDistribution(dist, [AffineTransform(0.0, 2.0, event_dim=1)])
+    torch.testing.assert_close(wide.log_prob(2 * x), dist.log_prob(x) - 3 * torch.tensor(2.0).log())
+    assert wide.rsample((2, 4)).shape == (2, 4, 3)
