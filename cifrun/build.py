@@ -176,7 +176,7 @@ def _index(config: IndexConfig, f: Bijection) -> Index:
 
 
 def load_model(run: RunDirectory, config: Config | None = None, tag: str | None = None) -> Model:
-    """The model of a run in eval mode on the CPU, with the weights of a checkpoint.
+    """The model of a run in eval mode on the CPU, with the weights of a checkpoint and in their precision.
 
     Arguments:
         config: The run's, if it has been read already.
@@ -190,6 +190,10 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
     facts = DataFacts.of(checkpoint.state, origin)
     model = build_model(config, facts.shape, first_step(facts.shape, facts.standardized))
     model.columns, model.levels = tuple(facts.columns), facts.levels
+    saved = checkpoint.part("model")
+    precisions = {saved[name].dtype for name, _ in model.named_parameters() if name in saved}
+    if len(precisions) == 1 and (precision := precisions.pop()).is_floating_point:
+        model.to(precision)
     checkpoint.load_model(model, origin)
     return model.eval().requires_grad_(False)
 

@@ -145,6 +145,32 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     assert (tmp_path / "s.csv").read_text().startswith("a,b,c\n")
 
 
+@pytest.mark.parametrize("cif", [False, True])
+def test_a_saved_model_comes_back_in_its_precision(cif: bool, tmp_path: Path) -> None:
+    model, x = small("maf", cif).double(), points().double()
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-10)  # what single precision does not hold
+    model.save(tmp_path / "model")
+    again = cifrun.load(tmp_path / "model")
+    assert {tensor.dtype for tensor in again.state_dict().values() if tensor.is_floating_point()} == {torch.float64}
+    assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
+    found, expected = (m.log_prob(x, importance_samples=4, seed=3) for m in (again, model))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert again.sample(3, seed=0).dtype == torch.float64
+    model.float().save(tmp_path / "model")
+    assert next(cifrun.load(tmp_path / "model").parameters()).dtype == torch.float32
+
+
+def test_a_saved_model_has_no_data_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small("realnvp", False).save(tmp_path / "model")
+    with pytest.raises(RunError, match="model is a saved model, and holds no data: name a file to evaluate it on, dat"):
+        cifrun.evaluate(tmp_path / "model")
+    with pytest.raises(RunError, match=r"a saved model, .*: train it from Python, with cifrun\.load and cifrun\.fit"):
+        cifrun.train(cifrun.load(tmp_path / "model").config, tmp_path / "model", resume=True)
+    assert main(["eval", f"run={tmp_path}/model"]) == 2
+    assert capsys.readouterr().err.startswith(f"cifrun: {tmp_path}/model is a saved model, and holds no data")
+
+
 def test_a_run_with_records_is_not_overwritten(tmp_path: Path) -> None:
     model = small("realnvp", False)
     cifrun.fit(model, points(100), steps=2, batch_size=20, directory=tmp_path / "run", settings={"device.count": 1})
