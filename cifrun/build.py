@@ -22,7 +22,8 @@ from .config.schema import Config, IndexConfig
 from .data.base import AnyDataset, Data, DatasetConfig
 from .data.checks import check_data
 from .data.images.base import Images
-from .errors import ConfigError
+from .data.tables.base import File
+from .errors import ConfigError, RunError
 from .flows.base import FlowConfig
 from .io.text import table
 from .registry import FLOWS
@@ -196,6 +197,16 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
         model.to(precision)
     checkpoint.load_model(model, origin)
     return model.eval().requires_grad_(False)
+
+
+def check_has_data(run: RunDirectory, config: Config, instead: str) -> None:
+    """Refuse a model that was saved without a run, where its data are needed; `instead` is what to do.
+
+    Raises:
+        RunError: The directory holds such a model.
+    """
+    if isinstance(config.dataset, File) and config.dataset.path is None and run.exists():
+        raise RunError(f"{run.path} is a saved model, and holds no data: {instead}")
 
 
 # --- for a reader -----------------------------------------------------------------------------------------------------

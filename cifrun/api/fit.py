@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..build import build_standardize, dataset_of
+from ..build import build_standardize, check_has_data, dataset_of
 from ..compute.device import launch
 from ..config.fields import Role
 from ..config.roles import flattened, role_of
@@ -240,6 +240,7 @@ def _in_directory(
     dataset = {"name": "file", "path": str(path), "columns": columns, "split_column": label, **kept}
     config = Config.parse({**to_dict(config), "dataset": dataset})
     if run.exists():
+        check_has_data(run, run.config(), "give another directory")
         another = RunError(f"{run.path} holds another run: give another directory")
         if not path.is_file():
             raise another

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..build import build_data, load_model
+from ..build import build_data, check_has_data, load_model
 from ..cif.importance import ROWS, Estimate, Sums, accumulate, mean_and_error, pieces
 from ..cif.memory import chunk_size
 from ..cif.model import Model
@@ -48,13 +48,15 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
 
     Raises:
         ConfigError: something named in the config can't be used.
-        RunError: a file of the run can't be used; or the file that the run was trained on has changed, and so its test
-            set.
+        RunError: a file of the run can't be used; the file that the run was trained on has changed, and so its test
+            set; or the directory is a saved model, which has no test set.
 
     Returns:
         What `evaluate_split` does, and for the test set the diagnostics too, if they are on. Of the test set, it is
         also written to `summary.json`, under "test", and shown in TensorBoard; of other data, it is only printed.
     """
+    if config.data is None:
+        check_has_data(RunDirectory(directory), config, "name a file to evaluate it on, data=FILE")
     if config.per_point is not None:
         check_ending("per_point", config.per_point, TABLES)
         if not config.per_point.parent.is_dir():

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from ..build import build_data, build_model, build_standardize, facts_of
+from ..build import build_data, build_model, build_standardize, check_has_data, facts_of
 from ..cif.model import Model
 from ..compute import processes, rng
 from ..compute.device import Fabric, spread
@@ -64,6 +64,8 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
 def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dict[str, Any]:
     """`train` in one of the processes; all of them go the same way, and the one of rank 0 keeps the records."""
     run = RunDirectory(fabric.broadcast(directory), writes=fabric.is_global_zero)
+    if resume:
+        check_has_data(run, config, "train it from Python, with cifrun.load and cifrun.fit")
     rng.seed_all(config.seed)
     data = build_data(config)
     model = build_model(config, data.shape, build_standardize(config, data))

@@ -212,7 +212,7 @@ def test_a_name_that_was_not_logged_is_a_sentence() -> None:
 
 def test_a_saved_model_is_no_run_to_go_on_with(tmp_path: Path) -> None:
     flow().save(tmp_path / "model")
-    with pytest.raises(RunError, match="holds another run"):
+    with pytest.raises(RunError, match="model is a saved model, and holds no data: give another directory"):
         cifrun.fit(flow(), data(), steps=2, directory=tmp_path / "model", **WHOLE)
 
 
