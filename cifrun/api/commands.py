@@ -39,7 +39,7 @@ def configure(*words: str) -> Config:
 
 
 def train(config: Config, directory: str | Path, resume: bool = False) -> dict[str, Any]:
-    """Train what `config` describes in a run directory, and test it: what `cifrun train` does.
+    """Train what `config` describes in a run directory, test it, and print the result: what `cifrun train` does.
 
     Arguments:
         config: Of `configure`.

@@ -96,7 +96,7 @@ def fit(
     """Train a model in place; afterwards it has the weights that were best on the validation data, in eval mode.
 
     Training is in single precision, or as `device.precision` says. The global random state is as before afterwards, and
-    the same call gives the same model, bit for bit on a CPU.
+    the same call gives the same model, bit for bit on a CPU. Nothing is printed: the result is in the history.
 
     With a `directory` it leaves a whole run there, its data too: `cifrun eval`, `sample`, `report` and `train resume=`
     take it. The same call with the same directory goes on with a run that was stopped.

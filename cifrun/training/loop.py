@@ -45,12 +45,15 @@ from .training_state import TrainingState
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
-    """Train the model that `config` describes in a run directory, test its best weights, and return the summary.
+    """Train the model that `config` describes in a run directory, test its best weights, and print the result.
 
     Arguments:
         config: What to train.
         directory: Where the run's files go.
         resume: Go on from `checkpoints/latest` of that directory.
+
+    Returns:
+        The content of `summary.json`.
 
     Raises:
         ConfigError: Something named in the config can't be used.
@@ -69,7 +72,11 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
     rng.seed_all(config.seed)
     data = build_data(config)
     model = build_model(config, data.shape, build_standardize(config, data))
-    return optimise(fabric, config, run, data, model, resume)
+    summary = optimise(fabric, config, run, data, model, resume)
+    if run.writes:
+        print(report(config, summary["test"]))
+        print(f"run directory: {run.path}\npictures:      {run.figures}")
+    return summary
 
 
 def optimise(
@@ -199,8 +206,6 @@ def _finish(
         _draw(run, config, data, model, state.step, test, tracker)
         tracker.hparams(hyperparameters(config), {f"test/{name}": test[name] for name in HPARAMS})
     run.write_summary(summary)
-    print(report(config, test))
-    print(f"run directory: {run.path}\npictures:      {run.figures}")
     return summary
 
 

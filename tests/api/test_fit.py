@@ -96,6 +96,14 @@ def test_a_directory_holds_a_whole_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("directory", [None, "run"])
+def test_nothing_is_printed(directory: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = directory and tmp_path / directory
+    history = cifrun.fit(flow(), data(), test=0.2, steps=5, directory=place, **WHOLE)
+    assert history.summary["test"]["num_data"] == 60 and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_the_same_call_goes_on_with_a_run_that_was_stopped(tmp_path: Path) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
