@@ -37,16 +37,25 @@ class Registry:
         self.noun = noun
         self.package = package
         self._entries: dict[str, Any] = {}
+        self._values: dict[str, dict[str, Any]] = {}
         self._broken: dict[str, str] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Class or function decorator. Raises `ValueError` if the name is already taken by something else."""
+    def register(self, name: str, **values: Any) -> Callable[[T], T]:
+        """Class or function decorator.
+
+        Arguments:
+            name: What a user types.
+            values: Settings beside the name whose default is another one for this choice, as the lr of SGD.
+
+        Raises:
+            ValueError: The name is already taken by something else.
+        """
 
         def decorate(entry: T) -> T:
             if name in self._entries and self._entries[name] is not entry:
                 raise ValueError(f"the {self.noun} name '{name}' is registered twice")
-            self._entries[name] = entry
+            self._entries[name], self._values[name] = entry, values
             return entry
 
         return decorate
@@ -85,6 +94,11 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         self._load()
         return name in self._entries
+
+    def values(self, name: str) -> dict[str, Any]:
+        """The settings beside the name whose default is another one for this choice."""
+        self[name]  # where there is no such name, this says so
+        return dict(self._values[name])
 
     def broken(self) -> dict[str, str]:
         """Names that installed packages promise and do not give, each with a sentence that says whose and why."""

@@ -4,8 +4,9 @@
     python scripts/make_conf.py            # write what differs, and say which files these are
     python scripts/make_conf.py --check    # write nothing; the exit code is 1 if a file differs
 
-A setting's meaning is written once, where its dataclass defines it. Presets (`experiment/`, `debug/`), launchers, and
-the defaults list and Hydra's settings in `conf/config.yaml` are written by hand. So are files of other names.
+A setting's meaning is written once, where its dataclass defines it. Presets (`experiment/`, `debug/`, `device/cpu`, …),
+launchers, and the defaults list and Hydra's settings in `conf/config.yaml` are written by hand. So are files of other
+names.
 """
 
 from __future__ import annotations
@@ -38,62 +39,38 @@ WIDTH = 120
 #: A longer `key: value` does not push the comments of its neighbours to the right.
 LONG = 32
 
-#: Groups of one dataclass: the header of each file, if it is not the dataclass's, and the values that differ from it.
-FILES: dict[str, tuple[type, str, dict[str, Any]]] = {
-    "index/default": (IndexConfig, "", {}),
-    "index/vae": (
-        IndexConfig,
-        "The index of a variational autoencoder: st is the decoder, q the encoder, and p(u) = N(0, I) is blind to z.",
-        {"dim": 2, "st": [50, 50], "p": "standard_normal", "q": [50, 50]},
-    ),
-    "trainer/default": (TrainerConfig, "", {}),
-    "eval/default": (EvalConfig, "", {}),
-    "diagnostics/default": (DiagnosticsConfig, "", {}),
-    "device/auto": (DeviceConfig, "A GPU if there is one, else the CPU.", {}),
-    "device/cpu": (DeviceConfig, "The CPU, also if there is a GPU.", {"accelerator": "cpu"}),
-    "device/gpu": (DeviceConfig, "A GPU; a machine that has none is refused.", {"accelerator": "gpu"}),
-    "sweep/default": (SweepConfig, "", {}),
-}
-#: Values of objectives and optimisers that differ from the dataclass.
-VALUES: dict[str, dict[str, Any]] = {
-    "objective/iwae": {"importance_samples": 10},
-    "optimizer/adamw": {"weight_decay": 0.01},
-    "optimizer/sgd": {"lr": 0.01, "max_grad_norm": 10.0},
-}
-#: More to say at the top of a file.
-REMARKS = {"optimizer/sgd": "Clipped: without Adam's scaling, one steep batch can throw the weights away."}
-#: What a file chooses in other groups.
-DEFAULTS = {
-    "flow/vae": "override /index@_global_.index: vae # u of its own size, N(0, I) whatever z is; or index=default"
+#: The files of groups that are one dataclass. Other files there choose other values, and are written by hand.
+FILES: dict[str, type] = {
+    "index/default": IndexConfig,
+    "trainer/default": TrainerConfig,
+    "eval/default": EvalConfig,
+    "diagnostics/default": DiagnosticsConfig,
+    "device/auto": DeviceConfig,
+    "sweep/default": SweepConfig,
 }
 
 
 def made() -> dict[str, str]:
     """The text of each file that is made, by its path below conf/."""
-    texts = {
-        name: body(header or cls.__doc__ or "", settings(cls), values) for name, (cls, header, values) in FILES.items()
-    }
+    texts = {name: body(cls.__doc__ or "", settings(cls), {}) for name, cls in FILES.items()}
     for registry, cls in ((OBJECTIVES, ObjectiveConfig), (OPTIMIZERS, OptimizerConfig)):
         for choice, header in registry.describe().items():
-            name = f"{registry.noun}/{choice}"
-            header = " ".join(filter(None, [header, REMARKS.get(name)]))
-            texts[name] = body(header, settings(cls), {"name": choice, **VALUES.get(name, {})}, silent="name")
+            values = {"name": choice, **registry.values(choice)}
+            texts[f"{registry.noun}/{choice}"] = body(header, settings(cls), values, silent="name")
     for registry, key in ((DATASETS, "name"), (FLOWS, "family")):
         for choice, header in registry.describe().items():
             if not registry[choice].__module__.startswith("cifrun."):  # of another package
                 continue
-            name = f"{registry.noun}/{choice}"
             header = re.sub(r"\bfetched\b", f"cifrun data fetch {choice}", header)
-            texts[name] = body(header, settings(registry[choice]), {key: choice}, key, DEFAULTS.get(name))
+            chosen = getattr(registry[choice], "chooses", "")
+            texts[f"{registry.noun}/{choice}"] = body(header, settings(registry[choice]), {key: choice}, key, chosen)
     return {f"{name}.yaml": text for name, text in texts.items()} | {"config.yaml": table_of_contents()}
 
 
-def body(
-    header: str, fields: Iterator[Setting], values: Mapping[str, Any], silent: str = "", defaults: str | None = None
-) -> str:
+def body(header: str, fields: Iterator[Setting], values: Mapping[str, Any], silent: str = "", chosen: str = "") -> str:
     """A file: its header, what it chooses in other groups, and a line for each key; of the key `silent` no comment."""
     first = textwrap.fill(" ".join(header.split("\n\n")[0].split()).removesuffix("."), WIDTH - 2)
-    chosen = f"defaults:\n  - {defaults}\n\n" if defaults else ""
+    chosen = f"defaults:\n  - {chosen}\n\n" if chosen else ""
     rows = [
         (field.name, values.get(field.name, yaml_default(field)), field.comment if field.name != silent else "")
         for field in fields

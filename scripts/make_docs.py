@@ -238,7 +238,11 @@ def _group(name: str, fields: Sequence[Setting]) -> str:
     for choice, file in _choices(name).items():
         values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         defaults = {field.name.partition(".")[2]: field.default for field in fields}
-        other = [f"`{key}: {_value(value)[1:-1]}`" for key, value in values.items() if defaults.get(key) != value]
+        other = [
+            f"`{key}: {_value(value)[1:-1]}`"
+            for key, value in values.items()
+            if key in defaults and defaults[key] != value
+        ]
         rows.append((f"`{name}={choice}`", _header(file), ", ".join(other)))
     return text if len(rows) == 1 else f"{text}\n\n{_table(('choice', 'what it is', 'what it sets'), rows)}"
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from ..compute.launch_env import started
 from ..compute.slurm import requeued
+from ..config.roles import lengths
 from ..config.schema import Config
 from ..errors import ConfigError
 from . import launchers as _launchers  # noqa: F401 (registers them)
@@ -113,7 +114,8 @@ def _with_places(verb: str, overrides: list[str], typed: Mapping[str, bool], sta
     elif process is not None and process.rank > 0 and "hydra.run.dir" not in typed:
         overrides = [*overrides, "hydra.run.dir=."]  # the run directory is that of rank 0
     if verb == "train":
-        if "sweep.name" in typed and not typed.get("trainer.max_steps"):  # a job can be extended
-            overrides = [*overrides, f"{UNNAMED}=[sweep.name,trainer.max_steps]"]
+        if "sweep.name" in typed:  # a job can be extended
+            names = ["sweep.name", *(name for name in lengths() if not typed.get(name))]
+            overrides = [*overrides, f"{UNNAMED}=[{','.join(names)}]"]
         stack.enter_context(requeued(again=not typed.keys().isdisjoint(AGAIN)))
     return overrides

@@ -62,7 +62,9 @@ def store_defaults() -> None:
         "optimizer": (OPTIMIZERS, OptimizerConfig),
     }.items():
         for name in _without_yaml(group, registry):
-            ConfigStore.instance().store(name, {**defaults(cls), "name": name}, group=group, provider="cifrun")
+            ConfigStore.instance().store(
+                name, {**defaults(cls), **registry.values(name), "name": name}, group=group, provider="cifrun"
+            )
 
 
 def _without_yaml(group: str, registry: Registry) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..config.fields import Role
-from ..config.roles import flattened, role_of
+from ..config.roles import differing
 from ..config.schema import Config, to_dict
 from ..errors import RunError
 from ..io.files import writing
@@ -27,10 +27,9 @@ __all__ = ["LOCK", "go_on", "take_part"]
 
 #: The lock in the directory of a job.
 LOCK = ".lock"
-#: What may differ between a job and the run in its directory: where it runs, and what belongs to one command.
-FREE = (Role.EXECUTION, Role.COMMAND)
-#: And how long it is, as a run can be extended.
-LONGER = "trainer.max_steps"
+#: What may differ between a job and the run in its directory: where it runs, what belongs to one command, and its
+#: length, as a run can be extended.
+FREE = (Role.EXECUTION, Role.COMMAND, Role.LENGTH)
 
 
 def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] | None:
@@ -69,9 +68,9 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
     if not run.begun():
         return train(config, directory)
     saved = run.config()
-    if (key := _difference(to_dict(config), to_dict(saved))) is not None:
+    if another := differing(to_dict(config), to_dict(saved), FREE):
         raise RunError(
-            f"'{directory}' holds a run of another {key}, which a preset or a default must have changed since: "
+            f"'{directory}' holds a run of another {another[0]}, which a preset or a default must have changed since: "
             f"choose another sweep.name or hydra.run.dir"
         )
     summary = run.summary()
@@ -82,10 +81,3 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
         print(f"cifrun: {directory.name} is complete", file=sys.stderr)
         return summary
     return train(replace(config, trainer=replace(config.trainer, max_steps=steps)), directory, resume=True)
-
-
-def _difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
-    """The first setting, of those that define a run, that differs between two configs as plain data."""
-    new, old = flattened(new), flattened(old)
-    names = (name for name in dict.fromkeys([*new, *old]) if new.get(name) != old.get(name))
-    return next((name for name in names if name != LONGER and role_of(name, new) not in FREE), None)

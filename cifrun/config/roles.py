@@ -6,7 +6,7 @@ changeable("sample")                     ("run", "n", "output", "eval", "device"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..registry import DATASETS, FLOWS
 from .fields import Role, settings
 from .schema import Config
 
-__all__ = ["changeable", "command_defaults", "flattened", "holds_path", "role_of"]
+__all__ = ["changeable", "command_defaults", "differing", "flattened", "holds_path", "lengths", "role_of"]
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -37,6 +37,19 @@ def role_of(name: str, settings: Mapping[str, Any]) -> Role:
             nobody knows, as of a flow that is no longer installed, counts as what is trained.
     """
     return _roles(str(settings.get("dataset.name")), str(settings.get("flow.family"))).get(name, Role.TRAINED)
+
+
+def differing(new: Mapping[str, Any], old: Mapping[str, Any], free: Container[Role]) -> list[str]:
+    """The settings that differ between two configs as plain data, but for those of the roles in `free`."""
+    new, old = flattened(new), flattened(old)
+    names = [name for name in dict.fromkeys([*new, *old]) if new.get(name) != old.get(name)]
+    return [name for name in names if role_of(name, new) not in free]
+
+
+@lru_cache
+def lengths() -> tuple[str, ...]:
+    """The settings that may grow in a run that exists."""
+    return tuple(setting.name for setting in settings(Config) if setting.role is Role.LENGTH)
 
 
 def changeable(verb: str) -> tuple[str, ...]:

@@ -151,7 +151,11 @@ class TrainerConfig:
     """The training loop: how long, how large a batch, and how often what happens."""
 
     max_steps: int = setting(
-        1000, "optimiser steps; raise it and resume=DIR to extend a finished run", unit="steps", ge=1
+        1000,
+        "optimiser steps; raise it and resume=DIR to extend a finished run",
+        unit="steps",
+        role=Role.LENGTH,
+        ge=1,
     )
     batch_size: int = setting(1000, "data a step, of all devices together (at most the training set)", ge=1)
     micro_batches: _Count | Literal["auto"] = setting(
@@ -207,7 +211,7 @@ class DiagnosticsConfig:
 
 @dataclass(config=STRICT)
 class DeviceConfig:
-    """Where and how numbers are computed; handed to Lightning Fabric.
+    """Where and how numbers are computed, by default on a GPU if there is one; handed to Lightning Fabric.
 
     `precision` and `deterministic` change the numbers, and so what is trained. The rest changes how fast they come.
     """

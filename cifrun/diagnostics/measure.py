@@ -27,7 +27,7 @@ from ..config.schema import Config
 from ..data.base import Data
 from ..data.grey_levels import dequantize
 from ..errors import CifrunError
-from ..runs.metrics import NUMBERS
+from ..runs.metrics import NUMBERS, kinds
 from . import invertibility, topology, trust
 from .index_use import reach
 
@@ -70,9 +70,8 @@ class Diagnostics:
         """Prefixes of the tags that training never logs."""
         if not (self.settings.enabled and self.settings.every > 0):
             return ["diagnostics/"]
-        of = {"CIF": self.config.cif, "targets": self.data.target is not None, "images": bool(self.data.levels)}
-        kinds = [kind for kind, so in of.items() if so]
-        return [f"diagnostics/{metric.name}" for metric in NUMBERS if not metric.fits(kinds)]
+        mine = kinds(cif=self.config.cif, target=self.data.target is not None, images=bool(self.data.levels))
+        return [f"diagnostics/{metric.name}" for metric in NUMBERS if not metric.fits(mine)]
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """All that can be measured: numbers, tables as lists of rows, and the list "left_out" if anything could not.

@@ -40,6 +40,9 @@ class FlowConfig(FlowSettings, ABC):
     #: Whether events are pixels that are 0 or 1, which have a probability, and no density.
     binary: ClassVar[bool] = False
 
+    #: The choice that its YAML makes in another group, as an entry of Hydra's defaults list; none if empty.
+    chooses: ClassVar[str] = ""
+
     @abstractmethod
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         """The steps f_L⁻¹, …, f_1⁻¹ in the order in which x meets them; each one that is `indexable` may get a u_l.

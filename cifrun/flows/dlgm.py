@@ -20,4 +20,6 @@ from .vae import VAE
 class DLGM(VAE):
     """Deep latent Gaussian model: several indices and no flow (Rezende et al., 2014)."""
 
+    chooses = ""
+
     depth: int = setting(5, "number of layers L, each an identity step and its index", ge=1)

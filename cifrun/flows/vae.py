@@ -24,6 +24,7 @@ class VAE(FlowConfig):
     """Variational autoencoder: an index and no flow (Kingma and Welling, 2014)."""
 
     needs_index = True
+    chooses = "override /index@_global_.index: vae # u of its own size, N(0, I) whatever z is; or index=default"
 
     depth: int = setting(1, "number of identity steps L; one makes a VAE", ge=1)
 

@@ -14,7 +14,7 @@ from ..registry import OBJECTIVES
 __all__ = ["iwae"]
 
 
-@OBJECTIVES.register("iwae")
+@OBJECTIVES.register("iwae", importance_samples=10)
 def iwae(log_w: Tensor) -> Tensor:
     """E_q[log (w_1 + … + w_m)/m]: a bound that tightens with m, at m times the cost of a step.
 

@@ -17,7 +17,7 @@ def adam(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.o
     return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
-@OPTIMIZERS.register("adamw")
+@OPTIMIZERS.register("adamw", weight_decay=0.01)
 def adamw(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)

@@ -20,11 +20,11 @@ from ..config.roles import role_of
 from ..config.schema import flow_name
 from ..io.text import MINUS, with_error
 from ..runs.directory import RunDirectory
-from ..runs.metrics import NUMBERS, THEMES, Metric, Theme
+from ..runs.metrics import NUMBERS, THEMES, Metric, Theme, kinds
 from .runs import Run, number
 
 #: What two runs of a group agree in. They may be repetitions of each other, in other places, seen by other commands.
-DEFINING = (Role.TRAINED, Role.MEASUREMENT)
+DEFINING = (Role.TRAINED, Role.LENGTH, Role.MEASUREMENT)
 #: These three name a row, and so are always shown.
 NAMES = ("dataset.name", "flow.family", "cif")
 
@@ -94,9 +94,8 @@ class Group:
 
     @property
     def kinds(self) -> list[str]:
-        """What it is, of that of which alone some metrics say something; whether its data have a target, they know."""
-        of = {"targets": True, "CIF": self.get("cif"), "images": self.get("dataset.preprocess")}
-        return [kind for kind, so in of.items() if so]
+        """What it is, of that of which alone some metrics say something; whether it has a target, its numbers show."""
+        return kinds(cif=bool(self.get("cif")), target=True, images=bool(self.get("dataset.preprocess")))
 
     @property
     def seeds(self) -> str:
@@ -168,12 +167,12 @@ class Comparison:
         for run in runs:
             defining = {k: v for k, v in run.settings.items() if role_of(k, run.settings) in DEFINING}
             key = json.dumps(defining, sort_keys=True, default=str)
-            before = groups[key].get(run.seed)
+            before = groups[key].get(run.repetition)
             if before is not None:  # the same job twice is no second seed: the later one counts
                 older, run = sorted((before, run), key=lambda r: RunDirectory(r.path).last_written() or 0.0)
                 self.repeated.append(older)
-            groups[key][run.seed] = run
-        result = [Group(sorted(g.values(), key=lambda run: str(run.seed))) for g in groups.values()]
+            groups[key][run.repetition] = run
+        result = [Group(sorted(g.values(), key=lambda run: str(run.repetition))) for g in groups.values()]
         return sorted(result, key=lambda g: (g.dataset, str(g.get("flow.family")), bool(g.get("cif"))))
 
     def _columns(self) -> list[str]:

@@ -68,7 +68,7 @@ def _pictures(report: Comparison) -> Iterator[tuple[str, list[list[Picture]]]]:
         compare_training(metrics).savefig(curves, format="png")
         rows = [[_picture(curves.getvalue(), f"{title}: validation log-likelihood over training")]]
         for name in FIGURES:
-            texts = {g.first.path / "figures" / name: f"{report.label(g)}, seed {g.first.seed[0]}" for g in groups}
+            texts = {g.first.path / "figures" / name: f"{report.label(g)}, seed {g.first.seed}" for g in groups}
             found = [(path, text) for path, text in texts.items() if path.is_file()]
             rows.append([_picture(path.read_bytes(), f"{text}: {path.stem}") for path, text in found])
         yield title, [row for row in rows if row]

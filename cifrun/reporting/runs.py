@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..config.fields import Role
+from ..config.roles import role_of
 from ..errors import ConfigError, RunError
 from ..runs.directory import DONE, RunDirectory
 from ..runs.metrics import estimate
@@ -35,9 +37,15 @@ class Run:
         return RunDirectory(self.path, writes=False).metrics()
 
     @property
-    def seed(self) -> tuple[Any, Any]:
-        """The seed of training, and that of the data."""
-        return self.settings.get("seed"), self.settings.get("dataset.seed")
+    def seed(self) -> Any:
+        """The seed of training."""
+        return self.settings.get("seed")
+
+    @property
+    def repetition(self) -> tuple[tuple[str, Any], ...]:
+        """Which repetition of its settings it is: its seeds, each with its name."""
+        seeds = [name for name in self.settings if role_of(name, self.settings) is Role.REPETITION]
+        return tuple((name, self.settings[name]) for name in sorted(seeds))
 
     @property
     def status(self) -> str:

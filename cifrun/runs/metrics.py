@@ -92,6 +92,11 @@ class Chart:
     tags: tuple[str, ...]
 
 
+def kinds(*, cif: bool, target: bool, images: bool) -> list[str]:
+    """What a run is, of that of which alone some metrics say something (`of` in the table)."""
+    return [kind for kind, so in {"CIF": cif, "targets": target, "images": images}.items() if so]
+
+
 def _metric(name: str, row: Mapping[str, Any] | None = None, **fields: Any) -> Metric:
     return Metric(name, row=None if row is None else Row(**row), **fields)
 

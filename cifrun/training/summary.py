@@ -47,7 +47,7 @@ def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     return {
         name: value if isinstance(value, (bool, int, float)) else str(value)
         for name, value in settings.items()
-        if role_of(name, settings) in (Role.TRAINED, Role.REPETITION)
+        if role_of(name, settings) in (Role.TRAINED, Role.LENGTH, Role.REPETITION)
     }
 
 

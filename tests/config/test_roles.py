@@ -24,7 +24,8 @@ TOY = {"dataset.name": "two_moons", "flow.family": "resflow"}
             Role.TRAINED,
             "dataset.name dataset.noise flow.depth flow.lipschitz cif index.dim objective.name optimizer.lr",
         ),
-        (Role.TRAINED, "trainer.max_steps trainer.valid_every device.precision device.deterministic"),
+        (Role.LENGTH, "trainer.max_steps"),
+        (Role.TRAINED, "trainer.valid_every device.precision device.deterministic"),
     ],
 )
 def test_each_setting_decides_what_it_should(role: Role, names: str) -> None:

@@ -92,7 +92,8 @@ def test_reading_a_run_writes_nothing_and_a_run_without_a_summary_has_begun(tmp_
         (path / name).unlink()
     before = sorted(path.rglob("*"))
     run = Run.read(path)
-    assert (run.seed, run.status, run.metrics) == ((3, 8), "begun", [])
+    assert (run.seed, run.status, run.metrics) == (3, "begun", [])
+    assert run.repetition == (("dataset.seed", 8), ("seed", 3))
     assert run.progress() == "begun, step 0 of 100"
     assert sorted(path.rglob("*")) == before
 
