@@ -218,15 +218,19 @@ def mean(values: Iterable[float]) -> tuple[float, float | None]:
     return mean_over_seeds(values) if len(values) > 1 else (values[0] if values else math.nan, None)
 
 
-def sentence(rows: Sequence[Row]) -> str:
-    """On how many families the CIF is ahead, and on which it is not."""
-    counts = []
-    for name, suffix in (("plain", ""), ("larger plain", ", where there is one,")):
+def verdict(rows: Sequence[Row]) -> str:
+    """Who is ahead for which families: a line on the plain flow, and one on the larger plain flow."""
+    lines = []
+    for name in ("plain", "larger plain"):
         judged = [row for row in rows if row.name == name and row.ahead != "–"]
-        rest = [f"{row.flow} ({row.ahead} is ahead)" for row in judged if row.ahead != "CIF"]
-        text = f"ahead of the {name} flow{suffix} on {len(judged) - len(rest)} of {len(judged)} families"
-        counts += [text + (f", not on {', '.join(rest)}" if rest else "")] * bool(judged)
-    return f"The CIF is {'; '.join(counts)}." if counts else "It takes two seeds or more to say who is ahead."
+        parts = []
+        for who, words in (("CIF", "the CIF is"), (name, f"the {name} flow is"), ("neither", "neither is")):
+            if flows := [row.flow for row in judged if row.ahead == who]:
+                parts.append(f"{words} ahead for {len(flows)} ({', '.join(flows)})")
+        if parts:
+            families = "1 family" if len(judged) == 1 else f"{len(judged)} families"
+            lines.append(f"- CIF against {name} flow, {families}: {'; '.join(parts)}.")
+    return "\n".join(lines) or "It takes two seeds or more to say who is ahead."
 
 
 # --- the documents ----------------------------------------------------------------------------------------------------
@@ -282,7 +286,7 @@ def write(output: Path, docs: Path) -> None:
             data = DATASETS[target](name=target).load()
             truth[target] = data.target.log_prob(data.test[:].double()).mean().item()  # no model beats it but by chance
             table = "\n".join([HEADER, *map(str, rows)])
-            tables += f"## {target} (truth: {with_error(truth[target], None)})\n\n{table}\n\n{sentence(rows)}\n\n"
+            tables += f"## {target} (truth: {with_error(truth[target], None)})\n\n{table}\n\n{verdict(rows)}\n\n"
     if missing := [f"- {key}: {run.status} at step {run.steps}\n" for key, run in runs.items() if key not in done]:
         tables += f"## Not completed\n\n{''.join(missing)}\n"
     seeds = ", ".join(sorted({key.rpartition("seed")[2] for key in done}, key=int))

@@ -62,10 +62,11 @@ def test_means_differences_and_winners(tmp_path):
     ]
     assert [line for line in lines if line.startswith(("| realnvp", "| maf"))] == expected
     assert "## two_uniforms (truth: −1.386)" in lines and "## Not completed" not in lines
-    assert lines[lines.index(expected[-1]) + 2] == (
-        "The CIF is ahead of the plain flow on 1 of 2 families, not on maf (neither is ahead); ahead of the larger "
-        "plain flow, where there is one, on 0 of 1 families, not on realnvp (larger plain is ahead)."
-    )
+    start = lines.index(expected[-1]) + 2
+    assert lines[start : start + 2] == [
+        "- CIF against plain flow, 2 families: the CIF is ahead for 1 (realnvp); neither is ahead for 1 (maf).",
+        "- CIF against larger plain flow, 1 family: the larger plain flow is ahead for 1 (realnvp).",
+    ]
     assert data["runs"]["two_uniforms/realnvp/cif/seed2"]["log_likelihood"] == -2.2
 
 
