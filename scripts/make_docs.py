@@ -31,7 +31,8 @@ CONF = ROOT / "conf"
 
 METRICS = """# Every metric
 
-Made from `cifrun/runs/metrics.yaml` by `python scripts/make_docs.py`: change them there.
+<!-- Made from cifrun/runs/metrics.yaml by python scripts/make_docs.py: change them there. -->
+
 [Diagnostics](diagnostics.md) has the formulas, and how to read the numbers.
 
 A name is a key of `summary.json` under "test". In `metrics.jsonl` and TensorBoard it follows the name of a group:
@@ -61,7 +62,7 @@ They are in `figures/` and in TensorBoard.
 
 CONFIGURATION = """# Every key
 
-Made from the config dataclasses by `python scripts/make_docs.py`: change them there.
+<!-- Made from the config dataclasses by python scripts/make_docs.py: change them there. -->
 
 Type a key as `GROUP.KEY=VALUE`: `cifrun train flow.depth=4`. Type a group as `GROUP=NAME`: it picks a file under
 `conf/`, which sets all keys of the group. Type a list as `'flow.hidden=[64,64]'`, and no value as `null`.
@@ -111,7 +112,7 @@ decide what is trained: runs that differ in one of them are different runs.
 
 COMMAND_LINE = """# The command line
 
-Made from the texts of `--help` by `python scripts/make_docs.py`.
+<!-- Made from the texts of --help by python scripts/make_docs.py. -->
 
     cifrun VERB [KEY=VALUE …] [OPTION …]
 
