@@ -252,7 +252,11 @@ def load(directory: str | Path) -> Flow:
 
 
 def names_of(frame: Any) -> tuple[str, ...]:
-    """The names of a data frame's columns. Raises `ValueError` if two are the same."""
+    """The names of a data frame's columns.
+
+    Raises:
+        ValueError: Two are the same.
+    """
     names = tuple(map(str, frame.columns))
     if len(set(names)) < len(names):
         raise ValueError(f"the data frame has two columns of one name: {', '.join(names)}")
@@ -279,7 +283,11 @@ def _of_frame(frame: Any, columns: Sequence[str]) -> np.ndarray:
 
 
 def _numbers(x: Any) -> np.ndarray:
-    """Numbers as torch takes them. Raises `ValueError` if they are none."""
+    """Numbers as torch takes them.
+
+    Raises:
+        ValueError: They are none.
+    """
     try:
         values = np.array(x, order="C")
         if values.dtype.kind not in "biufc":

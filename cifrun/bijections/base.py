@@ -53,7 +53,11 @@ class Bijection(nn.Module, ABC):
         return self._forward(x)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """z ↦ x with forward(x) = z. Raises `ConvergenceError` if an iterative inverse misses its tolerance."""
+        """z ↦ x with forward(x) = z.
+
+        Raises:
+            ConvergenceError: An iterative inverse missed its tolerance.
+        """
         self._check(z, self.latent_shape)
         return self._inverse(z)
 

@@ -41,7 +41,11 @@ def planar_forward(x: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, 
 
 
 def planar_inverse(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, float]:
-    """z ↦ x and the residual of the root search. Raises `ConvergenceError`."""
+    """z ↦ x and the residual of the root search.
+
+    Raises:
+        ConvergenceError: The search missed its tolerance.
+    """
     u_hat, wu = _invertible(u, w)
 
     def along(alpha: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,11 @@ class Action(ABC):
 
     @abstractmethod
     def inverse(self, z: Tensor, h: Tensor) -> Tensor:
-        """z' ↦ z. Raises `ConvergenceError` if an iterative inverse misses its tolerance."""
+        """z' ↦ z.
+
+        Raises:
+            ConvergenceError: An iterative inverse missed its tolerance.
+        """
 
 
 class AffineAction(Action):

@@ -183,7 +183,11 @@ class Index(nn.Module):
         return self._whole(result, z), log_det
 
     def inverse(self, z: Tensor, u: Tensor) -> Tensor:
-        """The z that `forward` takes to this one. Raises `ConvergenceError` if an iterative inverse fails."""
+        """The z that `forward` takes to this one.
+
+        Raises:
+            ConvergenceError: An iterative inverse missed its tolerance.
+        """
         part = _part(z, self.shape)
         return self._whole(self.action.inverse(part.flatten(1), self._read(self.st, u).flatten(1)), z)
 

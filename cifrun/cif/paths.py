@@ -39,7 +39,11 @@ class Path(NamedTuple):
 
 @torch.no_grad()
 def generate(model: Model, z: Tensor) -> Path:
-    """The model's own draws: x and u for each z_0 (batch, *latent_shape). Raises `ConvergenceError`."""
+    """The model's own draws: x and u for each z_0 (batch, *latent_shape).
+
+    Raises:
+        ConvergenceError: An iterative inverse missed its tolerance.
+    """
     model.prepare()
     moves = list(model.outward(z))
     return Path(moves[-1].z, tuple(move.u for move in reversed(moves)), z)
@@ -55,7 +59,11 @@ def infer(model: Model, x: Tensor) -> Path:
 
 @torch.no_grad()
 def outward(model: Model, z: Tensor, u: Sequence[Tensor | None]) -> Tensor:
-    """F(z; u), (batch, *shape). Raises `ConvergenceError` if an iterative inverse misses its tolerance."""
+    """F(z; u), (batch, *shape).
+
+    Raises:
+        ConvergenceError: An iterative inverse missed its tolerance.
+    """
     model.prepare()
     return model.generate(z, u)
 

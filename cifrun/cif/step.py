@@ -113,7 +113,11 @@ class Step(nn.Module):
         return below, log_det, None if self.index is None else self.index.q(z, below)
 
     def outward(self, z: Tensor, u: Tensor | None = None) -> Outward:
-        """z_{l−1} ↦ z_l, with u_l ~ p(u | z_{l−1}) unless it is given. Raises `ConvergenceError`."""
+        """z_{l−1} ↦ z_l, with u_l ~ p(u | z_{l−1}) unless it is given.
+
+        Raises:
+            ConvergenceError: An iterative inverse missed its tolerance.
+        """
         if self.index is None:
             return Outward(self.bijection.inverse(z), z, u)
         u = self.index.p(z).sample() if u is None else u

@@ -84,7 +84,8 @@ def spread(config: DeviceConfig, work: Callable[..., T], *args: Any) -> T:
 def launch(config: DeviceConfig) -> Fabric:
     """A Fabric for this process: on one device, alone or as one of those that torchrun or srun started.
 
-    Raises `ConfigError` if this machine lacks the devices.
+    Raises:
+        ConfigError: This machine lacks the devices.
     """
     outside = started()
     fabric = _fabric(config if outside else replace(config, count=1), outside)

@@ -32,7 +32,8 @@ def restarted() -> bool:
 def hand_on(number: int, handler: Any) -> None:
     """Call what handled a signal before; nothing where that was the system, or what Python does with Ctrl-C.
 
-    Raises `RunError` with the handler's own words if it refuses to queue the job again.
+    Raises:
+        RunError: The handler refuses to queue the job again; the message has its own words.
     """
     if not callable(handler) or handler is signal.default_int_handler:
         return

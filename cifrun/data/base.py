@@ -90,10 +90,18 @@ class AnyDataset(DatasetSettings, ABC):
 
     @abstractmethod
     def load(self) -> Data:
-        """Read or draw the three splits. Raises `ConfigError` with a sentence when that can't be done."""
+        """Read or draw the three splits.
+
+        Raises:
+            ConfigError: That can't be done; the sentence says why.
+        """
 
     def fetch(self) -> None:
-        """Download what `load` reads. Raises `ConfigError` for a dataset that has nothing to download."""
+        """Download what `load` reads.
+
+        Raises:
+            ConfigError: The dataset has nothing to download.
+        """
         raise ConfigError(f"dataset '{self.name}' has nothing to download: cifrun train dataset={self.name} will do")
 
 

@@ -17,8 +17,9 @@ PRECISION = torch.finfo(torch.float32)
 def check_data(data: Data, name: str) -> Data:
     """These data of the dataset `name`, if a density can be learned from them.
 
-    Raises `ConfigError` for a split that is empty or not finite, for fewer than two training points, and for a
-    coordinate that is constant, equal to another, or that single precision can't tell from a constant.
+    Raises:
+        ConfigError: A split is empty or not finite; there are fewer than two training points; or a coordinate is
+            constant, equal to another, or what single precision can't tell from a constant.
     """
     for split, x in (("training", data.train), ("validation", data.valid), ("test", data.test)):
         _check_form(data, name, split, x)

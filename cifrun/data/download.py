@@ -80,7 +80,11 @@ class Stored(AnyDataset):
         return path if (path := self.folder / file).is_file() else None
 
     def path(self, file: str) -> Path:
-        """One of the files. Raises `ConfigError` if it is not there."""
+        """One of the files.
+
+        Raises:
+            ConfigError: It is not there.
+        """
         if found := self.find(file):
             return found
         raise ConfigError(
@@ -233,7 +237,8 @@ def checksum(path: Path) -> str:
 def unpack(archive: Path, files: Mapping[str, Path]) -> None:
     """Copy the regular files of a tar archive whose names end in the keys of `files` to its values.
 
-    Raises `RunError` if the archive is damaged or lacks one of them; those that were copied are whole.
+    Raises:
+        RunError: The archive is damaged or lacks one of them; those that were copied are whole.
     """
     left = dict(files)
     try:

@@ -246,7 +246,8 @@ def log_abs_det(model: Model, paths: Sequence[Path]) -> dict[str, float]:
 def round_trip(model: Model, x: Tensor) -> float:
     """The largest |F(F⁻¹(x; u); u) − x| / (1 + |x|) in any coordinate of any x (batch, *shape), with u ~ q.
 
-    Raises `ConvergenceError` where F has no inverse that can be found, or one that is not finite.
+    Raises:
+        ConvergenceError: F has no inverse that can be found, or one that is not finite.
     """
     path = infer(model, x)
     back = outward(model, path.z, path.u)

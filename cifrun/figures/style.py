@@ -128,7 +128,11 @@ def name_axes(figure: Figure, columns: Sequence[str]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure; the file's ending says the format. Raises `RunError` if it can't be written."""
+    """Write a figure; the file's ending says the format.
+
+    Raises:
+        RunError: It can't be written.
+    """
     figure.draw_without_rendering()  # square panels take the layout a second pass to settle
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".") or "png")

@@ -47,13 +47,15 @@ class FlowConfig(FlowSettings, ABC):
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         """The steps f_L⁻¹, …, f_1⁻¹ in the order in which x meets them; each one that is `indexable` may get a u_l.
 
-        Raises `ConfigError` when the family can't model events of `shape`.
+        Raises:
+            ConfigError: The family can't model events of `shape`.
         """
 
     def flat(self, shape: Sequence[int], minimum: int = 1) -> tuple[int]:
         """`(D,)` if an event is a vector of at least `minimum` numbers, for families that model nothing else.
 
-        Raises `ConfigError` for events of another shape.
+        Raises:
+            ConfigError: Events have another shape.
         """
         name = self.family or type(self).__name__
         if len(shape) != 1:

@@ -46,7 +46,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
 
     Whoever reads `path` sees the old file or the new one, never half of one, whenever the process or the machine stops.
-    Raises `RunError` if the file can't be written.
+
+    Raises:
+        RunError: The file can't be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):

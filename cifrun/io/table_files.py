@@ -22,7 +22,11 @@ ROWS = 2**16
 
 
 def check_ending(key: str, path: Path, allowed: Mapping[str, object]) -> str:
-    """The ending of a file that will be written. Raises `ConfigError` if it is none of the allowed."""
+    """The ending of a file that will be written.
+
+    Raises:
+        ConfigError: It is none of those that are allowed.
+    """
     ending = path.suffix.lower()
     if ending not in allowed:
         raise ConfigError(f"{key} = '{path}' is not allowed: its ending should be one of {', '.join(allowed)}")

@@ -109,7 +109,11 @@ class BijectionCase:
             return bijection(x)[0].detach().clone()
 
     def need_exact(self) -> None:
-        """Raises `NotPromised` if the log-determinant is an estimate."""
+        """Nothing if the log-determinant is exact.
+
+        Raises:
+            NotPromised: It is an estimate.
+        """
         if not self.exact:
             raise NotPromised("its log-determinant is an estimate")
 

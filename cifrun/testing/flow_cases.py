@@ -57,7 +57,11 @@ class Family:
 
     @property
     def cls(self) -> type[FlowConfig]:
-        """The dataclass that is registered. Raises `ConfigError` if there is no such flow."""
+        """The dataclass that is registered.
+
+        Raises:
+            ConfigError: There is no such flow.
+        """
         return FLOWS[self.name]
 
     def values(self) -> dict[str, Any]:
@@ -66,7 +70,11 @@ class Family:
         return {"family": self.name, **{k: v for k, v in SMALL.items() if k in fields}, **self.settings}
 
     def flow(self) -> FlowConfig:
-        """The settings as an object. Raises `ConfigError` if a value is not allowed."""
+        """The settings as an object.
+
+        Raises:
+            ConfigError: A value is not allowed.
+        """
         return check(self.cls, self.values(), "flow")
 
     def shapes(self) -> list[Shape]:

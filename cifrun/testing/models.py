@@ -50,13 +50,21 @@ def log_w(model: Model, x: Tensor, m: int = 1) -> Tensor:
 
 
 def need_bijections(model: Model) -> None:
-    """Raises `NotPromised` if a step draws what it returns."""
+    """Nothing if all steps are bijections.
+
+    Raises:
+        NotPromised: One draws what it returns.
+    """
     if any(step.bijection.stochastic for step in model.steps):
         raise NotPromised("a step of it draws what it returns, so it is no bijection")
 
 
 def need_exact(model: Model) -> None:
-    """Raises `NotPromised` if a log-determinant is an estimate."""
+    """Nothing if all log-determinants are exact.
+
+    Raises:
+        NotPromised: One is an estimate.
+    """
     if not all(step.bijection.exact_log_det for step in model.steps):
         raise NotPromised("its log-determinant is an estimate")
 
@@ -260,7 +268,11 @@ def with_batchnorm_it_trains_and_inverts(case: FlowCase) -> None:
 
 
 def two_places(case: FlowCase) -> tuple[Model, Model]:
-    """The same model on the CPU and on the GPU. Raises `NotPromised` if there is none, or numbers can't be compared."""
+    """The same model on the CPU and on the GPU.
+
+    Raises:
+        NotPromised: There is no GPU, or the numbers can't be compared.
+    """
     if not torch.cuda.is_available():
         raise NotPromised("there is no GPU")
     model = case.model()

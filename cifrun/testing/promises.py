@@ -68,7 +68,11 @@ def keep(check: Callable[[T], None], thing: T) -> None:
 
 
 def hold(checks: Iterable[Callable[[T], None]], thing: T) -> None:
-    """Run all checks of the promises that the thing makes. Raises `AssertionError` for the first that is broken."""
+    """Run all checks of the promises that the thing makes.
+
+    Raises:
+        AssertionError: One is broken; the sentence is of the first.
+    """
     for check in checks:
         with suppress(NotPromised):
             keep(check, thing)

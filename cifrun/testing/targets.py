@@ -69,7 +69,11 @@ class DatasetCase:
         return key in {f.name for f in dataclasses.fields(DATASETS[self.name])}
 
     def make(self, **settings: Any) -> AnyDataset:
-        """The dataset with other settings. Raises `ConfigError`."""
+        """The dataset with other settings.
+
+        Raises:
+            ConfigError: A setting is not allowed.
+        """
         return check(DATASETS[self.name], {"name": self.name, **self.settings, **settings}, "dataset")
 
     def small(self, **settings: Any) -> AnyDataset:
@@ -78,12 +82,20 @@ class DatasetCase:
 
     @cached_property
     def data(self) -> Data:
-        """All of it. Raises `ConfigError` if it can't be loaded."""
+        """All of it.
+
+        Raises:
+            ConfigError: It can't be loaded.
+        """
         return self.dataset.load()
 
     @property
     def target(self) -> Target:
-        """The dataset, if it is a target. Raises `NotPromised` if it is not."""
+        """The dataset, if it is a target.
+
+        Raises:
+            NotPromised: It is not.
+        """
         if not isinstance(self.dataset, Target):
             raise NotPromised("its density is not known")
         return self.dataset

@@ -71,7 +71,11 @@ class TrainingState(DataFacts):
 
     @classmethod
     def read(cls, state: Mapping[str, Any], origin: str) -> TrainingState:
-        """The state in a checkpoint's, which may hold whatever JSON does. Raises `RunError` for what can't be one."""
+        """The state in a checkpoint's, which may hold whatever JSON does.
+
+        Raises:
+            RunError: It can't be one.
+        """
         facts = DataFacts.of(state, origin)
         counters = {name: kinds for name, kinds in kinds_of(cls).items() if name not in vars(facts)}
         check(state, counters, origin, complete=True)
@@ -83,7 +87,8 @@ class TrainingState(DataFacts):
     ) -> TrainingState:
         """Put weights, optimiser and generators back; return the counters.
 
-        Raises `RunError` if they are another model's, or damaged.
+        Raises:
+            RunError: They are another model's, or damaged.
         """
         state = cls.read(checkpoint.state, origin)
         checkpoint.load_model(model, origin)

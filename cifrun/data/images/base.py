@@ -58,7 +58,11 @@ class Images(AnyDataset):
 
     @abstractmethod
     def splits(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Training, validation and test images, uint8, (N, C, H, W). Raises `ConfigError` if they can't be read."""
+        """Training, validation and test images, uint8, (N, C, H, W).
+
+        Raises:
+            ConfigError: They can't be read.
+        """
 
     def load(self) -> Data:
         most = (self.num_train, self.num_valid, self.num_test)

@@ -39,7 +39,11 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def _images(array: np.ndarray, shape: Sequence[int]) -> Tensor:
-    """As (N, *shape), with memory of its own. Raises `ValueError` for numbers that are no bytes."""
+    """As (N, *shape), with memory of its own.
+
+    Raises:
+        ValueError: A number is no byte.
+    """
     if array.dtype != np.uint8:
         raise ValueError(f"it holds numbers of type {array.dtype}, where images are of uint8")
     return torch.from_numpy(np.array(array).reshape(-1, *shape))

@@ -223,7 +223,11 @@ ENDINGS: dict[str, type[Source]] = {
 
 
 def open_source(path: Path, delimiter: str | None = None, header: bool | Literal["auto"] = "auto") -> Source:
-    """The file at `path`, by its ending. Raises `ConfigError` if it is not there or of no such kind."""
+    """The file at `path`, by its ending.
+
+    Raises:
+        ConfigError: It is not there, or of no such kind.
+    """
     if not path.is_file():
         near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise ConfigError(f"there is no file {path}{near}")

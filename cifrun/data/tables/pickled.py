@@ -74,7 +74,8 @@ class _Unpickler(pickle.Unpickler):
 def read_pickled(path: Path) -> Any:
     """What is pickled in a file: numbers, texts, containers and NumPy arrays; of all else, notes.
 
-    Raises `pickle.UnpicklingError` where it names anything else, and whatever a damaged pickle may raise.
+    Raises:
+        pickle.UnpicklingError: It names anything else. A damaged pickle may raise other errors too.
     """
     with open(path, "rb") as stream:
         return _Unpickler(stream, encoding="latin1").load()
@@ -83,7 +84,8 @@ def read_pickled(path: Path) -> Any:
 def read_frame(path: Path) -> tuple[list[str], np.ndarray]:
     """The names of a frame's columns and its numbers, (rows, columns), float64.
 
-    Raises `ConfigError` if the file holds anything but a data frame of numbers.
+    Raises:
+        ConfigError: The file holds anything but a data frame of numbers.
     """
     try:
         frame = read_pickled(path)

@@ -100,7 +100,11 @@ def mapped(file: IO[bytes], shape: tuple[int, ...], dtype: type[np.generic] = np
 
 
 def _single(source: Source, columns: Sequence[str], numbers: Sequence[np.ndarray], done: int) -> np.ndarray:
-    """Single precision, (rows, columns). Raises `ConfigError` for the first number that is not finite in it."""
+    """Single precision, (rows, columns).
+
+    Raises:
+        ConfigError: A number is not finite in it; the sentence names the first.
+    """
     with np.errstate(over="ignore"):
         single = np.stack(numbers, 1, dtype=np.float32, casting="same_kind")
     if not np.isfinite(single).all():
