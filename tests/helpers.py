@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -15,11 +16,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from cifrun.bijections.base import Bijection
 from cifrun.build import build_model
 from cifrun.cif.model import Model
+from cifrun.cli.main import main
 from cifrun.config.schema import Config
 from cifrun.registry import FLOWS
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS, read_metrics
-from cifrun.training import loop
 
 #: Of the repository.
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,8 +87,14 @@ def without_pictures() -> Iterator[None]:
 
     Which pictures a run leaves is tested in `tests/runs/test_directory.py`.
     """
-    with patch.object(loop, "_draw"):
+    with patch("cifrun.training.loop._draw"):  # by name, so that who imports this file need not import that one
         yield
+
+
+def plain_main(words: Sequence[str]) -> int:
+    """A command that draws no pictures, for a process of its own."""
+    with without_pictures():
+        return main(words)
 
 
 @contextmanager
@@ -131,3 +138,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def _timeless(row: Any) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in ("time", "seconds", "train/step_seconds")}
+
+
+if __name__ == "__main__":
+    sys.exit(plain_main(sys.argv[1:]))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from signal import Signals
@@ -20,7 +19,7 @@ from cifrun.cli import hydra_app
 from cifrun.cli.jobs import Job
 from cifrun.cli.main import main
 from cifrun.config.schema import Config, to_dict
-from tests.helpers import after_steps
+from tests.helpers import after_steps, without_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +49,8 @@ def statuses(sweep: Path) -> list[str]:
 class SignalledJob(Job):
     """A job whose process sends itself a signal at `STEP`, once in the whole sweep.
 
-    Nobody has to look for the process, however fast the machine is, and the same step is hit each time.
+    Nobody has to look for the process, however fast the machine is, and the same step is hit each time. From the first
+    step on it draws no pictures: not before, since a job that takes none need not import what trains.
 
     Arguments:
         verb: As of `Job`.
@@ -71,7 +71,9 @@ class SignalledJob(Job):
                     time.sleep(0.02)
                 os.kill(os.getpid(), self.number)
 
-        with after_steps(STEP, send):
+        with ExitStack() as inside:
+            inside.enter_context(after_steps(1, lambda: inside.enter_context(without_pictures())))
+            inside.enter_context(after_steps(STEP, send))
             return super().__call__(composed)
 
 
@@ -83,7 +85,7 @@ def signalled(number: Signals, once: Path, after: Path | None = None) -> Iterato
         yield
 
 
-if __name__ == "__main__":  # NUMBER ONCE AFTER WORD …: a command as a process of its own
-    _, signal_number, once_file, after_run, *command = sys.argv
-    with signalled(Signals(int(signal_number)), Path(once_file), Path(after_run)):
-        sys.exit(main(command))
+def signalled_main(number: Signals, once: Path, after: Path, words: list[str]) -> int:
+    """A command with such jobs, for a process of its own."""
+    with signalled(number, once, after):
+        return main(words)

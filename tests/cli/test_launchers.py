@@ -20,7 +20,7 @@ from cifrun.config.schema import Config
 from cifrun.errors import ConfigError
 from cifrun.training.loop import train
 from tests.cli.helpers import ROOT, signalled, statuses
-from tests.helpers import JOB, assert_same_run
+from tests.helpers import JOB, assert_same_run, without_pictures
 
 JOBS = ["train", "-m", *JOB.split(), "optimizer.lr=-1,0.001"]
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "slurm": "submitit", "ray": "ray"}
@@ -82,7 +82,8 @@ def never(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     directory = tmp_path_factory.mktemp("never")
     config: Config = configure([*JOB.split(), "optimizer.lr=0.001"])
-    train(config, directory)
+    with without_pictures():
+        train(config, directory)
     return directory
 
 

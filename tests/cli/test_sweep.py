@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -24,8 +23,11 @@ from cifrun.reporting.report import Report
 from cifrun.reporting.runs import find_runs
 from cifrun.runs.directory import RunDirectory
 from cifrun.training import loop
-from tests.cli.helpers import ROOT, statuses, write_run
+from tests.cli.helpers import signalled_main, statuses, write_run
+from tests.forks import Forked
 from tests.helpers import JOB, assert_same_run
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def test_of_two_processes_at_a_sweep_one_is_killed_and_the_other_does_what_it_left(
@@ -34,16 +36,13 @@ def test_of_two_processes_at_a_sweep_one_is_killed_and_the_other_does_what_it_le
     words = ["train", "-m", *JOB.split(), "sweep.name=s", "seed=1,2"]
     sweep, at_it = tmp_path / "multirun/s", tmp_path / "at it"
     # The other process is killed in the midst of the first job, as soon as the second one is complete.
-    script = [sys.executable, "-m", "tests.cli.helpers", str(int(signal.SIGKILL)), str(at_it), str(sweep)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with open(tmp_path / "log", "w") as log:
-        other = subprocess.Popen([*script, *words], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    other = Forked(signalled_main, signal.SIGKILL, at_it, sweep, words)
     try:
         while not at_it.exists():
-            assert other.poll() is None, (tmp_path / "log").read_text()
+            assert other.exitcode is None, other.wait()
             time.sleep(0.02)
         assert main(words) == 0
-        assert other.wait() == -signal.SIGKILL
+        assert other.wait()[0] == -signal.SIGKILL
     finally:
         other.kill()
     assert statuses(sweep) == ["completed", "completed"]

@@ -27,7 +27,8 @@ from cifrun.evaluation.evaluate import estimate_split
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.loop import _train
 from cifrun.training.step import Update
-from tests.helpers import after_steps, without_pictures
+from tests.forks import HANG, Forked, forking
+from tests.helpers import ROOT, after_steps, plain_main, without_pictures
 
 CPU = [
     "device=cpu",
@@ -130,7 +131,7 @@ def everything(fabric, path):
 
 def results(count):
     """What `everything` finds on so many processes."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, forking():
         spread(several(count), everything, Path(folder, "result"))
         return torch.load(Path(folder, "result"), weights_only=True)
 
@@ -186,15 +187,6 @@ SHORT = ["trainer.batch_size=70", "trainer.log_every=2", "trainer.valid_every=4"
 SHORT += ["trainer.plot_every=0", "trainer.max_steps=9", "eval.importance_samples=3"]
 
 
-#: Seconds after which processes that wait for each other count as stuck.
-HANG = 600
-
-
-def command(*words, **environment):
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-
-
 def rows_of(directory):
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("time", "train/step_seconds")} for row in rows]
@@ -233,7 +225,8 @@ def test_a_run_on_one_then_two_then_one_process(tmp_path):
     moved, log = tmp_path / "moved", tmp_path / "moved.log"
     for count, steps in ((1, 5), (2, 13), (1, 18)):
         config = configure([*TINY, *SHORT, f"trainer.max_steps={steps}"])
-        summary = spread(several(count), logging_train, config, moved, steps > 5, log)
+        with forking():
+            summary = spread(several(count), logging_train, config, moved, steps > 5, log)
         assert summary["status"] == "completed" and summary["steps"] == steps
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [step for step, _ in lines] == list(range(18))
@@ -282,38 +275,37 @@ def test_torchrun_and_srun_make_the_run_that_one_process_makes(tmp_path):
     with without_pictures():
         assert main(words("alone")) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = command(*torchrun, "-m", "cifrun", *words("torchrun"))
-    out, err = process.communicate(timeout=HANG)
-    assert process.returncode == 0, err
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [*torchrun, "-m", "tests.helpers", *words("torchrun")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG)
+    out = done.stdout
+    assert done.returncode == 0, done.stderr
     assert out.count("run directory:") == 1 and sorted(d.name for d in tmp_path.iterdir()) == ["alone", "torchrun"]
     check_same_run(tmp_path / "alone", tmp_path / "torchrun")
 
     # What srun sets in the processes that it starts on one machine.
-    step = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "cifrun", "SLURM_NTASKS": "2", "SLURM_NODEID": "0"}
+    step = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NAME": "cifrun", "SLURM_NTASKS": "2", "SLURM_NODEID": "0"}
     step |= {
         "SLURM_STEP_ID": "0",
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_STEP_NUM_NODES": "1",
         "SLURM_NODELIST": "127.0.0.1",
     }
-    both = [
-        command(sys.executable, "-m", "cifrun", *words("srun"), **step, SLURM_PROCID=str(k), SLURM_LOCALID=str(k))
-        for k in range(2)
-    ]
-    ends = [process.communicate(timeout=HANG) for process in both]
-    assert [process.returncode for process in both] == [0, 0], ends
-    assert ends[0][0].count("run directory:") == 1 and ends[1][0] == ""
+
+    def srun(words):
+        of = [{**step, "SLURM_PROCID": str(k), "SLURM_LOCALID": str(k)} for k in range(2)]
+        return [process.wait() for process in [Forked(plain_main, words, environment=own) for own in of]]
+
+    ends = srun(words("srun"))
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert ends[0][1].count("run directory:") == 1 and ends[1][1] == ""
     check_same_run(tmp_path / "alone", tmp_path / "srun")
 
     # The job was queued again: the same command goes on with what it finds, here with more steps.
     again = [*words("srun"), "trainer.max_steps=12"]
     step["SLURM_RESTART_COUNT"] = "1"
-    both = [
-        command(sys.executable, "-m", "cifrun", *again, **step, SLURM_PROCID=str(k), SLURM_LOCALID=str(k))
-        for k in range(2)
-    ]
-    ends = [process.communicate(timeout=HANG) for process in both]
-    assert [process.returncode for process in both] == [0, 0], ends
+    ends = srun(again)
+    assert [code for code, _, _ in ends] == [0, 0], ends
     assert RunDirectory(tmp_path / "srun").summary()["steps"] == 12
 
 
@@ -329,15 +321,16 @@ def fail(fabric, how):
 
 
 def test_a_process_that_fails_alone_ends_all_with_a_sentence():
-    with pytest.raises(ConfigError, match="not on this machine"):
+    with forking(), pytest.raises(ConfigError, match="not on this machine"):
         spread(several(2), fail, "in one")
-    with pytest.raises(TrainingError, match="one of 2 processes was killed, so the others stopped"):
+    with forking(), pytest.raises(TrainingError, match="one of 2 processes was killed, so the others stopped"):
         spread(several(2), fail, "killed")
 
 
 def test_what_can_not_be_shared_is_one_sentence(tmp_path, capfd):
     """The first is found by both processes, the second by this one."""
-    assert main(["train", *TINY, "trainer.batch_size=1", "device.count=2", f"hydra.run.dir={tmp_path}"]) == 2
+    with forking():
+        assert main(["train", *TINY, "trainer.batch_size=1", "device.count=2", f"hydra.run.dir={tmp_path}"]) == 2
     err = capfd.readouterr().err
     assert err.count("a batch of 1 can't be cut into 2 parts") == 1
     assert err.splitlines()[-1].startswith("cifrun: a batch of 1 can't be cut into 2 parts")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,8 @@ import pytest
 from cifrun.cli.main import main
 from cifrun.compute.slurm import hand_on, requeued
 from cifrun.errors import RunError
-from tests.helpers import JOB, ROOT, after_steps, assert_same_run
+from tests.forks import Forked
+from tests.helpers import JOB, after_steps, assert_same_run
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -53,25 +52,18 @@ def time_is_up() -> None:
     signal.raise_signal(signal.SIGUSR1)
 
 
-#: A command as a process of its own, whose time is up after 120 steps.
-SIGNALLED = """
-import sys
-from cifrun.cli.main import main
-from tests.compute.test_slurm import time_is_up
-from tests.helpers import after_steps
-with after_steps(120, time_is_up):
-    sys.exit(main(sys.argv[1:]))
-"""
+def signalled_main(words: list[str]) -> int:
+    """A command whose time is up after 120 steps."""
+    with after_steps(120, time_is_up):
+        return main(words)
 
 
 def test_a_process_whose_time_is_up_is_queued_again_and_ends_as_one_that_never_stopped(
     never: Path, tmp_path: Path, scontrol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    command = [sys.executable, "-c", SIGNALLED, "train", *RUN, "hydra.run.dir=run"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
-    assert "all is saved" in done.stderr and "SLURM job 17 is queued again" in done.stderr
+    code, _, err = Forked(signalled_main, ["train", *RUN, "hydra.run.dir=run"]).wait()
+    assert code == 130 and "Traceback" not in err, err
+    assert "all is saved" in err and "SLURM job 17 is queued again" in err
     assert scontrol.read_text() == "requeue 17\n"
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["status"] == "interrupted" and summary["steps"] == 120

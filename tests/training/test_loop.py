@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -17,6 +17,7 @@ from cifrun.registry import OBJECTIVES
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
 from cifrun.training.loop import train
+from tests.forks import Forked
 from tests.helpers import after_steps, small_config
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -153,29 +154,26 @@ def test_a_stop_request_saves_and_says_how_to_go_on(number, tmp_path, capsys):
     assert run.summary()["status"] == "completed" and run.summary()["steps"] == 30
 
 
-#: A command whose process is killed before it does something to a temporary file for the n-th time.
-KILLED = """
-import os, signal, sys
-from cifrun.cli.main import main
-event, left, *words = sys.argv[1:]
-left = int(left)
-def count(name, arguments):
-    global left
-    if name == event and str(arguments[0]).endswith(".tmp"):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(count)
-main(words)
-"""
+def killed_main(event, left, words):
+    """A command whose process is killed before it does something to a temporary file for the n-th time."""
+
+    def count(name, arguments):
+        nonlocal left
+        if name == event and str(arguments[0]).endswith(".tmp"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    return main(words)
 
 
 def test_killed_while_it_writes_files_a_run_always_loads_and_goes_on(tmp_path):
     """SIGKILL before a file is flushed, renamed, and the renaming cleaned up: the old one or the new one is there."""
     words, steps = [*WORDS, "trainer.checkpoint_every=1", "trainer.valid_every=1", f"hydra.run.dir={tmp_path}"], []
     for event, number in (("open", 30), ("os.rename", 31), ("os.remove", 32)):
-        done = subprocess.run([sys.executable, "-c", KILLED, event, str(number), *words], capture_output=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        code, _, err = Forked(killed_main, event, number, words).wait()
+        assert code == -signal.SIGKILL, err
         cifrun.load(tmp_path).log_prob(torch.zeros(1, 2), importance_samples=2)
         steps.append(RunDirectory(tmp_path).load_checkpoint("latest").state["step"])
         assert RunDirectory(tmp_path).summary()["status"] == "running"
