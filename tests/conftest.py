@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from operator import is_
 from typing import Any
 
 import pytest
@@ -24,16 +25,15 @@ def without_pictures() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _leaves_no_trace() -> Iterator[None]:
     """A test fails that leaves another state of the process than it found, from which later tests would differ."""
-    before = process_state()
+    before, held = process_state(), what_modules_hold()
     yield
     after = process_state()
-    assert {name: after.get(name) for name in before if after.get(name) != before[name]} == {}
+    assert {name: value for name, value in after.items() if value != before[name]} == {}
+    assert changed(held) == []
 
 
 def process_state() -> dict[str, Any]:
-    """What tests share: torch's switches, signal handlers, the directory, and what each module of the package holds."""
-    modules = {name: vars(module) for name, module in sys.modules.items() if name.partition(".")[0] == "cifrun"}
-    held = {f"{name}.{key}": id(value) for name, own in modules.items() for key, value in list(own.items())}
+    """What tests share: torch's switches, signal handlers, the directory."""
     handlers = {number.name: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     return {
         "default dtype": torch.get_default_dtype(),
@@ -42,5 +42,19 @@ def process_state() -> dict[str, Any]:
         "process group": torch.distributed.is_initialized(),
         "directory": os.getcwd(),
         **handlers,
-        **held,
     }
+
+
+def what_modules_hold() -> dict[str, dict[str, Any]]:
+    """Of each module of the package a copy of its names: thousands, so that this costs more than many a test."""
+    return {name: vars(module).copy() for name, module in sys.modules.items() if name.partition(".")[0] == "cifrun"}
+
+
+def changed(held: dict[str, dict[str, Any]]) -> list[str]:
+    """The names that a module holds no longer, or with another value."""
+    found = []
+    for name, before in held.items():
+        after = vars(sys.modules[name]) if name in sys.modules else {}
+        if len(after) != len(before) or not all(map(is_, after.values(), before.values())):
+            found += [f"{name}.{key}" for key, value in before.items() if key not in after or after[key] is not value]
+    return found
