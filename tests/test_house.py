@@ -208,6 +208,15 @@ NEW = {
 }
 
 
+WITHOUT_PICTURES = """
+import sys
+from unittest.mock import patch
+from cifrun.cli.main import main
+with patch("cifrun.training.loop._draw"):
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_a_flow_a_dataset_and_an_objective_take_two_new_files_each(tmp_path: Path) -> None:
     """In a copy of the package, to which six files are added, and of which none is changed."""
     for folder in ("cifrun", "conf"):
@@ -217,7 +226,7 @@ def test_a_flow_a_dataset_and_an_objective_take_two_new_files_each(tmp_path: Pat
         indent = len(text) - len(text.lstrip()) - 1
         (tmp_path / path).write_text(text.replace("\n" + " " * indent, "\n") if indent > 0 else text)
     words = "train flow=slide dataset=blob objective=median debug=tiny diagnostics.enabled=false hydra.run.dir=run"
-    command = [sys.executable, "-m", "cifrun", *words.split()]
+    command = [sys.executable, "-c", WITHOUT_PICTURES, *words.split()]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -37,25 +37,26 @@ class Done(NamedTuple):
     err: str
 
 
-#: Commands, one after another, in a process that finds packages in a directory: of cifrun, or of pytest.
+#: Commands, one after another, in a process that finds packages in a directory: of cifrun, without pictures, or of
+#: pytest.
 COMMANDS = """
 import contextlib, io, json, sys
 import pytest
-from cifrun.cli.main import main
+from tests.helpers import plain_main
 for words in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = int(pytest.main(words[1:])) if words[0] == "pytest" else main(words)
+        code = int(pytest.main(words[1:])) if words[0] == "pytest" else plain_main(words)
     print(json.dumps([code, out.getvalue(), err.getvalue()]))
 """
 
 
-def cifrun(site: Path, *commands: str) -> list[Done]:
+def cifrun(site: Path, *commands: str, directory: Path | None = None) -> list[Done]:
     """What becomes of command lines in a process that finds packages in `site`."""
     environment = {**os.environ, "PYTHONPATH": f"{site}:{ROOT}"}
     environment.pop("HYDRA_FULL_ERROR", None)
     command = [sys.executable, "-c", COMMANDS, json.dumps([line.split() for line in commands])]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=directory)
     assert done.returncode == 0, done.stderr
     return [Done(*json.loads(line)) for line in done.stdout.splitlines()]
 
@@ -75,41 +76,50 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_what_another_package_brings_is_trained_and_read_back(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `done` was done."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def done(site: Path, home: Path) -> dict[str, Done]:
+    """What became of all commands that know the example package, done in one process."""
     settings = "flow=rotation flow.angle=0.3 dataset=banana dataset.bend=0.4 cif=true seed=4"
-    quick = "debug=tiny diagnostics.enabled=false"
-    shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
-    train, sample, own = cifrun(
-        site,
-        f"train {settings} {quick} hydra.run.dir=run",
-        "sample run=run n=5 output=x.csv",
-        "pytest -p no:cacheprovider tests",
-    )
+    shutil.copytree(EXAMPLE / "tests", home / "tests")
+    commands = {
+        "train": f"train {settings} debug=tiny diagnostics.enabled=false hydra.run.dir=run",
+        "sample": "sample run=run n=5 output=x.csv",
+        "own": "pytest -p no:cacheprovider tests",
+        "listed": "list",
+        "helped": "--help",
+        "flow": "show flow=rotatoin",
+        "key": "show flow=rotation flow.angel=1",
+        "preset": "show experiment=banana_rotation flow.depth=2",
+    }
+    return dict(zip(commands, cifrun(site, *commands.values(), directory=home), strict=True))
+
+
+def test_what_another_package_brings_is_trained_and_read_back(
+    done: dict[str, Done], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, sample, own = done["train"], done["sample"], done["own"]
     assert train.code == 0, train.err
     assert "banana, CIF of rotation" in train.out
     assert "KL to the truth" in train.out
-    text = (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
+    text = (home / "run" / "config.yaml").read_text(encoding="utf-8")
     assert "angle: 0.3" in text and "bend: 0.4" in text and text.count("seed: 4") == 2
     assert sample.code == 0, sample.err
-    assert len((tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()) == 6
+    assert len((home / "x.csv").read_text(encoding="utf-8").splitlines()) == 6
     assert own.code == 0 and "4 passed" in own.out, own.out  # its own tests, of what is installed
 
-    assert main(["sample", "run=run"]) == 2  # in this process the package is not installed
+    assert main(["sample", f"run={home / 'run'}"]) == 2  # in this process the package is not installed
     out, err = capsys.readouterr()
     assert out == "" and "there is no dataset 'banana': choose one of annulus" in err
 
 
-def test_its_names_are_everywhere(site: Path) -> None:
-    listed, helped, flow, key, preset = cifrun(
-        site,
-        "list",
-        "--help",
-        "show flow=rotatoin",
-        "show flow=rotation flow.angel=1",
-        "show experiment=banana_rotation flow.depth=2",
-    )
+def test_its_names_are_everywhere(done: dict[str, Done]) -> None:
+    listed, helped, flow, key, preset = (done[name] for name in ("listed", "helped", "flow", "key", "preset"))
     assert "A Gaussian bent along a parabola." in listed.out
     assert "Rotations of the plane" in listed.out
     assert all(name in helped.out for name in ("banana,", "rotation,", "banana_rotation,"))

@@ -1,5 +1,6 @@
 """scripts/bench.py measures what it says, on the smallest case there is."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -26,8 +27,19 @@ def bench(tmp_path, *arguments):
     return result.stdout
 
 
-def test_a_table_and_a_file(tmp_path):
-    out = bench(tmp_path, "--flows", "realnvp,vae", "--data", "50", "--samples", "60", "--against", "other:build")
+def test_a_table_and_a_file(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "bench", script)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "gemm_rate", lambda device, size, rate=script.gemm_rate: rate(device, size // 8))
+    (tmp_path / "other_build.py").write_text(OTHER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = "--flows realnvp,vae --data 50 --samples 60 --repeats 2 --output out --against other_build:build"
+    monkeypatch.setattr(sys, "argv", ["bench.py", *words.split()])
+    script.main()
+    out = capsys.readouterr().out
     written = json.loads((tmp_path / "out" / "bench.json").read_text())
     rate = written["machine"]["gflops"]
     assert rate > 0
