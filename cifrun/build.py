@@ -59,7 +59,8 @@ def flow_of(config: Config) -> FlowConfig:
 def build_data(config: Config) -> Data:
     """The three splits, and the target's density where it is known.
 
-    Raises `ConfigError` if they can't be loaded, or no density can be learned from them, or none that the flow models.
+    Raises:
+        ConfigError: They can't be loaded, or no density can be learned from them, or none that the flow models.
     """
     flow, data = flow_of(config), check_data(dataset_of(config).load(), config.dataset.name)
     if data.binary != flow.binary:
@@ -77,7 +78,8 @@ def build_standardize(config: Config, data: Data) -> Bijection | None:
 
     For images, the one that `dataset.preprocess` names, if their pixels are grey levels.
 
-    Raises `ConfigError` where "whiten" is asked of data that have no invertible covariance matrix.
+    Raises:
+        ConfigError: "whiten" is asked of data that have no invertible covariance matrix.
     """
     if isinstance(config.dataset, Images):
         return _build_pixels(config.dataset, data)
@@ -142,7 +144,11 @@ def build_model(config: Config, shape: Sequence[int], standardize: Bijection | N
 
 
 def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
-    """The flat list of steps from the data inward; with `cif=true`, the first `index.depth` indexable ones indexed."""
+    """The flat list of steps from the data inward; with `cif=true`, the first `index.depth` indexable ones indexed.
+
+    Raises:
+        ConfigError: The flow can't model such events, or has fewer steps that can carry an index, or nothing but these.
+    """
     flow = flow_of(config)
     flatten = len(shape) > 1 and not flow.images
     bijections = flow.build((math.prod(shape),) if flatten else shape)
@@ -183,7 +189,8 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
         config: The run's, if it has been read already.
         tag: "best" or "latest"; by default the best, or the latest where there was no validation.
 
-    Raises `RunError` if a file of the run is missing, damaged, or of another model.
+    Raises:
+        RunError: A file of the run is missing, damaged, or of another model.
     """
     tag = run.best_tag() if tag is None else tag
     config = run.config() if config is None else config

@@ -143,6 +143,10 @@ class FlowDensity(DensityMixin, BaseEstimator):
 
         The random numbers of the estimate are the same for each row, so that a row's number does not depend on the
         others. Errors of the estimate therefore do not average out over rows; more importance samples make them small.
+
+        Raises:
+            NotFittedError: `fit` comes first.
+            ValueError: X has other columns than those of `fit`, or holds what is no finite number.
         """
         check_is_fitted(self)
         rows = torch.from_numpy(np.array(validate_data(self, X, dtype=np.float64, reset=False), order="C"))
@@ -153,7 +157,11 @@ class FlowDensity(DensityMixin, BaseEstimator):
         return torch.cat(parts).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean of `score_samples`, in nats a row; y is ignored."""
+        """The mean of `score_samples`, in nats a row; y is ignored.
+
+        Raises:
+            NotFittedError, ValueError: As of `score_samples`.
+        """
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
@@ -162,6 +170,10 @@ class FlowDensity(DensityMixin, BaseEstimator):
         Arguments:
             n_samples: How many.
             random_state: An int, a RandomState, or None.
+
+        Raises:
+            NotFittedError: `fit` comes first.
+            ValueError: n_samples is no whole number from 0, or an iterative inverse missed its tolerance.
         """
         check_is_fitted(self)
         seed = int(check_random_state(random_state).randint(2**31 - 1))

@@ -108,7 +108,7 @@ class Flow(Model):
             (batch,), or a scalar for one datum: a tensor if x is one, else a numpy array; of the precision of x.
 
         Raises:
-            ValueError: x is of another shape.
+            ValueError: x is of another shape, or holds what is no number; or a count is no whole number from 1.
         """
         for name, value in (("importance_samples", importance_samples), ("chunk_size", chunk_size)):
             if not isinstance(value, int) or value < 1:
@@ -164,7 +164,7 @@ class Flow(Model):
         """`Model.sample`: n independent draws, (n, *shape).
 
         Raises:
-            ConvergenceError: an iterative inverse missed its tolerance.
+            ConvergenceError: An iterative inverse missed its tolerance.
             ValueError: n is negative, or no whole number.
         """
         if not isinstance(n, int) or n < 0:

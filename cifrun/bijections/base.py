@@ -48,7 +48,11 @@ class Bijection(nn.Module, ABC):
         self.active_shape = self.latent_shape
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x ↦ (z, log|det ∂z/∂x|)."""
+        """x ↦ (z, log|det ∂z/∂x|).
+
+        Raises:
+            ValueError: The events of x have another shape.
+        """
         self._check(x, self.shape)
         return self._forward(x)
 
@@ -57,6 +61,7 @@ class Bijection(nn.Module, ABC):
 
         Raises:
             ConvergenceError: An iterative inverse missed its tolerance.
+            ValueError: The events of z have another shape.
         """
         self._check(z, self.latent_shape)
         return self._inverse(z)

@@ -183,7 +183,11 @@ class ResidualBlock(Bijection):
 
 
 def _solved(g: Tensor, x: Tensor, v: Tensor) -> Tensor:
-    """(I + Jᵀ)⁻¹ v of each row, with J = ∂g/∂x. Raises `ConvergenceError`."""
+    """(I + Jᵀ)⁻¹ v of each row, with J = ∂g/∂x.
+
+    Raises:
+        ConvergenceError: The search missed its tolerance.
+    """
     tolerance = 8 * torch.finfo(v.dtype).eps
     w = v
     for _ in range(MAX_ITERATIONS):

@@ -77,7 +77,8 @@ def tail(m: int) -> int:
 def pareto_k(log_w: Tensor) -> Tensor:
     """k̂ of the importance weights of each datum, (m, batch) → (batch,), float64; −1 for weights that do not vary.
 
-    Raises `ValueError` for fewer than 21 weights, whose tail has fewer than five.
+    Raises:
+        ValueError: There are fewer than 21 weights, whose tail has fewer than five.
     """
     n = tail(len(log_w))
     if n < LEAST_TAIL:

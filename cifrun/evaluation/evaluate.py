@@ -111,8 +111,10 @@ def read_other(path: Path, model: Model, config: Config) -> Tensor:
     """Other data for the model of a run, (N, *shape): the columns that it was trained on, found by their names; of
     images, an array of grey levels.
 
-    Says on stderr which other columns the file has. Raises `ConfigError` for a file that lacks one of them, or that
-    can't be read.
+    Says on stderr which other columns the file has.
+
+    Raises:
+        ConfigError: The file lacks one of them, or can't be read.
     """
     if model.levels is not None:
         images = read_array(path, model.shape)
