@@ -147,7 +147,8 @@ def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
     """The flat list of steps from the data inward; with `cif=true`, the first `index.depth` indexable ones indexed.
 
     Raises:
-        ConfigError: The flow can't model such events, or has fewer steps that can carry an index, or nothing but these.
+        ConfigError: The flow can't model such events; it has fewer than `index.depth` steps that can carry an index; or
+            it is made of its index, and `cif=false`.
     """
     flow = flow_of(config)
     flatten = len(shape) > 1 and not flow.images
