@@ -21,7 +21,7 @@ from torch import Tensor
 from ..build import build_standardize, check_has_data, dataset_of
 from ..compute.device import launch
 from ..config.fields import Role
-from ..config.roles import flattened, role_of
+from ..config.roles import differing, flattened
 from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..data.checks import check_data
@@ -36,6 +36,9 @@ from .flows import Flow, names_of
 from .process import as_it_was
 
 __all__ = ["History", "fit"]
+
+#: What may differ between a fit and the run in its directory.
+NOT_TRAINED = (Role.EXECUTION, Role.COMMAND, Role.MEASUREMENT, Role.LENGTH)
 
 #: The groups whose settings `fit` takes.
 CHANGEABLE = ("trainer", "optimizer", "objective", "eval", "diagnostics", "device")
@@ -244,13 +247,10 @@ def _in_directory(
         another = RunError(f"{run.path} holds another run: give another directory")
         if not path.is_file():
             raise another
-        before, now = (flattened(to_dict(c)) for c in (run.config(), config))
-        free = ("trainer.max_steps", "trainer.valid_every")  # a run may be extended
-        kinds = {name: role_of(name, now) for name in {*before, *now} if name not in free}
-        defining = [name for name, role in kinds.items() if role in (Role.TRAINED, Role.REPETITION)]
+        another_run = differing(to_dict(config), to_dict(run.config()), NOT_TRAINED)
         data = _load(config)
         same = all(map(torch.equal, (data.train[:], data.valid[:], data.test[:]), splits))
-        if not same or any(before.get(name) != now.get(name) for name in defining):
+        if not same or set(another_run) - {"trainer.valid_every"}:  # which follows the length
             raise another
         return config, data, run.begun()
     # The data first: a run that is killed between the two begins again.

@@ -32,7 +32,7 @@ from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import save
 from ..figures.training import Film, training_figure
 from ..runs.directory import RunDirectory
-from ..runs.metrics import HPARAMS, NUMBERS
+from ..runs.metrics import HPARAMS, NUMBERS, kinds
 from ..runs.progress import Progress
 from ..runs.records import Silent, Tracker
 from ..runs.unwritten import Unwritten
@@ -100,6 +100,7 @@ def optimise(
     loader = Loader(data, options, config.seed, fabric.device)
     update = Update(model, config, fabric, loader)
     diagnostics = Diagnostics(config, data)
+    mine = kinds(cif=config.cif, target=data.target is not None, images=bool(data.levels))
     if resume:
         run.check_data(data.fingerprint)
         origin = str(run.checkpoint_path("latest"))
@@ -148,7 +149,7 @@ def optimise(
             with clock.paused():
                 if state.step % options.valid_every == 0:
                     valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
-                    shown = [m.name for m in NUMBERS if m.valid and (data.levels or m.of != "images")]
+                    shown = [m.name for m in NUMBERS if m.valid and m.fits(mine)]
                     tracker.scalars(state.step, {f"valid/{name}": valid[name] for name in shown})
                     progress.update(state.step, valid=valid["log_likelihood"])
                     if state.improves(valid["log_likelihood"]):
