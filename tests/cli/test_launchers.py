@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -20,6 +22,7 @@ from cifrun.config.schema import Config
 from cifrun.errors import ConfigError
 from cifrun.training.loop import train
 from tests.cli.helpers import ROOT, signalled, statuses
+from tests.forks import Forked
 from tests.helpers import JOB, assert_same_run, without_pictures
 
 JOBS = ["train", "-m", *JOB.split(), "optimizer.lr=-1,0.001"]
@@ -50,6 +53,64 @@ SLURM = {
         echo 'JobID|State|NodeList'
         cd "$QUEUE" && for file in ended_*; do echo "${file#ended_}|COMPLETED|here"; done""",
 }
+
+#: In place of Python for submitit: a task is forked by this process, which is asked through a directory; all else is
+#: Python.
+PYTHON = """#!/bin/sh
+case "$*" in "-u -m submitit.core._submit "*) ;; *) exec {python} "$@" ;; esac
+task="$QUEUE/task_$$"
+mkdir "$task"
+env -0 > "$task/environment"
+echo "$4" > "$task/folder.part"
+mv "$task/folder.part" "$task/folder"
+while [ ! -e "$task/code" ]; do sleep 0.05; done
+cat "$task/out"
+cat "$task/err" >&2
+exit "$(cat "$task/code")"
+"""
+
+
+def do_task(folder: str) -> None:
+    """What `python -m submitit.core._submit` does."""
+    from submitit.core.submission import submitit_main
+
+    sys.argv = ["_submit", folder]
+    submitit_main()
+
+
+def fork_tasks(queue: Path, ended: Event) -> None:
+    """Start the tasks that are asked for, and say how they end."""
+    running: dict[Path, Forked] = {}
+    while not ended.wait(0.02):
+        for file in queue.glob("task_*/folder"):
+            if file.parent not in running and not (file.parent / "code").exists():
+                pairs = (line.partition("=") for line in (file.parent / "environment").read_text().split("\0")[:-1])
+                environment = {name: value for name, _, value in pairs}
+                running[file.parent] = Forked(do_task, file.read_text().strip(), environment=environment)
+        for task, process in list(running.items()):
+            if process.exitcode is not None:
+                code, *said = process.wait()
+                for name, text in zip(("out", "err"), said, strict=True):
+                    (task / name).write_text(text)
+                (task / "code.part").write_text(str(code % 256))
+                (task / "code.part").rename(task / "code")
+                del running[task]
+    for process in running.values():
+        process.kill()
+
+
+@pytest.fixture
+def forked_tasks(workers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tasks of submitit need not import anew what they need."""
+    queue, ended = tmp_path / ".bin", Event()
+    (queue / "python").write_text(PYTHON.format(python=sys.executable))
+    (queue / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(queue / "python"))
+    thread = Thread(target=fork_tasks, args=(queue, ended))
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -100,10 +161,17 @@ def assert_done(home: Path, never: Path, log: str) -> None:
     [("submitit_local", signal.SIGUSR2), ("slurm", signal.SIGUSR2), ("ray", signal.SIGTERM)],
 )
 def test_a_job_that_is_preempted_goes_on_and_ends_as_one_never_stopped(
-    engine: str, number: signal.Signals, never: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    engine: str,
+    number: signal.Signals,
+    never: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     if importlib.util.find_spec(EXTRAS[engine]) is None:
         pytest.skip(f"{EXTRAS[engine]} is not installed")
+    if EXTRAS[engine] == "submitit":
+        request.getfixturevalue("forked_tasks")
     with signalled(number, tmp_path / "signalled"):
         assert main([*JOBS, f"hydra/launcher={engine}"]) == 2
     assert (tmp_path / "signalled").exists()
