@@ -91,6 +91,19 @@ def without_pictures() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unrendered() -> Iterator[None]:
+    """Inside, figures are made and laid out, but their files show one pixel: for who looks at names and tags only."""
+
+    def savefig(figure: Any, file: Any, *, format: str) -> None:
+        from PIL import Image
+
+        Image.new("RGB", (1, 1)).save(file, format)
+
+    with patch("matplotlib.figure.Figure.savefig", savefig):
+        yield
+
+
 def plain_main(words: Sequence[str]) -> int:
     """A command that draws no pictures, for a process of its own."""
     with without_pictures():

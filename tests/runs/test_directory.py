@@ -19,7 +19,7 @@ from cifrun.errors import RunError
 from cifrun.io.files import replacing
 from cifrun.runs.directory import Checkpoint, RunDirectory
 from cifrun.training.loop import train
-from tests.helpers import small_config, without_pictures
+from tests.helpers import small_config, unrendered, without_pictures
 
 QUICK = {"max_steps": 3, "batch_size": 50, "valid_every": 2, "plot_every": 0, "progress": False}
 EVAL = {"importance_samples": 3, "valid_importance_samples": 2}
@@ -32,7 +32,8 @@ def quick(flow="realnvp", cif=True, **overrides):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "finished"
-    train(quick(), directory)
+    with unrendered():
+        train(quick(), directory)
     return directory
 
 

@@ -9,7 +9,6 @@ import json
 import math
 import struct
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from cifrun.registry import DATASETS, FLOWS
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
 from cifrun.training.loop import train
-from tests.helpers import randomise, without_pictures
+from tests.helpers import randomise, unrendered, without_pictures
 
 from ..archive import serving
 from ..image_archive import SIZES, batch, cifar_archive, idx, images, put, records
@@ -345,7 +344,7 @@ def test_eight_steps_are_four_and_four(cif: bool, tmp_path: Path) -> None:
 )
 def test_a_run_remembers_what_it_does_to_pixels(dataset: dict[str, Any], kind: type, tmp_path: Path) -> None:
     config = config_of("maf", True, {"trainer": {**PACE, "max_steps": 2}, "eval": EVAL}, **dataset)
-    with nullcontext() if kind is Logit else without_pictures():
+    with unrendered() if kind is Logit else without_pictures():
         summary = train(config, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
     model, data = load_model(run, tag="latest"), build_data(config)
