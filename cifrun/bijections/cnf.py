@@ -2,8 +2,9 @@
 
     dz/dt = f(t, z),   z(0) = x,   z = z(1),        log|det ∂z/∂x| = ∫_0^1 tr ∂f/∂z dt
 
-The trace is exact for few dimensions, tr J = Σ_i e_iᵀ J e_i, and above that Hutchinson's unbiased estimate vᵀ J v with
-random signs v that stay the same over one solve. J is never formed: the tangents e_i or v are carried forward beside z.
+The trace is exact for few dimensions (for more of them in evaluation), tr J = Σ_i e_iᵀ J e_i, and above that
+Hutchinson's unbiased estimate vᵀ J v with random signs v that stay the same over one solve. J is never formed: the
+tangents e_i or v are carried forward beside z.
 
 The solver is Dormand and Prince's of order 5(4) with adaptive steps, which the largest error in the batch decides: in
 the whole batch, where several processes share it, but in each micro-batch by itself. The gradient is that of the
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..compute.rng import for_rows, largest_of_batch
+from ..compute.rng import largest_of_batch, random_signs
 from ..errors import ConvergenceError
 from .base import Bijection
 
@@ -31,6 +32,8 @@ __all__ = ["CNF", "Velocity", "solve_ode"]
 
 #: Up to this many dimensions the trace is exact, at the cost of 1 + D passes through the network.
 EXACT_UP_TO = 8
+#: In evaluation up to this many.
+EXACT_IN_EVALUATION = 32
 
 #: Steps of a solver, accepted or not, after which it gives up.
 MAX_STEPS = 1000
@@ -77,7 +80,7 @@ class CNF(Bijection):
         hidden: Sizes of the hidden layers of f.
         tolerance: Error a step may make in training, absolute and relative.
         eval_tolerance: The same in evaluation, and for the inverse.
-        exact: Whether the trace is exact; by default up to 8 dimensions.
+        exact: Whether the trace is exact; by default up to 8 dimensions, and up to 32 in evaluation.
 
     Raises:
         ConvergenceError: the equation is too stiff for the solver.
@@ -97,15 +100,16 @@ class CNF(Bijection):
         self.velocity = Velocity(features, hidden)
         self.tolerance = tolerance
         self.eval_tolerance = eval_tolerance
-        self.exact_log_det = features <= EXACT_UP_TO if exact is None else exact
+        self.exact_in_training = features <= EXACT_UP_TO if exact is None else exact
+        self.exact_log_det = features <= EXACT_IN_EVALUATION if exact is None else exact
         #: How often the last `forward` or `inverse` evaluated f.
         self.evaluations = 0
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.exact_log_det:
+        if self.exact_in_training if self.training else self.exact_log_det:
             v = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None]
         else:
-            v = for_rows(lambda size: x.new_empty(size).bernoulli_(), x.shape)[None] * 2 - 1
+            v = random_signs(x)[None]
 
         def f(t: float, state: State) -> State:
             dz, jv = self.velocity(t, state[0], v)
@@ -127,7 +131,9 @@ class CNF(Bijection):
 
     def describe(self) -> str:
         sizes = [linear.out_features for linear in self.velocity.linear[:-1]]
-        return f"CNF {sizes}, {'exact' if self.exact_log_det else 'estimated'} trace"
+        kinds = ["exact" if exact else "estimated" for exact in (self.exact_in_training, self.exact_log_det)]
+        trace = kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]} in training, {kinds[1]} in evaluation"
+        return f"CNF {sizes}, trace {trace}"
 
 
 # Dormand and Prince's coefficients: stage times, stages, and the difference between the orders 5 and 4.

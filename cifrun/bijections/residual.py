@@ -2,7 +2,8 @@
 
     log|det ∂z/∂x| = log det(I + J) = tr Σ_{k≥1} (−1)^{k+1} J^k / k,     J = ∂g/∂x
 
-Exact, for small D: J comes from carrying D tangents forward beside x. Unbiased, for any D: the series is cut at a
+Exact, for small D, and in evaluation up to a larger one: J comes from carrying D tangents forward beside x. Unbiased,
+for any D: the series is cut at a
 random N and its terms are reweighted by 1/P(N ≥ k) (Russian roulette), each trace being vᵀJ^k v for one random v; the
 gradient uses the Neumann series ∂ log det(I + J) = Σ_{k≥0} (−1)^k tr(J^k ∂J), whose memory does not grow with N.
 
@@ -17,13 +18,14 @@ Broyden, "A class of methods for solving nonlinear simultaneous equations", Math
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..compute.rng import normal_blocks
+from ..compute.rng import geometric, probe
 from ..errors import ConvergenceError
 from ..nets._kernels.once import once
 from ..nets.lipschitz.networks import LipschitzNet
@@ -34,6 +36,11 @@ __all__ = ["ResidualBlock", "log_det_unbiased", "small_log_det"]
 #: Up to this many dimensions `log_det="auto"` takes the exact Jacobian, which costs 1 + D forward passes: twice as much
 #: as an estimate in training, a third of it in evaluation, and no noise (docs/performance.md).
 EXACT_UP_TO = 8
+#: Up to this many, evaluation takes it whatever training does. An estimate of about 22 terms takes as long where D is
+#: 32; at 128 the exact one takes 6 times (a network of vectors) to 8 times as long (one of images).
+EXACT_IN_EVALUATION = 128
+#: Numbers of one layer in a pass with tangents.
+PASS = 2**24
 #: Terms of the series that are always taken (in training, in evaluation), before the roulette begins.
 EXACT_TERMS = (2, 20)
 #: P(one more term) in the roulette: N − (exact terms) is geometric.
@@ -46,8 +53,9 @@ class ResidualBlock(Bijection):
 
     Arguments:
         shape: Shape of one event.
-        net: g, (batch, *shape) → (batch, *shape); for the exact log-determinant it needs `with_jacobian`.
-        log_det: "exact", "unbiased", or "auto": exact for flat events of at most 8 dimensions.
+        net: g, (batch, *shape) → (batch, *shape).
+        log_det: In training, "exact", "unbiased", or "auto": exact for flat events of at most 8 dimensions. In
+            evaluation it is exact up to 128 dimensions, and above if it is in training.
 
     Raises:
         ConvergenceError: the inverse did not reach its tolerance; the message has the residual.
@@ -60,19 +68,27 @@ class ResidualBlock(Bijection):
         self.net = net
         if log_det == "auto":
             log_det = "exact" if len(self.shape) == 1 and self.shape[0] <= EXACT_UP_TO else "unbiased"
-        self.exact_log_det = log_det == "exact"
-        self.compilable = self.exact_log_det
+        self.exact_in_training = log_det == "exact"
+        self.exact_log_det = self.exact_in_training or math.prod(self.shape) <= EXACT_IN_EVALUATION
+        self.compilable = self.exact_in_training
         #: Largest |x + g(x) − z| / (1 + |z|) that the last inverse left.
         self.inverse_residual = 0.0
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.exact_log_det:
-            g, jacobian = self.net.with_jacobian(x)  # type: ignore[operator]
-            return x + g, small_log_det(jacobian)
+        if self.exact_in_training if self.training else self.exact_log_det:
+            rows = max(1, PASS // (math.prod(self.shape) * self.net.width))
+            if len(x) > rows:
+                z, log_dets = zip(*map(self._exactly, x.split(rows)), strict=True)
+                return torch.cat(z), torch.cat(log_dets)
+            return self._exactly(x)
         g, log_det = log_det_unbiased(self.net, x, EXACT_TERMS[0 if self.training else 1])
         if torch.is_grad_enabled() and not self.training:  # whoever looks at a Jacobian may differentiate it in turn
             g = self.net(x)
         return x + g, log_det
+
+    def _exactly(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        g, jacobian = self.net.with_jacobian(x)
+        return x + g, small_log_det(jacobian)
 
     def _inverse(self, z: Tensor) -> Tensor:
         with torch.no_grad():
@@ -89,7 +105,7 @@ class ResidualBlock(Bijection):
 
     def _search(self, z: Tensor) -> Tensor:
         tolerance = 8 * torch.finfo(z.dtype).eps
-        solve = self._quasi_newton if self.exact_log_det else self._fixed_point
+        solve = self._quasi_newton if self.exact_in_training else self._fixed_point
         x = torch.empty_like(z)
         worst = 0.0
         active = torch.arange(len(z), device=z.device)
@@ -117,9 +133,9 @@ class ResidualBlock(Bijection):
 
     def _start(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
         """(r, |r|) with r = x + g(x) − z, and |r| relative to 1 + |z|; and (I + J)⁻¹ where J is at hand."""
-        if not self.exact_log_det:
+        if not self.exact_in_training:
             return self._measure(self.net(x), x, z)
-        g, jacobian = self.net.with_jacobian(x)  # type: ignore[operator]
+        g, jacobian = self.net.with_jacobian(x)
         return *self._measure(g, x, z), inverse_of_sum(jacobian)
 
     @staticmethod
@@ -179,7 +195,9 @@ class ResidualBlock(Bijection):
     def describe(self) -> str:
         bound = getattr(self.net, "lipschitz", None)
         kappa = f", κ {bound:g}" if bound is not None else ""
-        return f"ResidualBlock({'exact' if self.exact_log_det else 'unbiased'} log-det{kappa})"
+        kinds = ["exact" if exact else "unbiased" for exact in (self.exact_in_training, self.exact_log_det)]
+        log_det = kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]} in training, {kinds[1]} in evaluation"
+        return f"ResidualBlock(log-det {log_det}{kappa})"
 
 
 def _solved(g: Tensor, x: Tensor, v: Tensor) -> Tensor:
@@ -252,7 +270,7 @@ def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Te
     if torch.is_inference_mode_enabled():  # the series needs derivatives even where the caller wants none
         with torch.inference_mode(False), torch.no_grad():
             return log_det_unbiased(net, x.clone(), exact_terms)
-    terms = exact_terms + int(torch.empty((), dtype=torch.float64).geometric_(1 - CONTINUE).item()) - 1
+    terms = exact_terms + geometric(1 - CONTINUE) - 1
     weights = [(-1) ** k / CONTINUE ** max(0, k - exact_terms) for k in range(1, terms + 1)]
     return _Unbiased.apply(net.apply_with, weights, x, *net.derived())
 
@@ -265,7 +283,7 @@ class _Unbiased(torch.autograd.Function):
         with torch.enable_grad():
             inputs = x.detach().requires_grad_()
             value = g(inputs, *(t.detach() for t in theta))
-            v = normal_blocks(value)
+            v = probe(value)
             power, w = v, v.clone()
             log_det = torch.zeros(len(x), dtype=x.dtype, device=x.device)
             for k, weight in enumerate(weights, 1):

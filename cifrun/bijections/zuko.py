@@ -11,6 +11,7 @@ Source: Rozet et al., "Zuko: normalizing flows in PyTorch", 2022 (https://github
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from zuko.transforms import (
     MonotonicTransform,
 )
 
+from ..compute.rng import probed
 from ..errors import ConvergenceError
 from .base import Bijection
 from .root_finding import monotone_root
@@ -61,7 +63,8 @@ class ZukoTransform(Bijection):
         self.inverse_residual: float | None = None
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_det = self.transform().call_and_ladj(x)
+        with nullcontext() if self.exact_log_det else probed():
+            z, log_det = self.transform().call_and_ladj(x)
         return z, log_det.flatten(1).sum(1) if log_det.ndim > 1 else log_det
 
     def _inverse(self, z: Tensor) -> Tensor:

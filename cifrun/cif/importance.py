@@ -4,6 +4,15 @@
     ELBO(x)   = (1/m) Σ_{i≤m} log w_i
     ESS(x)    = (Σ w_i)² / Σ w_i²,  between 1 and m
 
+Where log-determinants are estimated, log w is known up to noise of mean zero, and the log of a mean of noisy weights is
+too large: by half the variance of the noise, if m is large and the noise is normal. So each log w is estimated twice,
+as a_i and b_i, with independent noise. With π = softmax(a), and because log Σ e^{l_i} = max_π Σ π_i (l_i − log π_i),
+
+    E_b[ Σ_i π_i (b_i − log(m π_i)) ] = Σ_i π_i (log w_i − log(m π_i)) ≤ log (1/m) Σ_i w_i
+
+is a lower bound whatever m and whatever the noise; it is log mean e^a + Σ_i π_i (b_i − a_i), and for m = 1 the ELBO.
+The noise a is the same for all importance samples of a datum: what it adds to all of them alike leaves π as it is.
+
 The work is cut into pieces: some data times some importance samples. `Model.log_weights` goes through them, and
 `accumulate` adds up what they give. Evaluation, `Model.log_prob` and diagnostics all go this way.
 
@@ -25,11 +34,13 @@ __all__ = [
     "Estimate",
     "Piece",
     "Sums",
+    "Weights",
     "accumulate",
+    "corrections",
     "log_mean_exp",
     "mean_and_error",
     "pieces",
-    "weight_matrix",
+    "weight_matrices",
 ]
 
 
@@ -69,35 +80,49 @@ class Estimate:
 
 
 class Sums(NamedTuple):
-    """log Σ w, log Σ w² and Σ log w of each datum, each (batch,)."""
+    """log Σ w, log Σ w², Σ log w, and Σ π (b − a) of each datum, each (batch,)."""
 
     log_sum: Tensor
     log_sum_squares: Tensor
     total: Tensor
+    correction: Tensor
 
     @classmethod
-    def of(cls, log_w: Tensor) -> Sums:
-        """The sums of log-weights (k, batch)."""
-        return cls(log_w.logsumexp(0), (2 * log_w).logsumexp(0), log_w.sum(0))
+    def of(cls, log_w: Tensor, again: Tensor | None = None) -> Sums:
+        """The sums of log-weights a (k, batch), and of the same with other noise, b, where there is noise."""
+        correction = torch.zeros_like(log_w[0]) if again is None else corrections(log_w, again)
+        return cls(log_w.logsumexp(0), (2 * log_w).logsumexp(0), log_w.sum(0), correction)
 
     @classmethod
     def nothing(cls, count: int, like: Tensor) -> Sums:
         """The sums of no weights at all, of `count` data."""
         nothing = like.new_full((count,), -math.inf)
-        return cls(nothing, nothing.clone(), like.new_zeros(count))
+        return cls(nothing, nothing.clone(), like.new_zeros(count), like.new_zeros(count))
 
     def plus(self, other: Sums) -> Sums:
         """The sums of both."""
+        log_sum = torch.logaddexp(self.log_sum, other.log_sum)
         return Sums(
-            torch.logaddexp(self.log_sum, other.log_sum),
+            log_sum,
             torch.logaddexp(self.log_sum_squares, other.log_sum_squares),
             self.total + other.total,
+            self.part_of(log_sum) + other.part_of(log_sum),
         )
+
+    def part_of(self, log_sum: Tensor) -> Tensor:
+        """What the correction here adds to that of weights whose log Σ w is `log_sum`, these among them."""
+        share = torch.exp(self.log_sum - log_sum)
+        return torch.where(self.correction == 0, 0.0, share * self.correction)
 
     def estimate(self, m: int) -> Estimate:
         """What m weights a datum say."""
         ess = torch.exp(2 * self.log_sum - self.log_sum_squares)
-        return Estimate(self.log_sum - math.log(m), self.total / m, ess, m)
+        return Estimate(self.log_sum - math.log(m) + self.correction, self.total / m, ess, m)
+
+
+def corrections(log_w: Tensor, again: Tensor, dim: int = 0) -> Tensor:
+    """Σ_i π_i (b_i − a_i) over a dimension: what makes of log mean e^a a lower bound where a and b are noisy log w."""
+    return (log_w.softmax(dim) * (again - log_w)).sum(dim)
 
 
 # --- the work in pieces -----------------------------------------------------------------------------------------------
@@ -131,18 +156,28 @@ def pieces(count: int, importance_samples: int, rows: int, chunk_size: int) -> l
     ]
 
 
-def accumulate(parts: Iterable[tuple[Piece, Tensor]]) -> dict[int, Sums]:
-    """The sums of each block, by its number, from pieces with their log-weights (importance samples, data)."""
+class Weights(NamedTuple):
+    """A piece with its log-weights, and with the same under other noise where log-determinants are estimated."""
+
+    piece: Piece
+    log_w: Tensor  # (importance samples, data)
+    again: Tensor | None = None
+
+
+def accumulate(parts: Iterable[Weights]) -> dict[int, Sums]:
+    """The sums of each block, by its number."""
     found: dict[int, Sums] = {}
-    for piece, log_w in parts:
-        sums = Sums.of(log_w)
+    for piece, log_w, again in parts:
+        sums = Sums.of(log_w, again)
         found[piece.block] = found[piece.block].plus(sums) if piece.block in found else sums
     return found
 
 
-def weight_matrix(parts: Iterable[tuple[Piece, Tensor]]) -> Tensor:
-    """All log-weights, (m, data), from pieces with their own."""
-    blocks: dict[int, list[Tensor]] = {}
-    for piece, log_w in parts:
-        blocks.setdefault(piece.block, []).append(log_w)
-    return torch.cat([torch.cat(block) for block in blocks.values()], 1)
+def weight_matrices(parts: Iterable[Weights]) -> tuple[Tensor, Tensor]:
+    """All log-weights, (m, data), and the same under other noise; where there is none, the same tensor."""
+    blocks: dict[int, list[Weights]] = {}
+    for part in parts:
+        blocks.setdefault(part.piece.block, []).append(part)
+    log_w = torch.cat([torch.cat([part.log_w for part in block]) for block in blocks.values()], 1)
+    again = [[part.again for part in block if part.again is not None] for block in blocks.values()]
+    return log_w, torch.cat([torch.cat(block) for block in again], 1) if again[0] else log_w

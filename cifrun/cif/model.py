@@ -16,19 +16,23 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..bijections.base import Bijection
+from ..compute import rng
 from ..compute.rng import derive, forked, seeding
-from .importance import ROWS, Estimate, Piece, accumulate, pieces
+from .importance import ROWS, Estimate, Piece, Weights, accumulate, pieces
 from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
 from .step import ChooseU, Inward, Outward, Step
 
 __all__ = ["Model", "Start", "standard_normal"]
+
+T = TypeVar("T")
 
 
 class Start(NamedTuple):
@@ -78,6 +82,11 @@ class Model(nn.Module):
         """Whether `log_prob` is exact: no index, and every log-determinant in closed form."""
         return not self.indexed and all(step.bijection.exact_log_det for step in self.steps)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether log w is estimated: it has an unbiased estimate of a log-determinant in place of what it is."""
+        return any(not step.bijection.exact_log_det and not step.bijection.stochastic for step in self.steps)
+
     # --- the two ways through the steps -------------------------------------------------------------------------------
 
     def inward(self, x: Tensor, u: ChooseU = None, start: int = 0, stop: int | None = None) -> Iterator[Inward]:
@@ -124,7 +133,8 @@ class Model(nn.Module):
             self.prepare()
         if importance_samples == 1:
             return self._add_up(x, x.new_zeros(len(x)))[None]
-        return self.finish(self.start(x), importance_samples)
+        with rng.probing(len(x)):
+            return self.finish(self.start(x), importance_samples)
 
     def compile_training(self) -> None:
         """Compile each step with `torch.compile`, for training; evaluation stays as it is."""
@@ -165,24 +175,34 @@ class Model(nn.Module):
         events: Callable[[slice], Tensor],
         work: Iterable[Piece],
         seed: Callable[..., object] = lambda *place: None,
-    ) -> Iterator[tuple[Piece, Tensor]]:
+        twice: bool = True,
+    ) -> Iterator[Weights]:
         """Each piece with its log w, (importance samples, data); what x alone gives is computed once a block.
+
+        Where the log-determinants of a CIF are estimated, it has them twice: with the same u, and independent noise
+        that all importance samples of a datum share (see `importance`).
 
         Arguments:
             events: The data of a block, (rows, *shape).
             work: In order of the blocks, as `importance.pieces` gives it.
             seed: Called with (block,) before a block is begun and with (block, chunk + 1) before a piece is.
+            twice: False where one estimate is enough, as it is for m = 1.
         """
         self.prepare()
         for block, group in groupby(work, key=lambda piece: piece.block):
-            start = None
+            noises: list[int] = []
+            starts: list[Start] = []
             for piece in group:
-                if start is None:
+                if not starts:
                     x = events(piece.rows)
                     seed(block)
-                    start = self.start(x)
+                    if self.noisy and self.indexed:
+                        base = int(torch.randint(2**62, ()))
+                        noises = [derive(base, k) for k in ((1, 2) if twice else (1,))]
+                    starts = _under([partial(self.start, x)] * max(1, len(noises)), noises, len(x))
                 seed(block, piece.chunk + 1)
-                yield piece, self.finish(start, piece.importance_samples)
+                ways = [partial(self.finish, start, piece.importance_samples) for start in starts]
+                yield Weights(piece, *_under(ways, [derive(noise, 1) for noise in noises], len(x)))
 
     def estimate(
         self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000, seed: int | None = None
@@ -197,7 +217,7 @@ class Model(nn.Module):
         rows = min(max(1, len(x)) if seed is None else ROWS, chunk_size)
         work = pieces(len(x), m, rows, chunk_size)
         with nullcontext() if seed is None else forked(seed):
-            sums = accumulate(self.log_weights(lambda rows: x[rows], work, seeding(seed)))
+            sums = accumulate(self.log_weights(lambda rows: x[rows], work, seeding(seed), m > 1))
         return Estimate.concatenate([part.estimate(m) for part in sums.values()])
 
     def log_prob(
@@ -315,3 +335,18 @@ class Model(nn.Module):
 def standard_normal(z: Tensor) -> Tensor:
     """log N(z; 0, I) of each row, (batch,), in nats."""
     return (-0.5 * z * z).flatten(1).sum(1) - LOG_SQRT_2PI * math.prod(z.shape[1:])
+
+
+def _under(work: Sequence[Callable[[], T]], noises: Sequence[int], rows: int) -> list[T]:
+    """What each piece of work gives under its noise in the log-determinants of `rows` data.
+
+    All other random numbers are the same for each. Without noises the work is simply done.
+    """
+    if not noises:
+        return [do() for do in work]
+    before, results = rng.get_state(), []
+    for do, noise in zip(work, noises, strict=True):
+        rng.set_state(before)
+        with rng.probing(rows, noise):
+            results.append(do())
+    return results

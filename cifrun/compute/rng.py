@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ BLOCK, FEW = 2**18, 4
 _share: tuple[int, int, int] | None = None
 #: Rows of a batch that all have the same random numbers, by the thread that said so.
 _alike: dict[int, int] = {}
+#: Of this thread: where estimates of log-determinants draw, inside `probing`.
+_probing = threading.local()
 #: torch's generators are the process's: whoever seeds them has them alone.
 _seeding = threading.RLock()
 
@@ -130,6 +132,82 @@ def for_rows(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], dim:
 def normal(shape: Sequence[int], like: Tensor, dim: int = 0) -> Tensor:
     """Standard normal numbers `for_rows`, in the precision and on the device of `like`."""
     return for_rows(lambda size: torch.randn(size, dtype=like.dtype, device=like.device), shape, dim)
+
+
+@contextmanager
+def probing(rows: int, seed: int | None = None) -> Iterator[None]:
+    """Inside, estimates of log-determinants draw the same numbers for each importance sample of a datum.
+
+    Arguments:
+        rows: Data; a batch of k · rows is k importance samples of each.
+        seed: What the numbers are a matter of, in their order; None draws them as outside.
+    """
+    before = getattr(_probing, "now", None)
+    _probing.now = _Probes(rows, seed)
+    try:
+        yield
+    finally:
+        _probing.now = before
+
+
+class _Probes:
+    """Where the numbers inside one `probing` come from."""
+
+    def __init__(self, rows: int, seed: int | None) -> None:
+        self.rows, self._seed = rows, seed
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def generator(self, device: torch.device) -> torch.Generator | None:
+        """The generator of a device, seeded at its first use; None for torch's own."""
+        if self._seed is None:
+            return None
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[device]
+
+
+@contextmanager
+def probed() -> Iterator[None]:
+    """Inside, torch's own generators draw as `probe` does: for estimates of log-determinants in the code of others."""
+    now: _Probes | None = getattr(_probing, "now", None)
+    generator = None if now is None else now.generator(torch.device("cpu"))
+    with nullcontext() if generator is None else forked(int(torch.randint(2**62, (), generator=generator))):
+        yield
+
+
+def probe(like: Tensor) -> Tensor:
+    """Standard normal numbers, like `like`, for an estimate of a log-determinant; see `probing`."""
+    return _probe(like, normal_blocks, lambda x, g: torch.empty_like(x).normal_(generator=g))
+
+
+def random_signs(like: Tensor) -> Tensor:
+    """Numbers −1 or 1, each as likely, like `like`, for an estimate of a trace; see `probing`."""
+    coins = _probe(
+        like,
+        lambda x: for_rows(lambda size: x.new_empty(size).bernoulli_(), x.shape),
+        lambda x, g: torch.empty_like(x).bernoulli_(generator=g),
+    )
+    return 2 * coins - 1
+
+
+def geometric(p: float) -> int:
+    """How many trials it takes until one succeeds, which each does with probability p; see `probing`."""
+    now: _Probes | None = getattr(_probing, "now", None)
+    generator = None if now is None else now.generator(torch.device("cpu"))
+    return int(torch.empty((), dtype=torch.float64).geometric_(p, generator=generator).item())
+
+
+def _probe(
+    like: Tensor, outside: Callable[[Tensor], Tensor], seeded: Callable[[Tensor, torch.Generator], Tensor]
+) -> Tensor:
+    now: _Probes | None = getattr(_probing, "now", None)
+    generator = None if now is None else now.generator(like.device)
+    alike = threading.get_ident() in _alike
+    if now is None or (alike and generator is None):
+        return outside(like)
+    rows = like[: 1 if alike else now.rows]
+    drawn = outside(rows) if generator is None else seeded(rows, generator)
+    return drawn.repeat(len(like) // max(1, len(rows)), *[1] * (like.dim() - 1))
 
 
 def normal_blocks(like: Tensor) -> Tensor:

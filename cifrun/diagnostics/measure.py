@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cif.importance import mean_and_error, pieces, weight_matrix
+from ..cif.importance import mean_and_error, pieces, weight_matrices
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..cif.paths import generate, infer, log_weight
@@ -155,14 +155,15 @@ class Diagnostics:
         if not model.indexed:
             return
 
-        def weights(x: Tensor) -> Tensor:
+        def weights(x: Tensor) -> tuple[Tensor, Tensor]:
             size = self._chunk_size(model)
             work = pieces(len(x), self.settings.weights, min(len(x), max(1, size // 10)), size)
-            return weight_matrix(model.log_weights(lambda rows: x[rows], work)).double().cpu()
+            log_w, again = weight_matrices(model.log_weights(lambda rows: x[rows], work))
+            return log_w.double().cpu(), again.double().cpu()
 
-        log_w = weights(self._test(self.settings.weight_points, next(model.parameters())))
+        log_w, again = weights(self._test(self.settings.weight_points, next(model.parameters())))
         yield mean_and_error(log_w.var(0), "log_w_variance")
-        yield {"iwae_curve": trust.iwae_curve(log_w)}
+        yield {"iwae_curve": trust.iwae_curve(log_w, again)}
         with _left_out("Pareto k̂", left_out, ValueError):
             k = trust.pareto_k(log_w)
             high, high_se = topology.share(k > trust.HIGH)
@@ -177,7 +178,7 @@ class Diagnostics:
         path = generate(model, self._noise(model, self.settings.weight_points))
         reaches = enumerate(reach(model, path), start=1)
         yield {"index_reach": [{"depth": depth, "reach": r} for depth, r in reaches if r is not None]}
-        bracket = trust.bracket(log_weight(model, path).double().cpu(), weights(path.x))
+        bracket = trust.bracket(log_weight(model, path).double().cpu(), *weights(path.x))
         yield {"bracket": bracket, **{f"bracket_{name}": value for name, value in bracket[-1].items() if name != "m"}}
 
 

@@ -35,7 +35,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..cif.importance import log_mean_exp, mean_and_error
+from ..cif.importance import corrections, log_mean_exp, mean_and_error
 
 #: k̂ of weights that do not vary: their tail is bounded, like that of a uniform distribution.
 NO_TAIL = -1.0
@@ -112,10 +112,17 @@ def curve_counts(most: int) -> list[int]:
     return [*(m for m in counts if most % m == 0 or 10 * m <= most), most]
 
 
-def iwae(log_w: Tensor, m: int) -> Tensor:
-    """IWAE_m of each datum, averaged over as many disjoint groups of m as there are: (M, batch) → (batch,), nats."""
+def iwae(log_w: Tensor, m: int, again: Tensor | None = None) -> Tensor:
+    """IWAE_m of each datum, averaged over as many disjoint groups of m as there are: (M, batch) → (batch,), nats.
+
+    With `again`, log w under other noise, it is the bound for noisy weights (see `importance`).
+    """
     groups = len(log_w) // m
-    return log_mean_exp(log_w[: groups * m].unflatten(0, (groups, m)), dim=1).mean(0)
+    grouped = log_w[: groups * m].unflatten(0, (groups, m))
+    value = log_mean_exp(grouped, dim=1)
+    if again is not None and again is not log_w:
+        value = value + corrections(grouped, again[: groups * m].unflatten(0, (groups, m)), dim=1)
+    return value.mean(0)
 
 
 def upper(log_w_exact: Tensor, log_w: Tensor, m: int) -> Tensor:
@@ -132,35 +139,36 @@ def upper(log_w_exact: Tensor, log_w: Tensor, m: int) -> Tensor:
     return log_mean_exp(torch.cat([log_w_exact.expand(groups, 1, -1), rest], 1), dim=1).mean(0)
 
 
-def iwae_curve(log_w: Tensor) -> list[dict[str, float]]:
+def iwae_curve(log_w: Tensor, again: Tensor | None = None) -> list[dict[str, float]]:
     """IWAE_m for m = 1, 2, 5, … from one set of weights (M, batch), with what is missing to the last.
 
     Returns:
         Rows {"m", "log_likelihood", "log_likelihood_se", "below", "below_se"}: means over data in nats, with standard
         errors over data; `below` = IWAE_M − IWAE_m, whose error is free of what differs from datum to datum.
     """
-    log_w = log_w.double()
-    best = iwae(log_w, len(log_w))
+    log_w, again = log_w.double(), None if again is None else again.double()
+    best = iwae(log_w, len(log_w), again)
     rows = []
     for m in curve_counts(len(log_w)):
-        value = iwae(log_w, m)
+        value = iwae(log_w, m, again)
         rows.append({"m": m, **mean_and_error(value, "log_likelihood"), **mean_and_error(best - value, "below")})
     return rows
 
 
-def bracket(log_w_exact: Tensor, log_w: Tensor) -> list[dict[str, float]]:
+def bracket(log_w_exact: Tensor, log_w: Tensor, again: Tensor | None = None) -> list[dict[str, float]]:
     """Lower and upper bound of E[log p(x)] over data that the model drew itself, for m = 1, 2, 5, ….
 
     Arguments:
-        log_w_exact, log_w: As for `upper`.
+        log_w_exact, log_w: As for `upper`. Noise in them makes the upper bound larger, and leaves it one.
+        again: The weights under other noise, for the lower bound.
 
     Returns:
         Rows {"m", "lower", "upper", "gap"} and their standard errors, "…_se", in nats; that of the gap is paired.
     """
-    log_w_exact, log_w = log_w_exact.double(), log_w.double()
+    log_w_exact, log_w, again = log_w_exact.double(), log_w.double(), None if again is None else again.double()
     rows = []
     for m in curve_counts(len(log_w)):
-        low, high = iwae(log_w, m), upper(log_w_exact, log_w, m)
+        low, high = iwae(log_w, m, again), upper(log_w_exact, log_w, m)
         row = {"m": m, **mean_and_error(low, "lower"), **mean_and_error(high, "upper")}
         rows.append(row | mean_and_error(high - low, "gap"))
     return rows

@@ -169,13 +169,14 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     mine = work[len(work) * rank // count : len(work) * (rank + 1) // count]
 
     with forked(seed):
-        found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(like), mine, seeding(seed)))
+        found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(like), mine, seeding(seed), m > 1))
     model.train(training)
     blocks = {piece.block: piece.rows for piece in work}
     parts = [found.get(k) or Sums.nothing(rows.stop - rows.start, like) for k, rows in blocks.items()]
-    log_sum, log_sum_squares, total = map(torch.cat, zip(*parts, strict=True))
-    everywhere = processes.log_total(log_sum), processes.log_total(log_sum_squares), processes.total(total)
-    return Sums(*everywhere).estimate(m)
+    here = Sums(*map(torch.cat, zip(*parts, strict=True)))
+    log_sum, log_sum_squares = processes.log_total(here.log_sum), processes.log_total(here.log_sum_squares)
+    total, correction = processes.total(here.total), processes.total(here.part_of(log_sum))
+    return Sums(log_sum, log_sum_squares, total, correction).estimate(m)
 
 
 def _events(x: Tensor, place: slice, seed: int) -> Tensor:

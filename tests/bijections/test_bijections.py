@@ -234,9 +234,14 @@ def test_the_estimated_trace_is_unbiased() -> None:
     assert abs(estimates.mean() - truth) < 5 * estimates.std() / 400**0.5
 
 
-def test_the_trace_is_exact_up_to_eight_dimensions() -> None:
-    assert CNF(8, [4]).exact_log_det
-    assert not CNF(9, [4]).exact_log_det
+def test_the_trace_is_exact_up_to_eight_dimensions_and_in_evaluation_up_to_more() -> None:
+    assert CNF(8, [4]).exact_in_training and not CNF(9, [4]).exact_in_training
+    assert CNF(32, [4]).exact_log_det and not CNF(33, [4]).exact_log_det
+    torch.manual_seed(0)
+    model, x = CNF(9, [4]), torch.randn(2, 9)
+    with torch.no_grad():
+        assert not torch.equal(model(x)[1], model(x)[1])
+        assert torch.equal(model.eval()(x)[1], model(x)[1])
 
 
 def test_a_cnf_counts_evaluations_and_meets_its_tolerance() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cifrun.bijections import residual
-from cifrun.bijections.residual import ResidualBlock, log_det_unbiased
+from cifrun.bijections.residual import EXACT_IN_EVALUATION, ResidualBlock, log_det_unbiased
 from cifrun.errors import ConvergenceError
 from cifrun.nets.lipschitz.layers import LipschitzLinear
 from cifrun.nets.lipschitz.networks import LipschitzMLP
@@ -39,16 +39,28 @@ def test_exact_log_det_is_autograds(dim):
     torch.testing.assert_close(f(x)[1], autograd_log_det(f, x), rtol=0, atol=1e-9)
 
 
-def test_auto_takes_the_estimator_above_eight_dimensions():
-    assert not block(9).exact_log_det
-    assert block(9, "exact").exact_log_det
-    assert not block(2, "unbiased").exact_log_det
+def test_training_estimates_above_eight_dimensions_and_evaluation_above_many():
+    assert [block(9, kind).exact_in_training for kind in ("auto", "exact", "unbiased")] == [False, True, False]
+    assert block(9).exact_log_det and block(2, "unbiased").exact_log_det and block(EXACT_IN_EVALUATION).exact_log_det
+    assert not block(EXACT_IN_EVALUATION + 1).exact_log_det and block(EXACT_IN_EVALUATION + 1, "exact").exact_log_det
+
+
+@pytest.mark.parametrize("dim", [9, 40])
+def test_evaluation_is_exact_where_training_estimates(dim, monkeypatch):
+    f = block(dim).eval()
+    x = torch.randn(5, dim, dtype=torch.float64)
+    torch.testing.assert_close(f(x)[1], autograd_log_det(f, x), rtol=0, atol=1e-9)
+    with torch.no_grad():
+        whole = f(x)
+        monkeypatch.setattr(residual, "PASS", 1)  # one datum at a time
+        assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(f(x), whole, strict=True))
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_estimator_is_unbiased(training):
     """Mean of 2000 estimates within 4 standard errors at each of 3 points: false alarm below 2e-4."""
     f = block(4, "unbiased").train(training)
+    f.exact_log_det = False  # as of many dimensions
     x = torch.randn(3, 4, dtype=torch.float64)
     truth = block(4, "exact")(x)[1]
     torch.manual_seed(1)
@@ -82,6 +94,7 @@ def test_gradient_of_the_estimator_is_unbiased():
 def test_terms_that_are_always_taken(training, exact_terms, monkeypatch):
     """At evaluation at least 20 terms are exact; beyond, the roulette goes on with probability 1/2."""
     f = block(2, "unbiased").train(training)
+    f.exact_log_det = False  # as of many dimensions
     calls = []
     real = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or real(*a, **k))

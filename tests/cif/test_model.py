@@ -13,7 +13,7 @@ from scipy import stats
 from cifrun.bijections.base import Identity
 from cifrun.build import build_model, build_steps
 from cifrun.cif.actions import AffineAction
-from cifrun.cif.importance import pieces, weight_matrix
+from cifrun.cif.importance import pieces, weight_matrices
 from cifrun.cif.index import Index
 from cifrun.cif.model import Model
 from cifrun.cif.step import Step
@@ -122,7 +122,7 @@ def test_iwae_converges_to_the_integral_over_u(flow):
         log_p = log_s + step.index.p(z).log_prob(many) + rest.log_prob(z)
         columns.append(log_p.unflatten(0, (len(value), -1)) + log_det)
     truth = torch.logsumexp(torch.cat(columns), 0) + math.log(60 / 6000)
-    log_w = weight_matrix(model.log_weights(lambda rows: x[rows], pieces(len(x), 20_000, len(x), 50_000)))
+    log_w, _ = weight_matrices(model.log_weights(lambda rows: x[rows], pieces(len(x), 20_000, len(x), 50_000)))
     w = torch.exp(log_w - truth)
     error = w.std(0) / math.sqrt(len(w))
     assert (error < 0.2).all()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from cifrun.compute import rng
 
@@ -71,3 +72,33 @@ def test_a_fork_leaves_no_trace():
     with rng.forked(1):
         inside = torch.rand(2)
     assert torch.equal(torch.rand(2), expected) and not torch.equal(inside, expected)
+
+
+def test_probes_are_the_same_for_each_importance_sample_and_a_matter_of_their_seed_alone():
+    x = torch.empty(6, 3)
+
+    def probes(rows: int, seed: int | None) -> list[Tensor]:
+        with rng.probing(rows, seed):
+            return [rng.probe(x), rng.random_signs(x), torch.tensor(float(rng.geometric(0.01)))]
+
+    torch.manual_seed(0)
+    normal, signs, trials = probes(2, 7)
+    assert torch.equal(normal, normal[:2].repeat(3, 1)) and not torch.equal(normal[0], normal[1])
+    assert torch.equal(signs, signs[:2].repeat(3, 1)) and set(signs.unique().tolist()) == {-1.0, 1.0}
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(1), after)  # nothing was drawn elsewhere
+    torch.rand(5)
+    assert all(map(torch.equal, probes(2, 7), (normal, signs, trials)))
+    assert not torch.equal(probes(2, 8)[0], normal)
+    unseeded, _, _ = probes(2, None)
+    assert torch.equal(unseeded, unseeded[:2].repeat(3, 1)) and not torch.equal(probes(2, None)[0], unseeded)
+
+
+def test_what_others_draw_for_an_estimate_is_a_matter_of_the_seed_too():
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.rand(3)
+        with rng.probing(2, seed), rng.probed():
+            drawn.append(torch.randn(4))
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])

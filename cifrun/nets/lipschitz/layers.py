@@ -89,8 +89,8 @@ class LipschitzLayer(nn.Module):
         """v ↦ W v and u ↦ Wᵀ u for stacked layers: (layers, *right) → (layers, *left), and back."""
 
     @abstractmethod
-    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """W x + b with other parameters in place of this layer's own."""
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """W x + b with other parameters in place of this layer's own; without a bias W x."""
 
     @abstractmethod
     def slope(self, left: Tensor, right: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ class LipschitzLinear(LipschitzLayer):
         transposed = weights.mT.contiguous()
         return lambda v: (v[:, None] @ transposed)[:, 0], lambda u: (u[:, None] @ weights)[:, 0]
 
-    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
 
     def slope(self, left: Tensor, right: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ class LipschitzConv(LipschitzLayer):
 
         return product, adjoint
 
-    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
     def slope(self, left: Tensor, right: Tensor) -> Tensor:

@@ -31,11 +31,13 @@ class LipschitzNet(DerivedWeights):
     Arguments:
         layers: The linear operators; the same bound κ^{1/n} of each of n gives κ.
         lipschitz: κ.
+        width: Numbers that the widest layer gives for each datum.
     """
 
-    def __init__(self, layers: Sequence[LipschitzLayer], lipschitz: float) -> None:
+    def __init__(self, layers: Sequence[LipschitzLayer], lipschitz: float, width: int) -> None:
         super().__init__()
         self.lipschitz = lipschitz
+        self.width = width
         self.linears: Sequence[LipschitzLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.activations: Sequence[LipSwish] = nn.ModuleList(LipSwish() for _ in layers[1:])  # type: ignore[assignment]
         with torch.no_grad():
@@ -76,6 +78,24 @@ class LipschitzNet(DerivedWeights):
             x = layer.apply_with(x if k == 0 else F.silu(x), derived[k], derived[len(self.linears) + k])
         return x
 
+    def with_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """g(x), (batch, *event), and ∂g_i/∂x_j of the flattened event, (batch, D, D), for the price of 1 + D passes.
+
+        The tangents are carried forward beside x: T ← W_1, then T ← W_{k+1} (φ'(a_k) ⊙ T).
+        """
+        derived = self.derived()
+        weights, biases = derived[: len(self.linears)], derived[len(self.linears) :]
+        dim = x[0].numel()
+        directions = torch.eye(dim, dtype=x.dtype, device=x.device).view(dim, *x.shape[1:])
+        tangents = self.linears[0].apply_with(directions, weights[0], None)[:, None]
+        a = self.linears[0].apply_with(x, weights[0], biases[0])
+        for layer, weight, bias in zip(self.linears[1:], weights[1:], biases[1:], strict=True):
+            s = torch.sigmoid(a)
+            tangents = (s * (1 + a * (1 - s))) * tangents
+            tangents = layer.apply_with(tangents.flatten(0, 1), weight, None).unflatten(0, (dim, len(x)))
+            a = layer.apply_with(a * s, weight, bias)
+        return a, tangents.expand(dim, len(x), *x.shape[1:]).flatten(2).permute(1, 2, 0)
+
 
 class LipschitzMLP(LipschitzNet):
     """A multi-layer perceptron with LipSwish and Lip g ≤ κ: (batch, D) → (batch, D).
@@ -92,10 +112,11 @@ class LipschitzMLP(LipschitzNet):
     ) -> None:
         bound = lipschitz ** (1 / (len(hidden) + 1))
         sizes = pairwise([features, *hidden, features])
-        super().__init__([LipschitzLinear(a, b, bound, iterations) for a, b in sizes], lipschitz)
+        layers = [LipschitzLinear(a, b, bound, iterations) for a, b in sizes]
+        super().__init__(layers, lipschitz, max(features, *hidden, 1))
 
     def with_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """g(x) (batch, D) and ∂g_i/∂x_j (batch, D, D); costs 1 + D forward passes, and is differentiable once."""
+        """As of every such network, with fewer passes over memory; in training it is differentiable once."""
         derived = self.derived()
         weights, biases = derived[: len(self.linears)], derived[len(self.linears) :]
         if len(weights) == 1:  # no hidden layer: the Jacobian is the weight
@@ -121,4 +142,4 @@ class LipschitzConvNet(LipschitzNet):
         bound = lipschitz ** (1 / len(kernels))
         sizes = zip(pairwise([shape[0], *hidden, shape[0]]), kernels, strict=True)
         convolutions = [LipschitzConv(a, b, kernel, shape[1:], bound, iterations) for (a, b), kernel in sizes]
-        super().__init__(convolutions, lipschitz)
+        super().__init__(convolutions, lipschitz, max(shape[0], *hidden, 1) * shape[1] * shape[2])
