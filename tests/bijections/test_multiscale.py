@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifrun.bijections.image_coupling import ChannelCoupling
 from cifrun.bijections.linear import InvertibleConv
 from cifrun.bijections.multiscale import Partial, Squeeze
 from cifrun.cif.actions import AffineAction
@@ -41,13 +40,6 @@ def test_a_partial_map_leaves_the_rest_alone() -> None:
     torch.testing.assert_close(log_det, inner_log_det)
     torch.testing.assert_close(step.inverse(z), x)
     assert step.active_shape == (2, 4, 4) and step.shape == (6, 4, 4) and not step.indexable
-
-
-def test_a_channel_coupling_of_an_odd_number_of_channels() -> None:
-    for parity in (0, 1):
-        step = ChannelCoupling((3, 2, 2), lambda a, b: torch.nn.Conv2d(a, b, 1), parity).double()
-        x = images(3, 2, 2)
-        torch.testing.assert_close(step.inverse(step(x)[0]), x)
 
 
 def test_an_index_acts_on_the_active_part() -> None:

@@ -6,9 +6,16 @@ import gzip
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.io import savemat
+
+from cifrun.config.schema import check
+from cifrun.data.base import Data
+from cifrun.data.checks import check_data
+from cifrun.data.images.base import PublishedImages
+from cifrun.registry import DATASETS
 
 from .archive import archive
 
@@ -67,3 +74,11 @@ def put(name: str, root: Path, plain: bool = False) -> None:
             file = f"{'train' if part == 'train' else 't10k'}-images-idx3-ubyte"
             content = idx(x)
             (root / (file if plain else f"{file}.gz")).write_bytes(content if plain else gzip.compress(content))
+
+
+NAMES = [name for name in DATASETS if issubclass(DATASETS[name], PublishedImages)]
+
+
+def load(name: str, **settings: Any) -> Data:
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
+    return check_data(check(DATASETS[name], {"name": name, **settings}).load(), name)

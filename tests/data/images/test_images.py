@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
 import json
 import math
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
 from torch import Tensor
 
 from cifrun.bijections.base import Bijection, Invert
@@ -26,36 +21,17 @@ from cifrun.cif.paths import reconstruct
 from cifrun.cif.step import Step
 from cifrun.cli.config_groups import groups
 from cifrun.cli.main import main
-from cifrun.config.schema import Config, check
-from cifrun.data.base import Data
-from cifrun.data.checks import check_data
-from cifrun.data.grey_levels import dequantize, quantize
-from cifrun.data.images.base import Images, PublishedImages
+from cifrun.config.schema import Config
+from cifrun.data.grey_levels import dequantize
 from cifrun.errors import ConfigError
 from cifrun.evaluation.evaluate import estimate_split, evaluate_split
-from cifrun.registry import DATASETS, FLOWS
+from cifrun.registry import FLOWS
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
 from cifrun.training.loop import train
 from tests.helpers import randomise, unrendered, without_pictures
 
-from ..archive import serving
-from ..image_archive import SIZES, batch, cifar_archive, idx, images, put, records
-
-NAMES = [name for name in DATASETS if issubclass(DATASETS[name], PublishedImages)]
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets of the sizes of `image_archive`, and none of the system's."""
-    for name in NAMES:
-        monkeypatch.setattr(DATASETS[name], "published", SIZES[name])
-        monkeypatch.setattr(DATASETS[name], "system", ())
-
-
-def load(name: str, **settings: Any) -> Data:
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
-    return check_data(check(DATASETS[name], {"name": name, **settings}).load(), name)
+from ..image_archive import NAMES, put
 
 
 def config_of(family: str = "maf", cif: bool = False, groups: dict[str, Any] | None = None, **dataset: Any) -> Config:
@@ -66,192 +42,7 @@ def config_of(family: str = "maf", cif: bool = False, groups: dict[str, Any] | N
     return Config.parse({"dataset": data, "flow": flow, "cif": cif, **(groups or {})})
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("below", ["", "its name"])
-@pytest.mark.parametrize("name", NAMES)
-def test_original_files_are_read(name: str, below: str, plain: bool, tmp_path: Path) -> None:
-    put(name, tmp_path / name if below else tmp_path, plain)
-    data = load(name, root=tmp_path)
-    train, test = images(name)
-    held_out = len(train) // 10
-    assert torch.equal(data.train, torch.from_numpy(train[:-held_out]))
-    assert torch.equal(data.valid, torch.from_numpy(train[-held_out:]))
-    assert torch.equal(data.test, torch.from_numpy(test))
-    assert (data.levels, data.binary, data.train.dtype) == (256, False, torch.uint8)
-    few = load(name, root=tmp_path, num_train=3, num_valid=1, num_test=2)
-    assert torch.equal(few.train, data.train[:3]) and (len(few.valid), len(few.test)) == (1, 2)
-
-
-def test_published_sizes_are_what_is_checked(tmp_path: Path) -> None:
-    sizes = {"mnist": (60_000, 10_000), "cifar10": (50_000, 10_000), "svhn": (73_257, 26_032)}
-    assert {name: DATASETS[name].published for name in NAMES} == {**sizes, "fashion_mnist": sizes["mnist"]}
-    put("mnist", tmp_path)
-    with pytest.raises(ConfigError, match=r"'mnist' has 20 \+ 10 images .* published are 60,000 \+ 10,000"):
-        load("mnist", root=tmp_path)
-
-
-def mat(**arrays: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    savemat(stream, arrays)
-    return stream.getvalue()
-
-
-GREY, COLOUR = images("mnist")[0], images("cifar10")[0]
-X = GREY[:, 0, 0]
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize(
-    ("name", "file", "content", "words"),
-    [
-        ("mnist", "train-images-idx3-ubyte.gz", gzip.compress(idx(GREY))[:-500], ["cut off or damaged"]),
-        ("mnist", "train-images-idx3-ubyte.gz", b"", ["begins with the bytes , and not"]),
-        ("mnist", "train-images-idx3-ubyte", idx(GREY)[:-1], ["announces 15,680 pixels and holds 15,679"]),
-        ("mnist", "train-images-idx3-ubyte", idx(GREY) + b"x", ["holds 15,681"]),
-        ("mnist", "train-images-idx3-ubyte", idx(GREY)[:9], ["sizes are 20, where they should be N × 28 × 28"]),
-        ("mnist", "train-images-idx3-ubyte", b"<html>sorry</html>", ["3c 68 74 6d", "not with 00 00 08 03"]),
-        ("mnist", "train-images-idx3-ubyte", b"\0\0\x0d" + idx(GREY)[3:], ["00 00 0d 03"]),
-        ("mnist", "train-images-idx3-ubyte", b"\0\0\x08\x01" + struct.pack(">I", 4) + b"1234", ["sizes are 4, where"]),
-        ("mnist", "train-images-idx3-ubyte", b"\0\0\x08\x03" + struct.pack(">3I", 1, 4, 7) + bytes(28), ["1 × 4 × 7"]),
-        ("cifar10", "cifar-10-batches-py/data_batch_2", batch(COLOUR)[:-999], ["data_batch_2", "truncated"]),
-        ("cifar10", "cifar-10-batches-py/data_batch_2", batch(X), ["no array 'data' of N × 3072"]),
-        ("cifar10", "cifar-10-batches-py/data_batch_2", b"cos\nsystem\n(S'touch evil'\ntR.", ["it names os.system"]),
-        ("cifar10", "cifar-10-batches-py/test_batch", batch(COLOUR.astype(np.float32)), ["type float32", "uint8"]),
-        ("cifar10", "cifar-10-batches-bin/test_batch.bin", records(COLOUR)[:-5], ["61,455 bytes", "of 3,073"]),
-        ("svhn", "test_32x32.mat", b"nothing of the kind" * 20, ["test_32x32.mat"]),
-        ("svhn", "test_32x32.mat", mat(y=X), ["no array 'X' of 32 × 32 × 3 × N"]),
-        ("svhn", "test_32x32.mat", mat(X=np.zeros((3, 32, 32, 5), np.uint8)), ["no array 'X'"]),
-        ("svhn", "test_32x32.mat", mat(X=np.zeros((32, 32, 3, 5))), ["type float64"]),
-    ],
-    ids=lambda value: "content" if isinstance(value, bytes) else None,
-)
-def test_one_sentence_for_a_file_that_is_damaged_or_another(
-    name: str, file: str, content: bytes, words: list[str], tmp_path: Path
-) -> None:
-    put(name, tmp_path, plain=not file.endswith(".gz") and "py" not in file)
-    (tmp_path / file).write_bytes(content)
-    with pytest.raises(ConfigError) as error:
-        load(name, root=tmp_path)
-    text = str(error.value)
-    assert len(text.splitlines()) == 1 and str(tmp_path) in text and all(word in text for word in words), text
-    assert not Path("evil").exists()
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", NAMES)
-def test_files_that_are_not_there(name: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=f"there is no .*: cifrun data fetch {name} downloads it, or dataset.root=DIR"
-    ):
-        load(name, root=tmp_path)
-
-
-@pytest.mark.usefixtures("small")
-def test_where_files_are_without_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CIFRUN_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(DATASETS["fashion_mnist"], "system", (tmp_path / "system",))
-    put("fashion_mnist", tmp_path / "system")
-    put("mnist", tmp_path / "cache" / "mnist")
-    assert torch.equal(load("fashion_mnist").test, torch.from_numpy(images("fashion_mnist")[1]))
-    assert torch.equal(load("mnist").test, torch.from_numpy(images("mnist")[1]))
-
-
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-
-
-@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
-def test_the_real_fashion_mnist() -> None:
-    data = load("fashion_mnist", root=DEBIAN)
-    assert (len(data.train), len(data.valid), len(data.test), data.shape) == (54_000, 6_000, 10_000, (1, 28, 28))
-    mean, std = data.moments
-    assert mean.item() / 255 == pytest.approx(0.286, abs=1e-3)  # as is well known
-    assert std.item() / 255 == pytest.approx(0.353, abs=1e-3)
-
-
-def test_bundled_digits_are_those_of_scikit_learn() -> None:
-    from sklearn.datasets import load_digits
-
-    data = load("digits")
-    assert data.shape == (1, 8, 8) and data.levels == 17
-    assert (len(data.train), len(data.valid), len(data.test)) == (1439, 179, 179)
-    whole = load_digits().images
-    together = torch.cat([data.train, data.valid, data.test])
-    assert together.double().sum().item() == whole.sum() and int(together.max()) == 16
-    assert np.array_equal(data.test[:, 0], whole[9::10]) and np.array_equal(data.valid[:, 0], whole[8::10])
-
-
-# --- downloads --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", ["mnist", "svhn"])
-def test_fetch_downloads_file_by_file(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The server has the same content for each."""
-    put(name, tmp_path / "there")
-    content = (tmp_path / "there" / DATASETS[name].files[0]).read_bytes()
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    monkeypatch.setattr(DATASETS[name], "published", (20, 20))
-    with serving(content) as server:
-        settings = {
-            "root": str(tmp_path / "new"),
-            "url": server.url.rpartition("/")[0],
-            "md5": dict.fromkeys(DATASETS[name].files, md5),
-        }
-        check(DATASETS[name], {"name": name, **settings}).fetch()
-        assert server.paths == [f"/files/{file}" for file in DATASETS[name].files]
-        check(DATASETS[name], {"name": name, **settings}).fetch()
-        assert len(server.asked) == 2
-    out = capsys.readouterr().out
-    assert f"{name} → {tmp_path / 'new' / name}" in out and f"{name} is there already" in out
-    assert len(load(name, root=tmp_path / "new").test) == 20
-    with pytest.raises(ConfigError, match=r"dataset.md5 has no checksum of"):
-        check(DATASETS[name], {"name": name, **settings, "root": str(tmp_path / "newer"), "md5": {}}).fetch()
-
-
-@pytest.mark.usefixtures("small")
-def test_fetch_takes_cifar_out_of_its_archive(tmp_path: Path) -> None:
-    content = cifar_archive()
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    with serving(content) as server:
-        words = [f"dataset.root={tmp_path}", f"dataset.url={server.url}", f"dataset.md5={md5}"]
-        assert main(["data", "fetch", "cifar10", *words]) == 0
-    assert torch.equal(load("cifar10", root=tmp_path).test, torch.from_numpy(images("cifar10")[1]))
-
-
-def test_digits_need_no_download(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "fetch", "digits"]) == 2
-    assert "'digits' has nothing to download" in capsys.readouterr().err
-
-
 # --- noise ------------------------------------------------------------------------------------------------------------
-
-
-def test_noise_is_uniform_fresh_and_below_the_next_level() -> None:
-    n = torch.arange(256, dtype=torch.uint8).repeat(2000).reshape(-1, 1, 1, 1)
-    torch.manual_seed(0)
-    x, y = dequantize(n), dequantize(n)
-    assert x.dtype == torch.float32 and not torch.equal(x, y)
-    assert torch.equal(x.floor().to(torch.uint8), n) and torch.equal(quantize(y, 256), n)
-    noise = (x.double() - n).flatten()
-    # 512 000 draws: mean and variance are within 5 standard errors but once in 10⁶.
-    assert noise.mean().item() == pytest.approx(1 / 2, abs=5 * math.sqrt(1 / 12 / len(noise)))
-    assert noise.var().item() == pytest.approx(1 / 12, abs=5 * math.sqrt(1 / 180 / len(noise)))
-    assert torch.equal(quantize(torch.tensor([-3.0, 0.2, 16.9, 17.0, math.nan, math.inf]), 17).int(),
-                       torch.tensor([0, 0, 16, 16, 0, 16], dtype=torch.int32))  # fmt: skip
-
-
-def test_what_is_no_grey_level_gets_no_noise() -> None:
-    before = torch.get_rng_state()
-    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
-    assert dequantize(x) is x
-    assert torch.equal(dequantize(torch.tensor([[True], [False]])), torch.tensor([[1.0], [0.0]]))
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Quantile(Bijection):
@@ -388,20 +179,6 @@ def test_preprocessing_takes_three_values() -> None:
 # --- pixels that are 0 or 1 -------------------------------------------------------------------------------------------
 
 
-def test_binarised_pixels_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DATASETS["mnist"], "published", SIZES["mnist"])
-    put("mnist", tmp_path)
-    grey, one, two = (load("mnist", root=tmp_path, binarize=b) for b in (False, True, True))
-    assert one.binary and one.levels == 2 and one.train.dtype == torch.bool
-    assert torch.equal(one.train, two.train) and torch.equal(one.test, two.test)
-    assert torch.equal(load("mnist", root=tmp_path, binarize=True, num_train=5).train, one.train[:5])
-    share = grey.train.float() / 255
-    assert not one.train[share == 0].any() and one.train[share == 1].all()
-    # 14 112 pixels: within 5 standard errors but once in 10⁶.
-    bound = 5 * (share * (1 - share)).sum().sqrt().item()
-    assert one.train.sum().item() == pytest.approx(share.sum().item(), abs=bound)
-
-
 def test_densities_are_not_for_pixels_that_are_0_or_1(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"'digits' holds pixels that are 0 or 1, which flow=maf does not model"):
         build_data(config_of(binarize=True))
@@ -489,9 +266,3 @@ def test_other_data_that_are_no_such_images(
     assert main(["eval", f"run={run}", f"data={run / 'other.npy'}"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and all(word in err for word in words), err
-
-
-def test_every_dataset_of_images_is_listed_with_what_it_holds() -> None:
-    names = [name for name in DATASETS if issubclass(DATASETS[name], Images)]
-    assert set(names) >= {"mnist", "fashion_mnist", "cifar10", "svhn", "digits"}
-    assert all("pixels" in DATASETS.describe()[name] for name in names)
