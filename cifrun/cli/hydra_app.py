@@ -37,7 +37,8 @@ UNNAMED = "hydra.job.config.override_dirname.exclude_keys"
 def compose(verb: str, words: Sequence[str]) -> int:
     """Compose the config that `words` ask for and do `verb` with it; the exit code.
 
-    Raises `CifrunError` with the sentence for the user. Other exceptions are mistakes of this program.
+    Raises:
+        CifrunError: Something that the user can mend; other exceptions are mistakes of this program.
     """
     arguments, options, overrides = split(words)
     _refuse(arguments)
@@ -72,7 +73,8 @@ def compose(verb: str, words: Sequence[str]) -> int:
 def configure(overrides: Sequence[str] = ()) -> Config:
     """The config that `cifrun train` would use with these words, for use from Python: nothing is trained or written.
 
-    Raises `ConfigError` with the sentence that the command line would print.
+    Raises:
+        ConfigError: The words ask for what is not allowed; the sentence is that of the command line.
 
     Example:
         >>> configure(["experiment=two_d_maf", "cif=true", "dataset=rings"]).dataset.name

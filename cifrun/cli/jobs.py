@@ -181,7 +181,11 @@ class Job:
 
 
 def _config_of_run(directory: Path, composed: dict[str, Any], overrides: Sequence[str], verb: str) -> Config:
-    """The config of a run that exists, with what was typed. Raises `RunError`, with what may have been meant."""
+    """The config of a run that exists, with what was typed.
+
+    Raises:
+        RunError: There is no such run; the sentence says what may have been meant.
+    """
     from ..runs.directory import RunDirectory
 
     run = RunDirectory(directory)

@@ -66,7 +66,11 @@ class _Borrowed(Launcher):
         self.inner.setup(**context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs. Raises `RunError` if the engine itself fails."""
+        """Run the jobs.
+
+        Raises:
+            RunError: The engine itself fails.
+        """
         _announce(self.extra, job_overrides, initial_job_idx)
         try:
             jobs = self.inner.launch(job_overrides, initial_job_idx)

@@ -27,7 +27,8 @@ __all__ = ["overlay", "prepare", "split"]
 def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
     """(Hydra's arguments, its options as typed, the overrides as typed), whatever their order.
 
-    Raises `ConfigError` for an option that Hydra does not have.
+    Raises:
+        ConfigError: Hydra does not have one of the options.
     """
 
     def fail(message: str) -> NoReturn:
@@ -45,7 +46,8 @@ def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str
 def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[Override]]:
     """Overrides as Hydra must have them, and parsed.
 
-    Raises `ConfigError` for what Hydra would refuse in words that name neither the key nor the choices.
+    Raises:
+        ConfigError: Hydra would refuse an override, in words that name neither the key nor the choices.
     """
     ready = [_open(_quote_path(override, multirun)) for override in renamed(overrides)]
     parsed = OverridesParser.create().parse_overrides(ready)

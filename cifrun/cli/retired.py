@@ -23,8 +23,10 @@ RETIRED = {
 def renamed(words: Sequence[str]) -> list[str]:
     """The words of a command with retired presets replaced, also those in the list of a multirun.
 
-    A dataset that was typed beside a preset stays. Raises `ConfigError` for a list that no list of presets and no list
-    of datasets can replace.
+    A dataset that was typed beside a preset stays.
+
+    Raises:
+        ConfigError: No list of presets and no list of datasets can replace a list that was typed.
     """
     has_dataset = any(word.startswith("dataset=") for word in words)
     result = []

@@ -315,7 +315,11 @@ class Config:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Config:
-        """Typed config from plain data. Raises `ConfigError` with one sentence that names the key and the value."""
+        """Typed config from plain data.
+
+        Raises:
+            ConfigError: A value is not allowed; the sentence names it and its key.
+        """
         return check(cls, data)
 
 
@@ -338,7 +342,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def check(cls: type, data: Any, prefix: str = "") -> Any:
-    """`cls(**data)` with types and ranges checked. Raises `ConfigError` with the key, the value and what is allowed."""
+    """`cls(**data)` with types and ranges checked.
+
+    Raises:
+        ConfigError: A value is not allowed; the sentence says what is, and for which key.
+    """
     try:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:

@@ -41,7 +41,7 @@ def with_error(value: float, se: float | None) -> str:
     numbers share one power of ten: `(1.2346 ± 0.0012)e9`.
     """
     if not math.isfinite(value):
-        return _minus(str(value))
+        return minus(str(value))
     error = se if se is not None and math.isfinite(se) else 0.0
     size = max(abs(value), error)
     exponent = Decimal(size).adjusted() if size > 0 else 0
@@ -52,7 +52,7 @@ def with_error(value: float, se: float | None) -> str:
     if se is not None:
         text = f"{text} ± {_rounded(error, places, shift) if error > 0 else f'{se:g}'}"
         text = f"({text})" if shift else text
-    return _minus(f"{text}e{shift}" if shift else text)
+    return minus(f"{text}e{shift}" if shift else text)
 
 
 def _rounded(value: float, places: int, shift: int) -> str:
@@ -61,5 +61,6 @@ def _rounded(value: float, places: int, shift: int) -> str:
     return f"{round(scaled, places):.{max(places, 0)}f}"
 
 
-def _minus(text: str) -> str:
+def minus(text: str) -> str:
+    """A number as text, with a minus sign in place of a hyphen."""
     return text.replace("-", MINUS)

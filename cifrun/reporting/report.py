@@ -33,7 +33,11 @@ class Report(Comparison):
         return text(self)
 
     def write(self, directory: Path) -> list[Path]:
-        """Write report.md, report.csv, report.tex and report.html. Raises `RunError` if they can't be written."""
+        """Write report.md, report.csv, report.tex and report.html.
+
+        Raises:
+            RunError: They can't be written.
+        """
         texts = {directory / f"report.{ending}": writer(self) for ending, writer in WRITERS.items()}
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -46,7 +50,8 @@ class Report(Comparison):
 def report(directories: Sequence[Path], output: Path | None = None) -> Report:
     """Print the tables of all runs below `directories`, and write them to `output`, by default DIR/report of the first.
 
-    Raises `ConfigError` if there are none.
+    Raises:
+        ConfigError: There are none.
     """
     result = Report(*find_runs(directories))
     if not result.runs and not result.unreadable:

@@ -27,7 +27,11 @@ class Run:
 
     @classmethod
     def read(cls, path: Path) -> Run:
-        """The run of a directory. Raises `RunError` with a sentence that names the file that can't be read."""
+        """The run of a directory.
+
+        Raises:
+            RunError: A file can't be read, which the sentence names.
+        """
         directory = RunDirectory(path, writes=False)
         return cls(path, directory.settings(), directory.summary())
 
@@ -86,7 +90,8 @@ class Run:
 def find_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """All runs in and below `directories`, in order of their paths, and a sentence for each that can't be read.
 
-    Raises `ConfigError` for a directory that does not exist.
+    Raises:
+        ConfigError: A directory does not exist.
     """
     paths: dict[Path, Path] = {}  # by where they really are, as they were named
     for directory in directories:

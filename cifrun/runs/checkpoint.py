@@ -37,14 +37,22 @@ class Checkpoint:
         return {k.removeprefix(f"{prefix}."): v for k, v in self.tensors.items() if k.startswith(f"{prefix}.")}
 
     def load_model(self, model: nn.Module, origin: str) -> None:
-        """Copy the weights into `model`. Raises `RunError` if they are another model's."""
+        """Copy the weights into `model`.
+
+        Raises:
+            RunError: They are another model's.
+        """
         weights, expected = self.part("model"), model.state_dict()
         if weights.keys() != expected.keys() or any(weights[k].shape != expected[k].shape for k in weights):
             raise RunError(f"{origin} holds the weights of another model than the run's config.yaml describes")
         model.load_state_dict(weights)
 
     def save(self, path: Path) -> None:
-        """Write the file; what was there stays until the new one is whole and on disk. Raises `RunError`."""
+        """Write the file; what was there stays until the new one is whole and on disk.
+
+        Raises:
+            RunError: It can't be written.
+        """
         # safetensors refuses tensors that share memory; a copy on the CPU shares none.
         tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in self.tensors.items()}
         metadata = {"format": "cifrun-1", "state": json.dumps(self.state)}
@@ -53,7 +61,11 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """The checkpoint in a file. Raises `RunError` if it is damaged or of another program."""
+        """The checkpoint in a file.
+
+        Raises:
+            RunError: It is damaged, or of another program.
+        """
         try:
             with safe_open(path, framework="pt") as reader:
                 state = json.loads((reader.metadata() or {})["state"])
@@ -85,7 +97,11 @@ class DataFacts:
 
     @classmethod
     def of(cls, state: Mapping[str, Any], origin: str) -> DataFacts:
-        """Those in a checkpoint's state. Raises `RunError` for what can't be one; what is absent has its default."""
+        """Those in a checkpoint's state; what is absent has its default.
+
+        Raises:
+            RunError: One of them can't be what it should.
+        """
         kinds = kinds_of(DataFacts)
         check(state, kinds, origin)
         return DataFacts(**{name: state[name] for name in kinds if name in state})

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from ..io.text import with_error
+from ..io.text import minus, with_error
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Metric:
             return with_error(result[self.name], result[f"{self.name}_se"])
         # Of a verdict, "good: the weights have …", the first word is enough.
         words = {key: value.partition(":")[0] if isinstance(value, str) else value for key, value in result.items()}
-        text = self.row.value.format_map(words)
+        text = minus(self.row.value.format_map(words))
         with suppress(KeyError):  # a flow without a ceiling
             text += self.row.more.format_map(words)
         return text

@@ -49,7 +49,8 @@ class Tracker(Events):
         resume_from: The last step that counts: records of later steps are dropped here and hidden in TensorBoard.
         absent: Prefixes of tags that this run never logs, so that no chart of them stays empty.
 
-    Raises `RunError` if the directory can't be written to.
+    Raises:
+        RunError: The directory can't be written to.
 
     Example:
         >>> import tempfile

@@ -65,7 +65,11 @@ class Unwritten:
         self._checkpoints[tag] = Checkpoint(tensors, checkpoint.state)
 
     def load_checkpoint(self, tag: str) -> Checkpoint:
-        """The last one that was kept. Raises `RunError` if there is none."""
+        """The last one that was kept.
+
+        Raises:
+            RunError: There is none.
+        """
         if tag not in self._checkpoints:
             raise RunError(f"there is no checkpoint '{tag}'")
         return self._checkpoints[tag]
