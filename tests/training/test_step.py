@@ -81,7 +81,7 @@ def test_a_bad_update_leaves_weights_and_moments_alone(optimizer):
 
 def test_an_optimiser_that_is_not_fused_skips_too():
     name = "plain_sgd_for_a_test"
-    OPTIMIZERS._entries[name] = lambda parameters, config: torch.optim.SGD(parameters, lr=config.lr)
+    OPTIMIZERS.register(name)(lambda parameters, config: torch.optim.SGD(parameters, lr=config.lr))
     try:
         model, step = update("cif=false", f"optimizer.name={name}")
         before = [p.detach().clone() for p in model.parameters()]
@@ -90,7 +90,7 @@ def test_an_optimiser_that_is_not_fused_skips_too():
         step(torch.randn(50, 2), 0.1)
         assert not all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
     finally:
-        del OPTIMIZERS._entries[name]
+        del OPTIMIZERS._entries[name], OPTIMIZERS._values[name]
 
 
 def test_counts_go_on_from_a_state():
