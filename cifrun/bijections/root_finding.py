@@ -17,6 +17,9 @@ from ..errors import ConvergenceError
 
 __all__ = ["Root", "monotone_root"]
 
+#: An x that rounding leaves open by more than this share of 1 + |x| is no root.
+UNDETERMINED = 0.01
+
 
 class Root(NamedTuple):
     """Where an increasing function takes a value, and how well."""
@@ -53,7 +56,8 @@ def monotone_root(
         name: What is being solved, for the message.
 
     Raises:
-        ConvergenceError: no bracket found (f is not onto, or not finite), or not converged.
+        ConvergenceError: No bracket found (f is not onto, or not finite), not converged, or f so flat that rounding
+            leaves x open.
     """
     with torch.no_grad():
         root = _search(f, target, lower, upper, tolerance, max_iterations, name)
@@ -95,6 +99,13 @@ def _search(
         scale = tolerance * (1 + x.abs())
         done = (step.abs() <= scale) | (high - low <= scale) | (error.abs() <= 2 * eps * (1 + target.abs()))
         if bool(done.all()):
+            # Where f is flat, rounding of its value leaves x open: any x of a wide interval has this f(x).
+            flat = ~(2 * eps * (1 + target.abs()) <= UNDETERMINED * slope * (1 + x.abs()))
+            if bool(flat.any()):
+                raise ConvergenceError(
+                    f"{name} is not determined at {int(flat.any(-1).sum())} of {len(flat)} points: the step is so flat "
+                    f"there that in this precision far-off x have one f(x), as {_first(target, flat)}"
+                )
             return Root(x, float((error.abs() / (1 + target.abs())).max()) if target.numel() else 0.0)
         newton = x - step
         inside = (newton > low) & (newton < high) if iteration % 3 != 2 else torch.zeros_like(done)

@@ -22,6 +22,7 @@ from zuko.transforms import (
     ComposedTransform,
     CouplingTransform,
     DependentTransform,
+    FreeFormJacobianTransform,
     MonotonicTransform,
 )
 
@@ -34,6 +35,9 @@ from .root_finding import monotone_root
 TOLERANCE = 1e-2
 #: Error of a root search, relative to 1 + |x|; Newton's last step usually leaves far less.
 ROOT_TOLERANCE = 1e-8
+#: Error of a step of an ODE in evaluation, that of the log-determinant included, to which zuko gives a hundredth of the
+#: weight.
+ODE_TOLERANCE = 1e-7
 
 
 class ZukoTransform(Bijection):
@@ -63,12 +67,25 @@ class ZukoTransform(Bijection):
         self.inverse_residual: float | None = None
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if torch.is_inference_mode_enabled():  # some of its maps need derivatives even where the caller wants none
+            with torch.inference_mode(False), torch.no_grad():
+                return self._forward(x.clone())
         with nullcontext() if self.exact_log_det else probed():
-            z, log_det = self.transform().call_and_ladj(x)
+            z, log_det = self._made(x.dtype).call_and_ladj(x)
         return z, log_det.flatten(1).sum(1) if log_det.ndim > 1 else log_det
 
-    def _inverse(self, z: Tensor) -> Tensor:
+    def _made(self, dtype: torch.dtype) -> Any:
+        """zuko's transform for the present weights; in evaluation its ODE is solved with more care."""
         f = self.transform()
+        if isinstance(f, FreeFormJacobianTransform) and not self.training:
+            tolerance = max(ODE_TOLERANCE, 10 * torch.finfo(dtype).eps)
+            made = FreeFormJacobianTransform(f.f, f.t0, f.t1, f.phi, tolerance, tolerance, f.exact)
+            made.trace_scale = 1.0
+            return made
+        return f
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        f = self._made(z.dtype)
         try:
             x = _inverted(f, z, f"the inverse of a step of zuko's {self.name}")
         except NotImplementedError as error:

@@ -9,9 +9,10 @@ have finite moments of order up to 1/k. The estimate of k is that of Zhang and S
 
     k(θ) = (1/n) Σ_i log(1 − θ y_i),    ℓ(θ) = n (log(−θ / k(θ)) − k(θ) − 1),    θ̂ = Σ_j θ_j e^{ℓ(θ_j)} / Σ_j e^{ℓ(θ_j)}
 
-drawn towards ½ as if ten more observations said so (Vehtari et al.). k̂ < 0.5: the weights have a finite variance;
-k̂ < 0.7: an average of them can still be relied on; above, its error is larger than its spread shows; above 1, the
-weights may not even have a mean that could be seen in them.
+drawn towards ½ as if ten more observations said so (Vehtari et al.). k̂ < 0.5: the weights look as if their variance
+were finite; k̂ < 0.7: an average of them can still be relied on; above, its error is larger than its spread shows; above
+1, the weights may not even have a mean that could be seen in them. k̂ certifies none of this: it knows the weights that
+were drawn, and a part of u that q never proposes leaves no trace in them.
 
 The curve. IWAE_m rises with m; that it is level says little, that it still rises says much.
 
@@ -98,9 +99,9 @@ def pareto_k(log_w: Tensor) -> Tensor:
 def verdict(k: float) -> str:
     """What a k̂ means for an average of weights, in words."""
     if k < 0.5:
-        return "good: the weights have a finite variance"
+        return "good: no heavy tail was seen among the weights"
     if k < HIGH:
-        return "usable: the variance is not finite, and the estimate converges slowly"
+        return "usable: the tail looks too heavy for a finite variance, so the estimate converges slowly"
     if k < 1:
         return "unreliable: the estimate's error is larger than its spread shows"
     return "not to be trusted: the few largest weights decide, and larger ones were not seen"

@@ -40,11 +40,16 @@ class Checkpoint:
         """Copy the weights into `model`.
 
         Raises:
-            RunError: They are another model's.
+            RunError: They are another model's, or not finite.
         """
         weights, expected = self.part("model"), model.state_dict()
         if weights.keys() != expected.keys() or any(weights[k].shape != expected[k].shape for k in weights):
             raise RunError(f"{origin} holds the weights of another model than the run's config.yaml describes")
+        broken = [name for name, _ in model.named_parameters() if not weights[name].isfinite().all()]
+        if broken:
+            raise RunError(
+                f"{origin} holds weights that are not finite, of '{broken[0]}' first: nothing can be computed with them"
+            )
         model.load_state_dict(weights)
 
     def save(self, path: Path) -> None:

@@ -82,3 +82,12 @@ def test_facts_that_a_state_does_not_have_are_the_least() -> None:
     state = {"shape": [3, 2], "standardized": "whiten", "columns": ["a"], "levels": 2, "fingerprint": "f", "step": 1}
     facts = DataFacts.of(json.loads(json.dumps(state)), "file")
     assert {**vars(facts), "step": 1} == state
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float) -> None:
+    model = nn.Linear(3, 2)
+    weights = {f"model.{name}": torch.ones_like(p) for name, p in model.named_parameters()}
+    weights["model.weight"][1, 2] = value
+    with pytest.raises(RunError, match=r"here holds weights that are not finite, of 'weight' first"):
+        Checkpoint(weights, {}).load_model(model, "here")

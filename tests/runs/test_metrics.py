@@ -38,7 +38,7 @@ def test_a_value_is_told_with_what_is_known() -> None:
     constant = BY_NAME["bi_lipschitz"]
     assert constant.told({"bi_lipschitz": 12.3456}) == "12.35"
     assert constant.told({"bi_lipschitz": 12.3456, "lipschitz_ceiling": 1e4}) == "12.35 (ceiling 1e+04)"
-    verdict = {"pareto_k": 0.31, "pareto_k_verdict": "good: the weights have a finite variance"}
+    verdict = {"pareto_k": 0.31, "pareto_k_verdict": "good: no heavy tail was seen among the weights"}
     assert BY_NAME["pareto_k"].told(verdict) == "0.31 (good)"
     assert BY_NAME["ess"].told({"ess": 97.53, "importance_samples": 100}) == "97.5 of 100"
     assert BY_NAME["elbo"].told({"elbo": -1.6812, "elbo_se": 0.0541}) == "−1.681 ± 0.054"

@@ -4,7 +4,8 @@
 pictures. `expected.json` has what that code then gave: for `cifrun eval` with five importance samples, and for
 `cifrun train resume=DIR trainer.max_steps=6` (3845 of the run that was interrupted). Where gradients and products were
 computed otherwise, numbers agree to the rounding of single precision, which a few steps of training enlarge. The two
-runs whose log-determinants were estimated in evaluation have the exact numbers of today; the old ones were within 0.005 nats.
+runs whose log-determinants were estimated in evaluation have the exact numbers of today; the old ones were within 0.005
+nats.
 """
 
 from __future__ import annotations
