@@ -21,6 +21,7 @@ from .compute.rng import forked
 from .config.schema import Config, IndexConfig
 from .data.base import AnyDataset, Data, DatasetConfig
 from .data.checks import check_data
+from .data.findings import findings
 from .data.images.base import Images
 from .data.tables.base import File
 from .errors import ConfigError, RunError
@@ -123,8 +124,8 @@ def kind_of(step: Bijection | None) -> str | bool:
 
 def facts_of(model: Model, data: Data) -> DataFacts:
     """What a checkpoint of the model says of the data."""
-    kind = kind_of(model.steps[0].bijection)
-    return DataFacts(list(data.shape), kind, list(data.columns), data.levels, data.fingerprint)
+    kind, told = kind_of(model.steps[0].bijection), [finding.sentence for finding in findings(data)]
+    return DataFacts(list(data.shape), kind, list(data.columns), data.levels, data.fingerprint, told)
 
 
 def first_step(shape: Sequence[int], kind: str | bool) -> Bijection | None:

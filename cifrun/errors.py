@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CifrunError", "ConfigError", "ConvergenceError", "RunError", "TrainingError", "did_you_mean"]
+__all__ = ["CifrunError", "ConfigError", "ConvergenceError", "DataWarning", "RunError", "TrainingError", "did_you_mean"]
 
 
 class CifrunError(Exception):
@@ -17,6 +17,10 @@ class CifrunError(Exception):
 
 class ConfigError(CifrunError):
     """A name, key, type or value in the configuration is not one that is allowed."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data makes their density grow without limit, or keeps it from being learned."""
 
 
 class RunError(CifrunError):

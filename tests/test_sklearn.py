@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from cifrun.errors import DataWarning
 from cifrun.sklearn import FlowDensity
 
 QUICK: dict[str, Any] = {"steps": 2, "batch_size": 50, "importance_samples": 3}
@@ -110,6 +111,12 @@ def test_columns_have_their_names(rows: np.ndarray) -> None:
 def test_a_mistake_is_a_sentence(parameters: dict[str, Any], sentence: str, rows: np.ndarray) -> None:
     with pytest.raises(ValueError, match=sentence):
         FlowDensity(**{**QUICK, **parameters}).fit(rows)
+
+
+def test_what_is_wrong_with_the_rows_is_a_warning(rows: np.ndarray) -> None:
+    with pytest.warns(DataWarning, match="linear functions of other columns: column 3 of 3") as told:
+        FlowDensity(settings=SMALL, **QUICK).fit(np.column_stack([rows, rows[:, 0] - rows[:, 1]]))
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_a_constant_column_is_a_sentence() -> None:

@@ -9,6 +9,7 @@ steps, values = history.curve("valid/log_likelihood")
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from ..config.roles import differing, flattened
 from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..data.checks import check_data
-from ..errors import ConfigError, RunError, TrainingError
+from ..errors import ConfigError, DataWarning, RunError, TrainingError
 from ..io.files import writing
 from ..io.table_files import numbered, write_table
 from ..runs.directory import RunDirectory
@@ -33,7 +34,7 @@ from ..runs.unwritten import Unwritten
 from ..training.loop import optimise
 from .commands import composed
 from .flows import Flow, names_of
-from .process import as_it_was
+from .process import as_it_was, outside
 
 __all__ = ["History", "fit"]
 
@@ -100,6 +101,9 @@ def fit(
 
     Training is in single precision, or as `device.precision` says. The global random state is as before afterwards, and
     the same call gives the same model, bit for bit on a CPU. Nothing is printed: the result is in the history.
+
+    Data whose density can grow without limit, or can't be learned, bring a `DataWarning` for each thing about them; it
+    is in `history.summary["data_warnings"]` too.
 
     With a `directory` it leaves a whole run there, its data too: `cifrun eval`, `sample`, `report` and `train resume=`
     take it. The same call with the same directory goes on with a run that was stopped.
@@ -175,13 +179,17 @@ def fit(
     model.config, model.trained = config, True
     with as_it_was(config.seed):
         try:
-            summary = optimise(launch(config.device), config, run, data, model, resume)
+            summary = optimise(launch(config.device), config, run, data, model, resume, _warn)
         except (TrainingError, KeyboardInterrupt):  # the last good weights, and not those of a step that broke
             run.load_checkpoint("latest").load_model(model, str(run.checkpoint_path("latest")))
             raise
         finally:
             model.eval()
     return History(run.metrics(), summary)
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, DataWarning, stacklevel=outside())
 
 
 def _configured(config: Config, asked: Mapping[str, Any]) -> Config:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..compute.rng import forked
+
+#: The folder of this package.
+PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+
+
+def outside() -> int:
+    """The `stacklevel` by which a warning of the function that asks is one of the user's line that led to it."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @contextmanager

@@ -237,6 +237,10 @@ class Comparison:
         commits = {str(run.summary.get("git_commit")) for group in self.groups for run in group.runs}
         if len(commits) > 1:
             notes.append(f"The runs were made by {len(commits)} different versions of the code.")
+        doubtful = sorted({g.dataset for g in self.groups if any(run.summary.get("data_warnings") for run in g.runs)})
+        if doubtful:
+            what = "data_warnings in summary.json says what"
+            notes.append(f"Something is wrong with the data of {', '.join(doubtful)}: {what}.")
         if self.repeated:
             notes.append(f"{len(self.repeated)} runs repeat the settings and seed of a later one, which counts.")
         return notes

@@ -92,6 +92,7 @@ class DataFacts:
         columns: Names of an event's coordinates; empty where they have none.
         levels: Of images, the number of values of a pixel.
         fingerprint: Of the user's file that the data come from.
+        warnings: What the user was told of the data before training.
     """
 
     shape: list[int] = saved("a shape", default_factory=list)
@@ -99,6 +100,7 @@ class DataFacts:
     columns: list[str] = saved("a list of texts", default_factory=list)
     levels: int | None = saved("a number of levels", "null", default=None)
     fingerprint: str | None = saved("a text", "null", default=None)
+    warnings: list[str] = saved("a list of texts", default_factory=list)
 
     @classmethod
     def of(cls, state: Mapping[str, Any], origin: str) -> DataFacts:

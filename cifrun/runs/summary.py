@@ -17,6 +17,7 @@ class Summary:
     Attributes:
         status: running, interrupted, failed, completed or stopped_early.
         data_fingerprint: Of the user's file that the data come from.
+        data_warnings: What makes their density grow without limit, or keeps it from being learned.
         best_valid_log_likelihood: In nats.
         versions: Of this package, of Python and of torch.
         git_commit: That of the source that ran, if it was in a git checkout.
@@ -25,6 +26,7 @@ class Summary:
     status: str = saved("a text")
     dataset: str = saved("a text")
     data_fingerprint: str | None = saved("a text", "null")
+    data_warnings: list[str] = saved("a list of texts")
     flow: str = saved("a text")
     cif: bool = saved("true or false")
     seed: int = saved("a whole number from 0")

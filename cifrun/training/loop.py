@@ -10,7 +10,7 @@ training.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,11 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
     rng.seed_all(config.seed)
     data = build_data(config)
     model = build_model(config, data.shape, build_standardize(config, data))
-    summary = optimise(fabric, config, run, data, model, resume)
+
+    def tell(sentence: str) -> None:
+        print(f"cifrun: dataset '{config.dataset.name}': {sentence}", file=sys.stderr)
+
+    summary = optimise(fabric, config, run, data, model, resume, tell)
     if run.writes:
         print(report(config, summary["test"]))
         print(f"run directory: {run.path}\npictures:      {run.figures}")
@@ -80,7 +84,13 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
 
 
 def optimise(
-    fabric: Fabric, config: Config, run: RunDirectory | Unwritten, data: Data, model: Model, resume: bool = False
+    fabric: Fabric,
+    config: Config,
+    run: RunDirectory | Unwritten,
+    data: Data,
+    model: Model,
+    resume: bool,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train a model on data, and test its best weights, which it then has; the summary.
 
@@ -91,6 +101,7 @@ def optimise(
         data: The three splits. Where there are no test data, nothing is tested.
         model: On the CPU; its weights are where training begins, unless it resumes.
         resume: Go on from the checkpoint "latest" of `run`.
+        tell: Is called with each sentence that says what is wrong with the data, once a run.
 
     Raises:
         RunError, TrainingError, KeyboardInterrupt: as `train`.
@@ -109,6 +120,8 @@ def optimise(
         run.create(config)
     else:
         state = TrainingState(**vars(facts_of(model, data)))
+        for sentence in state.warnings if leads else ():
+            tell(sentence)
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(summarise(config, model, state, "running"))

@@ -26,6 +26,7 @@ def summarise(config: Config, model: Model, state: TrainingState, status: str) -
         status=status,
         dataset=config.dataset.name,
         data_fingerprint=state.fingerprint,
+        data_warnings=state.warnings,
         flow=config.flow.family,
         cif=config.cif,
         seed=config.seed,
@@ -47,7 +48,7 @@ def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     return {
         name: value if isinstance(value, (bool, int, float)) else str(value)
         for name, value in settings.items()
-        if role_of(name, settings) in (Role.TRAINED, Role.LENGTH, Role.REPETITION)
+        if role_of(name, settings) in (Role.DATA, Role.TRAINED, Role.LENGTH, Role.REPETITION)
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import cifrun
 from cifrun.api.fit import DATA
 from cifrun.cli.main import main
-from cifrun.errors import ConfigError, RunError, TrainingError
+from cifrun.errors import ConfigError, DataWarning, RunError, TrainingError
 from cifrun.runs.directory import RunDirectory
 from tests.helpers import after_steps
 
@@ -93,6 +94,23 @@ def test_a_directory_holds_a_whole_run(tmp_path: Path) -> None:
     assert main(["train", f"resume={tmp_path}/run", "trainer.max_steps=12", "trainer.progress=false"]) == 0
     assert RunDirectory(tmp_path / "run").summary()["steps"] == 12
     assert main(["report", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("directory", [None, "run"])
+def test_what_is_wrong_with_the_data_is_a_warning(directory: str | None, tmp_path: Path) -> None:
+    """Of the line that called; it is in the history too, and is not given again for a run that goes on."""
+    x = torch.stack([data()[:, 0], torch.arange(300) % 4], 1)
+    place = directory and tmp_path / directory
+    with pytest.warns(DataWarning, match=r"^few distinct values in the 2[47]0 training rows: column") as told:
+        history = cifrun.fit(flow(), x, steps=5, directory=place, **WHOLE)
+    assert [warning.filename for warning in told] == [__file__]
+    assert history.summary["data_warnings"] == [str(told[0].message)]
+    if directory:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = cifrun.fit(flow(), x, steps=8, directory=place, **WHOLE)
+        assert again.summary["data_warnings"] == history.summary["data_warnings"]
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifrun.reporting.groups import Cell, mean_over_seeds
+from cifrun.runs.directory import RunDirectory
 
 from .example_runs import read, write, write_measured, write_pairs
 
@@ -79,6 +80,13 @@ def test_a_run_that_was_repeated_counts_once(runs: Path) -> None:
     report = read(runs)
     assert len(report.groups[1].runs) == 3 and [run.path.name for run in report.repeated] == ["cif1"]
     assert report.groups[1].cells["log_likelihood"].mean == pytest.approx((-1.40 - 1.43 - 1.46) / 3)
+
+
+def test_data_with_warnings_are_named(runs: Path) -> None:
+    assert "Something is wrong" not in read(runs).text()
+    run = RunDirectory(write(runs / "file", dataset={"name": "file", "path": "x.csv"}))
+    run.write_summary({**run.summary(), "data_warnings": ["few distinct values"]})
+    assert "Something is wrong with the data of file: data_warnings in summary.json says what." in read(runs).text()
 
 
 def test_one_seed_has_the_error_over_its_test_data(tmp_path: Path) -> None:

@@ -78,8 +78,9 @@ def test_a_state_that_is_none_is_damage(state: str | None, tmp_path: Path) -> No
 
 
 def test_facts_that_a_state_does_not_have_are_the_least() -> None:
-    assert DataFacts.of({}, "file") == DataFacts([], False, [], None, None)
-    state = {"shape": [3, 2], "standardized": "whiten", "columns": ["a"], "levels": 2, "fingerprint": "f", "step": 1}
+    assert DataFacts.of({}, "file") == DataFacts([], False, [], None, None, [])
+    state = {"shape": [3, 2], "standardized": "whiten", "columns": ["a"], "levels": 2, "fingerprint": "f"}
+    state |= {"warnings": ["few"], "step": 1}
     facts = DataFacts.of(json.loads(json.dumps(state)), "file")
     assert {**vars(facts), "step": 1} == state
 

@@ -183,3 +183,21 @@ def test_killed_while_it_writes_files_a_run_always_loads_and_goes_on(tmp_path):
     assert main(["train", f"resume={tmp_path}", f"trainer.max_steps={end}"]) == 0
     rows = [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl") if "train/loss" in row]
     assert rows == list(range(1, end + 1))  # no step is missing, and none is logged twice
+
+
+def test_what_is_wrong_with_the_data_is_said_once(tmp_path, capsys):
+    """By the leading process, before training; the run keeps it, and neither going on nor evaluation say it again."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.stack([torch.randn(300, generator=generator), torch.arange(300) % 4], 1)
+    (tmp_path / "x.csv").write_text("size,kind\n" + "".join(f"{a},{b}\n" for a, b in x.tolist()))
+    words = ["flow=realnvp", "flow.depth=1", "cif=false", "trainer.progress=false", "diagnostics.enabled=false"]
+    words += ["dataset=file", f"dataset.path={tmp_path / 'x.csv'}", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert main(["train", *words, "trainer.max_steps=2"]) == 0
+    sentence = "few distinct values in the 240 training rows: column 'kind' (4, 1.67 %)"
+    err = capsys.readouterr().err
+    assert err.startswith(f"cifrun: dataset 'file': {sentence}; ") and err.count("\n") == 1
+    (kept,) = RunDirectory(tmp_path / "run").summary()["data_warnings"]
+    assert kept.startswith(sentence) and err == f"cifrun: dataset 'file': {kept}\n"
+    assert main(["train", f"resume={tmp_path / 'run'}", "trainer.max_steps=4", "trainer.progress=false"]) == 0
+    assert main(["eval", f"run={tmp_path / 'run'}"]) == 0
+    assert capsys.readouterr().err == "" and RunDirectory(tmp_path / "run").summary()["data_warnings"] == [kept]

@@ -40,14 +40,16 @@ def test_a_summary_is_what_its_readers_take(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(subprocess, "run", Git("summary.py\n", "0123abc\n"))
     config = small_config("maf", True, seed=5)
     model = build.build_model(config, (2,))
-    state = TrainingState([2], step=40, skipped=3, best_valid=-1.5, wall_seconds=2.5, fingerprint="f00")
+    state = TrainingState([2], step=40, skipped=3, best_valid=-1.5, wall_seconds=2.5)
+    state.fingerprint, state.warnings = "f00", ["few"]
     told = json.loads(json.dumps(summary.summarise(config, model, state, "running")))
     check(told, HEAD, "summary.json", complete=True)
     assert told.keys() == HEAD.keys()
     assert told.pop("versions").keys() == {"cifrun", "python", "torch"}
     assert told == {
-        "status": "running", "dataset": "two_uniforms", "data_fingerprint": "f00", "flow": "maf", "cif": True,
-        "seed": 5, "parameters": torch.nn.utils.parameters_to_vector(model.parameters()).numel(), "steps": 40,
+        "status": "running", "dataset": "two_uniforms", "data_fingerprint": "f00", "data_warnings": ["few"],
+        "flow": "maf", "cif": True, "seed": 5,
+        "parameters": torch.nn.utils.parameters_to_vector(model.parameters()).numel(), "steps": 40,
         "skipped_steps": 3, "best_valid_log_likelihood": -1.5, "wall_seconds": 2.5, "device": "cpu",
         "git_commit": "0123abc",
     }  # fmt: skip
