@@ -158,6 +158,13 @@ def test_values_that_single_precision_has_merged() -> None:
     assert (found.kind, found.columns) == ("coarse", (1,)) and "column 'time' (around 5e+06" in found.sentence
 
 
+def test_whole_numbers_that_single_precision_has_exactly_are_not_coarse() -> None:
+    x = normal(1000, 2)
+    x[:, 1] = np.round(1e6 + 40 * x[:, 1])
+    assert only(data_of(x)).kind == "repeated values"
+    assert findings(data_of(x[:300])) == []
+
+
 def test_columns_beyond_some_are_counted() -> None:
     found = only(data_of(np.random.default_rng(0).integers(0, 5, size=(1000, 9))))
     assert len(found.columns) == 9 and found.sentence.count("column ") == 6 and " and 3 more" in found.sentence
