@@ -14,6 +14,7 @@ from .bijections.permutation import Flatten
 from .bijections.preprocess.pixels import Centre, Logit
 from .bijections.preprocess.standardize import Standardize, Whiten
 from .cif.actions import ACTIONS
+from .cif.bounds import beyond_bound
 from .cif.index import Index
 from .cif.model import Model
 from .cif.step import Step
@@ -43,6 +44,8 @@ FIRST_STEPS: dict[str | bool, type[Standardize | Whiten | Logit | Centre]] = {
     "centre": Centre,
 }
 
+#: Training data that are sent through a model to see whether its splines reach them.
+LOOKED_AT = 10_000
 #: Standard deviation of a coordinate given those before it, over its own, below which it counts as a function of them.
 DEPENDENT = 1e-5
 
@@ -125,6 +128,9 @@ def kind_of(step: Bijection | None) -> str | bool:
 def facts_of(model: Model, data: Data) -> DataFacts:
     """What a checkpoint of the model says of the data."""
     kind, told = kind_of(model.steps[0].bijection), [finding.sentence for finding in findings(data)]
+    if data.levels is None:
+        like = next(model.parameters(), torch.empty(0))
+        told += filter(None, [beyond_bound(model, data.train[:LOOKED_AT].to(like))])
     return DataFacts(list(data.shape), kind, list(data.columns), data.levels, data.fingerprint, told)
 
 

@@ -43,6 +43,7 @@ class Autoregressive(Bijection):
     ) -> None:
         super().__init__((features,))
         self.univariate = univariate
+        self.bends_within = univariate.bends_within
         self.net = MaskedMLP(features, hidden, univariate.size, activation, residual, zero_init)
         self._hidden = list(hidden)
 

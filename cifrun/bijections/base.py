@@ -35,6 +35,8 @@ class Bijection(nn.Module, ABC):
     indexable: bool = True
     #: False when `forward` returns an unbiased estimate of the log-determinant instead of its value.
     exact_log_det: bool = True
+    #: B: what the map learns is within [−B, B]; numbers outside see a straight line, or the identity.
+    bends_within: float = math.inf
     #: Whether `torch.compile` can make one graph of `forward`. False where a loop looks at its own numbers.
     compilable: bool = True
     #: True for a step that draws what it returns, as a decoder with an inference model does; then it is no bijection.

@@ -55,6 +55,7 @@ class Coupling(Bijection):
                 f"a coupling needs at least two coordinates, one to condition on, but was given {features}"
             )
         self.univariate = univariate
+        self.bends_within = univariate.bends_within
         a, b = torch.arange(parity % 2, features, 2), torch.arange(1 - parity % 2, features, 2)
         self.register_buffer("a", a, persistent=False)
         self.register_buffer("b", b, persistent=False)

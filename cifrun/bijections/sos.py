@@ -38,7 +38,7 @@ class SumOfSquares(Univariate, nn.Module):
         super().__init__()
         self.polynomials = polynomials
         self.degree = degree
-        self.bound = bound
+        self.bound = self.bends_within = bound
         self.size = 1 + polynomials * (degree + 1)
         nodes, weights = np.polynomial.legendre.leggauss(degree + 1)
         nodes, weights = (nodes + 1) / 2, weights / 2

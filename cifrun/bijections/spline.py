@@ -35,7 +35,7 @@ class RationalQuadraticSpline(Univariate):
 
     def __init__(self, bins: int = 8, bound: float = 3.0) -> None:
         self.bins = bins
-        self.bound = bound
+        self.bound = self.bends_within = bound
         self.size = 3 * bins - 1
 
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -23,6 +24,8 @@ class Univariate(ABC):
 
     #: Parameters a number needs: the size k of the last dimension of h.
     size: int
+    #: B: f bends on [−B, B] alone, and is a straight line outside.
+    bends_within: float = math.inf
 
     @abstractmethod
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ Source: Rozet et al., "Zuko: normalizing flows in PyTorch", 2022 (https://github
 
 from __future__ import annotations
 
+import inspect
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -63,6 +65,7 @@ class ZukoTransform(Bijection):
         learned = any(True for _ in transform.parameters())
         self.indexable = learned and not isinstance(transform, UnconditionalTransform)
         self.exact_log_det = getattr(transform, "exact", True)
+        self.bends_within = _bound(transform)
         #: Largest relative residual that the last `inverse` left.
         self.inverse_residual: float | None = None
 
@@ -105,6 +108,15 @@ class ZukoTransform(Bijection):
     def describe(self) -> str:
         kind = getattr(self.transform, "f", None) if isinstance(self.transform, UnconditionalTransform) else None
         return f"zuko {self.name}: {(kind or type(self.transform)).__name__}"
+
+
+def _bound(transform: LazyTransform) -> float:
+    """Outside of ± which bound a transform is a straight line: that of the map of each coordinate, if it has one."""
+    univariate = getattr(transform, "univariate", None)
+    given = getattr(univariate, "keywords", {}).get("bound")
+    if given is None and callable(univariate) and not isinstance(univariate, torch.nn.Module):
+        given = getattr(inspect.signature(univariate).parameters.get("bound"), "default", None)
+    return float(given) if isinstance(given, int | float) else math.inf
 
 
 def _inverted(f: Any, z: Tensor, name: str) -> Tensor:
