@@ -27,7 +27,7 @@ from subprocess import DEVNULL, Popen
 from cifrun.errors import CifrunError
 from cifrun.io.text import with_error
 from cifrun.registry import DATASETS
-from cifrun.reporting.groups import mean_over_seeds
+from cifrun.reporting.significance import beyond_chance, mean_over_seeds
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS, read_metrics
 
@@ -194,7 +194,7 @@ class Row:
         self.difference, self.se = mean(cif.done[k].log_likelihood - plain.done[k].log_likelihood for k in shared)
         self.ahead = "–"
         if self.se is not None and not math.isnan(self.difference):
-            clear = abs(self.difference) > 2 * self.se
+            clear = beyond_chance(self.difference, self.se, len(shared) - 1)
             self.ahead = ("CIF" if self.difference > 0 else self.name) if clear else "neither"
 
     def __str__(self) -> str:
@@ -240,8 +240,8 @@ DOCUMENT = """# Every base flow, plain and indexed
 Test log-likelihood in nats per datum, higher is better: exact for a plain flow, IWAE_m for a CIF, a lower bound in
 expectation. ± is the standard error over seeds; a number without one has a single seed. Each seed has its own data,
 initial weights and order, the same data for both models, so that the difference is taken seed by seed.
-**Bold** is ahead by more than two standard errors of the difference: a rule of thumb, as an error estimated from few
-seeds is itself uncertain. Both models of a row take the same number of steps. Where the CIF has over 2 % more
+**Bold** is ahead by Student's t test of these differences, two-sided at 5 %: of 20 comparisons of equal models, one
+comes out bold by chance. Both models of a row take the same number of steps. Where the CIF has over 2 % more
 parameters at the published sizes, a second row compares it with a larger plain flow (see Sizes). A / B means
 plain / CIF.
 

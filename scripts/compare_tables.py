@@ -26,9 +26,9 @@ from cifrun.cli.hydra_app import configure
 from cifrun.config.schema import flow_name
 from cifrun.errors import CifrunError
 from cifrun.io.text import with_error
-from cifrun.reporting.groups import mean_over_seeds
 from cifrun.reporting.report import Report
 from cifrun.reporting.runs import find_runs
+from cifrun.reporting.significance import mean_over_seeds
 from cifrun.runs.metrics import BY_NAME
 
 TABLES = ("iris", "diabetes", "wine", "breast_cancer")

@@ -284,8 +284,8 @@ def _roles() -> str:
     for field in settings(Config):
         found.setdefault(field.role, []).append(f"`{field.name}`")
     for name in _own(DATASETS):
-        for field in settings(DATASETS[name], "dataset"):
-            if field.role is not Role.TRAINED and f"`{field.name}`" not in found[field.role]:
+        for field in settings(DATASETS[name], "dataset", Role.DATA):
+            if f"`{field.name}`" not in found.setdefault(field.role, []):
                 found[field.role].append(f"`{field.name}`")
     rows = [(role.value.partition(":")[0], ", ".join(found[role])) for role in Role if role is not Role.TRAINED]
     return _table(("what the key decides", "keys"), ((about[:1].upper() + about[1:], keys) for about, keys in rows))

@@ -43,6 +43,7 @@ class Role(Enum):
     """What a setting decides, and so whether two runs that differ in it are the same run, or one repeated."""
 
     TRAINED = "what is trained: runs that differ in it are different"
+    DATA = "what the data are: numbers of runs that differ in it can't be compared"
     LENGTH = "how long it is trained: runs that differ in it are different, but one can be extended"
     REPETITION = "which repetition: runs that differ in it alone are averaged"
     MEASUREMENT = "how the result is measured"

@@ -79,7 +79,7 @@ def command_defaults() -> dict[str, Any]:
 def _roles(dataset: str, family: str) -> dict[str, Role]:
     """The role of each setting of a run of that dataset and flow."""
     known = list(settings(Config))
-    for registry, name in ((DATASETS, dataset), (FLOWS, family)):
+    for registry, name, role in ((DATASETS, dataset, Role.DATA), (FLOWS, family, Role.TRAINED)):
         if name in registry:
-            known += settings(registry[name], registry.noun)
+            known += settings(registry[name], registry.noun, role)
     return {setting.name: setting.role for setting in known}

@@ -151,11 +151,7 @@ class TrainerConfig:
     """The training loop: how long, how large a batch, and how often what happens."""
 
     max_steps: int = setting(
-        1000,
-        "optimiser steps; raise it and resume=DIR to extend a finished run",
-        unit="steps",
-        role=Role.LENGTH,
-        ge=1,
+        1000, "optimiser steps; raise it, with resume=DIR, to extend a run", unit="steps", role=Role.LENGTH, ge=1
     )
     batch_size: int = setting(1000, "data a step, of all devices together (at most the training set)", ge=1)
     micro_batches: _Count | Literal["auto"] = setting(

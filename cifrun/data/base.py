@@ -40,9 +40,9 @@ Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 class Data:
     """Three splits of events, each (N, *shape), and the density they came from when it is known.
 
-    They are float32; or uint8, grey levels of images that a model sees with noise (`grey_levels.dequantize`); or bool,
-    pixels that are 0 or 1. A split may be mapped from a file that is larger than memory: go through it in pieces
-    (`pieces`).
+    They are float32; or float64, where single precision can't tell them apart, for a model that standardises them; or
+    uint8, grey levels of images that a model sees with noise (`grey_levels.dequantize`); or bool, pixels that are 0 or
+    1. A split may be mapped from a file that is larger than memory: go through it in pieces (`pieces`).
     """
 
     train: Tensor
@@ -113,6 +113,7 @@ class DatasetConfig(AnyDataset):
         "auto",
         "the model first brings each coordinate to mean 0 and standard deviation 1: true, false, auto (if a scale is "
         "far from that), or whiten (and takes out their correlations)",
+        role=Role.TRAINED,
     )
 
 
@@ -124,9 +125,9 @@ class Target(DatasetConfig):
     if it is in several pieces.
     """
 
-    num_train: int = setting(10_000, "training points", ge=1)
-    num_valid: int = setting(1_000, "validation points", ge=1)
-    num_test: int = setting(5_000, "test points", ge=1)
+    num_train: int = setting(10_000, "training points", ge=1, role=Role.TRAINED)
+    num_valid: int = setting(1_000, "validation points", ge=1, role=Role.TRAINED)
+    num_test: int = setting(5_000, "test points", ge=1, role=Role.TRAINED)
     seed: int = setting(
         0, "seed of the draws, by default that of the run", role=Role.REPETITION, follows="seed", ge=0, lt=2**32
     )

@@ -30,7 +30,7 @@ def text(report: Comparison) -> str:
         rows = _written(part.rows, str, lambda cell: cell.text + MARKS[cell.rank])
         parts.append(f"{part.theme.name}\n{table(rows, part.header, part.align)}")
     if parts:
-        ranked = "◀ best of its dataset; ≈ not told apart from it, within two standard errors."
+        ranked = "◀ best of its dataset; ≈ not told apart from it (Student's t, 5 %)."
         parts.append("\n".join([*report.notes(), ranked]))
     if left := report.left():
         parts.append("\n".join(["not in the tables:", *(f"  {line}" for line in left)]))

@@ -1,17 +1,16 @@
 """Runs compared: groups of those that differ in their seed alone, and a table for each thing that one asks of a flow.
 
 With n > 1 seeds a number is the mean over seeds ± s/√n, s their standard deviation; with one seed, ± is the error over
-the test data, and marked so. In each dataset the best mean of a metric is marked, and with it each group that lies
-within two standard errors of the difference, √(se₁² + se₂²), of it: which of those is best, these runs don't tell.
+the test data, and marked so. In each dataset the best mean of a metric is marked, and with it each group that Student's
+t test does not tell apart from it (`significance`): which of those is best, these runs don't tell.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,11 +21,10 @@ from ..io.text import MINUS, with_error
 from ..runs.directory import RunDirectory
 from ..runs.metrics import NUMBERS, THEMES, Metric, Theme, kinds
 from .runs import Run, number
+from .significance import LEVEL, Sample, differ
 
 #: What two runs of a group agree in. They may be repetitions of each other, in other places, seen by other commands.
-DEFINING = (Role.TRAINED, Role.LENGTH, Role.MEASUREMENT)
-#: These three name a row, and so are always shown.
-NAMES = ("dataset.name", "flow.family", "cif")
+DEFINING = (Role.DATA, Role.TRAINED, Role.LENGTH, Role.MEASUREMENT)
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,6 @@ class Cell:
         return mean, error
 
 
-def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of n ≥ 2 numbers, and its standard error s/√n, s their standard deviation."""
-    n, mean = len(values), statistics.fmean(values)
-    spread = math.dist(values, [mean] * n) if len(set(values)) > 1 else 0.0  # of equal values, the mean may be rounded
-    return mean, spread / math.sqrt(n * (n - 1))
-
-
 @dataclass(frozen=True)
 class Table:
     """What the groups, a row each, have to say on a theme. `align` has "l" or "r" for each column."""
@@ -77,15 +68,12 @@ class Group:
     """The complete runs of the same settings, one a seed."""
 
     runs: list[Run]
+    dataset: str  # what to call its data
     cells: dict[str, Cell] = field(default_factory=dict)  # by the name of a metric
 
     @property
     def first(self) -> Run:
         return self.runs[0]
-
-    @property
-    def dataset(self) -> str:
-        return str(self.get("dataset.name"))
 
     @property
     def name(self) -> str:
@@ -111,19 +99,25 @@ class Group:
         """A setting by its dotted name."""
         return self.first.settings.get(key)
 
-    def measure(self, metric: Metric) -> Cell | None:
-        """Its mean over seeds ± s/√n, or of the one seed ± the error over the test data; None if a run lacks it."""
+    def sample(self, metric: Metric) -> Sample | None:
+        """Its values by repetition; None if a run lacks it."""
         if not metric.fits(self.kinds):
             return None
-        values = [number(run.test.get(metric.name)) for run in self.runs]
-        known = [value for value in values if value is not None]
+        values = {run.repetition: number(run.test.get(metric.name)) for run in self.runs}
+        known = {repetition: value for repetition, value in values.items() if value is not None}
         if len(known) < len(values):
             return None
-        if len(known) == 1:
-            return Cell(known[0], number(self.first.test.get(f"{metric.name}_se")))
+        se, count = number(self.first.test.get(f"{metric.name}_se")), number(self.first.test.get("num_data"))
+        return Sample(known, se, int(count or 2))
+
+    def measure(self, metric: Metric) -> Cell | None:
+        """Its mean over seeds ± s/√n, or of the one seed ± the error over the test data; None if a run lacks it."""
+        sample = self.sample(metric)
+        if sample is None:
+            return None
         # Numbers that are the same for all seeds, as a ceiling is, have no error.
-        mean, error = mean_over_seeds(known)
-        return Cell(mean, error or None)
+        error = sample.se if len(sample.values) == 1 else sample.error()[0] or None
+        return Cell(sample.mean, error)
 
 
 def several(values: Iterable[str]) -> str:
@@ -138,6 +132,29 @@ COLUMNS: dict[str, tuple[str, Callable[[Group], str]]] = {
     "steps": ("r", lambda group: several(f"{run.summary.get('steps', 0):,}" for run in group.runs)),
     "minutes": ("r", lambda group: f"{group.seconds / 60:.1f}"),
 }
+
+
+def _titles(runs: Sequence[Run]) -> dict[Any, str]:
+    """What to call each data: a dataset's name, and where several have it what tells them apart."""
+    named: dict[str, dict[Any, None]] = defaultdict(dict)
+    for run in runs:
+        named[run.dataset][run.data] = None
+    titles = {}
+    for name, several in named.items():
+        settings = [dict(data) for data in several]
+        keys = dict.fromkeys(key for own in settings for key in own)
+        apart = [key for key in keys if len({own.get(key) for own in settings}) > 1]
+        for data, own in zip(several, settings, strict=True):
+            titles[data] = f"{name} ({_told(own, apart)})" if apart else name
+    return titles
+
+
+def _told(own: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """`noise 0.2, columns ['a']`; of a fingerprint, its first six signs."""
+    told = {key.removeprefix("dataset."): own.get(key) for key in keys}
+    if "data_fingerprint" in told:
+        told["content"] = str(told.pop("data_fingerprint"))[:6]
+    return ", ".join(f"{key} {value}" for key, value in told.items())
 
 
 class Comparison:
@@ -166,39 +183,44 @@ class Comparison:
         groups: dict[str, dict[Any, Run]] = defaultdict(dict)
         for run in runs:
             defining = {k: v for k, v in run.settings.items() if role_of(k, run.settings) in DEFINING}
+            defining |= {"data": run.data, "dataset.path": None}  # a file is known by what it holds
             key = json.dumps(defining, sort_keys=True, default=str)
             before = groups[key].get(run.repetition)
             if before is not None:  # the same job twice is no second seed: the later one counts
                 older, run = sorted((before, run), key=lambda r: RunDirectory(r.path).last_written() or 0.0)
                 self.repeated.append(older)
             groups[key][run.repetition] = run
-        result = [Group(sorted(g.values(), key=lambda run: str(run.repetition))) for g in groups.values()]
+        titles = _titles(runs)
+        made = (sorted(group.values(), key=lambda run: str(run.repetition)) for group in groups.values())
+        result = [Group(ordered, titles[ordered[0].data]) for ordered in made]
         return sorted(result, key=lambda g: (g.dataset, str(g.get("flow.family")), bool(g.get("cif"))))
 
     def _columns(self) -> list[str]:
         alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
         for group in self.groups:
-            alike[tuple(str(group.get(name)) for name in NAMES)].append(group)
+            alike[group.dataset, group.name].append(group)
         found: dict[str, None] = {}  # in order
         for groups in alike.values():
             settings = [group.first.settings for group in groups]
             keys = dict.fromkeys(key for own in settings for key in own if role_of(key, own) in DEFINING)
+            keys.pop("dataset.path", None)
             found |= dict.fromkeys(key for key in keys if len({str(own.get(key)) for own in settings}) > 1)
         return list(found)
 
     def _measure(self, metric: Metric) -> bool:
         """Fill in a metric's cells and their ranks; whether any group has it."""
-        by_dataset: dict[str, list[tuple[Group, Cell]]] = defaultdict(list)
+        by_dataset: dict[str, list[tuple[Group, Sample]]] = defaultdict(list)
         for group in self.groups:
-            if (cell := group.measure(metric)) is not None:
-                by_dataset[group.dataset].append((group, cell))
+            if (sample := group.sample(metric)) is not None:
+                by_dataset[group.dataset].append((group, sample))
         for found in by_dataset.values():
-            winner = max((cell for _, cell in found), key=lambda cell: metric.better * cell.mean)
-            for group, cell in found:
-                near = abs(cell.mean - winner.mean) <= 2 * math.hypot(cell.se or 0.0, winner.se or 0.0)
-                ranked = metric.better and len(found) > 1
-                rank = "" if not ranked else "best" if cell is winner else "near" if near else ""
-                group.cells[metric.name] = replace(cell, rank=rank)
+            winner = max((sample for _, sample in found), key=lambda sample: metric.better * sample.mean)
+            for group, sample in found:
+                rank = ""
+                if metric.better and len(found) > 1:
+                    rank = "best" if sample is winner else "" if differ(sample, winner) else "near"
+                if (cell := group.measure(metric)) is not None:
+                    group.cells[metric.name] = replace(cell, rank=rank)
         return bool(by_dataset)
 
     # --- what it says -------------------------------------------------------------------------------------------------
@@ -233,6 +255,8 @@ class Comparison:
         notes = ["± is the standard error over seeds."]
         if any(len(group.runs) == 1 for group in self.groups):
             notes = ["± is the standard error over seeds; where there is one seed (*), over its test data."]
+        if len(self.groups) > 1:
+            notes.append(f"Of equal models, {100 * LEVEL:.0f} % of comparisons with the best call one worse by chance.")
         notes.append("IWAE_m is a lower bound of the log-likelihood in expectation.")
         commits = {str(run.summary.get("git_commit")) for group in self.groups for run in group.runs}
         if len(commits) > 1:

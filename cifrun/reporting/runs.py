@@ -52,6 +52,19 @@ class Run:
         return tuple((name, self.settings[name]) for name in sorted(seeds))
 
     @property
+    def data(self) -> tuple[tuple[str, Any], ...]:
+        """What its data are: runs that differ in this can't be compared. Of a user's file, its fingerprint too."""
+        names = [name for name in self.settings if role_of(name, self.settings) is Role.DATA]
+        told = tuple((name, str(self.settings[name])) for name in sorted(names))
+        return *told, ("data_fingerprint", self.summary.get("data_fingerprint"))
+
+    @property
+    def dataset(self) -> str:
+        """What to call its data: the dataset's name, or the name of the user's file without its ending."""
+        path = self.settings.get("dataset.path")
+        return Path(str(path)).stem if path else str(self.settings.get("dataset.name"))
+
+    @property
     def status(self) -> str:
         """As in summary.json, or "begun" where there is none yet."""
         return str(self.summary.get("status", "begun"))

@@ -22,8 +22,9 @@ TOY = {"dataset.name": "two_moons", "flow.family": "resflow"}
         (Role.COMMAND, "run resume n output data per_point"),
         (
             Role.TRAINED,
-            "dataset.name dataset.noise flow.depth flow.lipschitz cif index.dim objective.name optimizer.lr",
+            "dataset.standardize dataset.num_train flow.depth flow.lipschitz cif index.dim objective.name optimizer.lr",
         ),
+        (Role.DATA, "dataset.name dataset.noise"),
         (Role.LENGTH, "trainer.max_steps"),
         (Role.TRAINED, "trainer.valid_every device.precision device.deterministic"),
     ],

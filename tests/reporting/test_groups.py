@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import statistics
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifrun.reporting.groups import Cell, mean_over_seeds
+from cifrun.reporting.groups import Cell
+from cifrun.reporting.significance import mean_over_seeds
 from cifrun.runs.directory import RunDirectory
 
 from .example_runs import read, write, write_measured, write_pairs
@@ -54,6 +56,43 @@ def test_the_best_is_that_of_each_dataset(runs: Path) -> None:
     assert kl == best  # where less is better
 
 
+def test_files_are_compared_by_what_they_hold(tmp_path: Path) -> None:
+    """The same table in two places is one dataset; another of the same name, or other columns, another."""
+
+    def run(name: str, path: str, content: str, likelihood: float, **more: object) -> None:
+        written = write(tmp_path / name, dataset={"name": "file", "path": path, **more}, likelihood=likelihood)
+        summary = json.loads((written / "summary.json").read_text())
+        (written / "summary.json").write_text(json.dumps({**summary, "data_fingerprint": content}))
+
+    run("a", "/data/heights.csv", "aaaaaaaa", -2.0)
+    run("moved", "/elsewhere/heights.csv", "aaaaaaaa", -1.0)
+    run("other", "/other/heights.csv", "bbbbbbbb", -3.0)
+    run("narrow", "/data/heights.csv", "aaaaaaaa", -4.0, columns=["h"])
+    run("another", "/data/weights.csv", "cccccccc", -5.0)
+    report = read(tmp_path)
+    found = {(g.dataset, g.cells["log_likelihood"].mean) for g in report.groups}
+    assert found == {
+        ("heights (columns all, content aaaaaa)", -1.0),
+        ("heights (columns all, content bbbbbb)", -3.0),
+        ("heights (columns ['h'], content aaaaaa)", -4.0),
+        ("weights", -5.0),
+    }
+    assert len(report.repeated) == 1  # the same settings and seed on the same data
+    assert all(g.cells["log_likelihood"].rank == "" for g in report.groups) and report.columns == []
+
+
+def test_targets_of_other_parameters_are_other_data(tmp_path: Path) -> None:
+    for noise, likelihood in ((0.1, -1.0), (0.1, -1.2), (0.2, -2.0)):
+        cif = likelihood == -1.0
+        write(tmp_path / f"{likelihood}", dataset={"name": "rings", "noise": noise}, likelihood=likelihood, cif=cif)
+    ranks = {(g.dataset, g.name): g.cells["log_likelihood"].rank for g in read(tmp_path).groups}
+    assert ranks == {
+        ("rings (noise 0.1)", "resflow"): "",
+        ("rings (noise 0.1)", "CIF of resflow"): "best",
+        ("rings (noise 0.2)", "resflow"): "",
+    }
+
+
 def test_nothing_is_dropped(runs: Path) -> None:
     write(runs / "failed", status="failed", seed=4)
     write(runs / "killed", status="running", seed=5)
@@ -86,7 +125,7 @@ def test_data_with_warnings_are_named(runs: Path) -> None:
     assert "Something is wrong" not in read(runs).text()
     run = RunDirectory(write(runs / "file", dataset={"name": "file", "path": "x.csv"}))
     run.write_summary({**run.summary(), "data_warnings": ["few distinct values"]})
-    assert "Something is wrong with the data of file: data_warnings in summary.json says what." in read(runs).text()
+    assert "Something is wrong with the data of x: data_warnings in summary.json says what." in read(runs).text()
 
 
 def test_one_seed_has_the_error_over_its_test_data(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, registered, setting
+from ...config.fields import STRICT, Role, registered, setting
 from ...errors import ConfigError
 from ...io.optional import need
 from ...registry import DATASETS
@@ -44,14 +44,15 @@ class Images(AnyDataset):
         "logit",
         "first step of the model, for x in [0, levels): logit(λ + (1 − 2λ) x/levels), centre (x/levels − 1/2), or "
         "none; if binarize, always none",
+        role=Role.TRAINED,
     )
-    logit_lambda: float = setting(0.05, "λ of the logit", gt=0, lt=0.5)
+    logit_lambda: float = setting(0.05, "λ of the logit", gt=0, lt=0.5, role=Role.TRAINED)
     binarize: bool = setting(
         False, "pixels 0 or 1, drawn once with probability x/(levels − 1), for flows that model such"
     )
-    num_train: int | None = setting(None, "at most so many training images; null for all", ge=1)
-    num_valid: int | None = setting(None, "at most so many validation images", ge=1)
-    num_test: int | None = setting(None, "at most so many test images", ge=1)
+    num_train: int | None = setting(None, "at most so many training images; null for all", ge=1, role=Role.TRAINED)
+    num_valid: int | None = setting(None, "at most so many validation images", ge=1, role=Role.TRAINED)
+    num_test: int | None = setting(None, "at most so many test images", ge=1, role=Role.TRAINED)
 
     #: A pixel is one of 0 … levels − 1.
     levels: ClassVar[int] = 256
@@ -90,7 +91,7 @@ class Digits(Images):
     Of every ten images, which follow each other by writer, the last is for the test and the one before for validation.
     """
 
-    logit_lambda: float = setting(1e-6, "λ of the logit", gt=0, lt=0.5)
+    logit_lambda: float = setting(1e-6, "λ of the logit", gt=0, lt=0.5, role=Role.TRAINED)
 
     levels: ClassVar = 17
 
@@ -145,7 +146,7 @@ class PublishedImages(Images, Stored):
 class MNIST(PublishedImages, FetchedFiles):
     """70,000 handwritten digits of 28 × 28 pixels, grey (LeCun et al., 1998); fetched."""
 
-    logit_lambda: float = setting(1e-6, "λ of the logit", gt=0, lt=0.5)
+    logit_lambda: float = setting(1e-6, "λ of the logit", gt=0, lt=0.5, role=Role.TRAINED)
     files: ClassVar = ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz")
     url: str = place("https://ossci-datasets.s3.amazonaws.com/mnist")
     md5: dict[str, MD5] = checksums(files, "f68b3c2dcbeaaa9fbdd348bbdeb94873", "9fb629c4189551a2d022fa330f9573f3")
