@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,6 @@ from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
 from .step import ChooseU, Inward, Outward, Step
 
 __all__ = ["Model", "Start", "standard_normal"]
-
-T = TypeVar("T")
 
 
 class Start(NamedTuple):
@@ -199,10 +197,10 @@ class Model(nn.Module):
                     if self.noisy and self.indexed:
                         base = int(torch.randint(2**62, ()))
                         noises = [derive(base, k) for k in ((1, 2) if twice else (1,))]
-                    starts = _under([partial(self.start, x)] * max(1, len(noises)), noises, len(x))
+                    starts = rng.under([partial(self.start, x)] * max(1, len(noises)), noises, len(x))
                 seed(block, piece.chunk + 1)
                 ways = [partial(self.finish, start, piece.importance_samples) for start in starts]
-                yield Weights(piece, *_under(ways, [derive(noise, 1) for noise in noises], len(x)))
+                yield Weights(piece, *rng.under(ways, [derive(noise, 1) for noise in noises], len(x)))
 
     def estimate(
         self, x: Tensor, importance_samples: int = 100, chunk_size: int = 10_000, seed: int | None = None
@@ -335,18 +333,3 @@ class Model(nn.Module):
 def standard_normal(z: Tensor) -> Tensor:
     """log N(z; 0, I) of each row, (batch,), in nats."""
     return (-0.5 * z * z).flatten(1).sum(1) - LOG_SQRT_2PI * math.prod(z.shape[1:])
-
-
-def _under(work: Sequence[Callable[[], T]], noises: Sequence[int], rows: int) -> list[T]:
-    """What each piece of work gives under its noise in the log-determinants of `rows` data.
-
-    All other random numbers are the same for each. Without noises the work is simply done.
-    """
-    if not noises:
-        return [do() for do in work]
-    before, results = rng.get_state(), []
-    for do, noise in zip(work, noises, strict=True):
-        rng.set_state(before)
-        with rng.probing(rows, noise):
-            results.append(do())
-    return results

@@ -11,12 +11,15 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import processes
+
+T = TypeVar("T")
 
 #: Random numbers in a block, and how many blocks are few.
 BLOCK, FEW = 2**18, 4
@@ -164,6 +167,21 @@ class _Probes:
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return self._generators[device]
+
+
+def under(work: Sequence[Callable[[], T]], noises: Sequence[int], rows: int) -> list[T]:
+    """What each piece of work gives under its noise in the log-determinants of `rows` data.
+
+    All other random numbers are the same for each. Without noises the work is simply done.
+    """
+    if not noises:
+        return [do() for do in work]
+    before, results = get_state(), []
+    for do, noise in zip(work, noises, strict=True):
+        set_state(before)
+        with probing(rows, noise):
+            results.append(do())
+    return results
 
 
 @contextmanager
