@@ -129,8 +129,7 @@ def facts_of(model: Model, data: Data) -> DataFacts:
     """What a checkpoint of the model says of the data."""
     kind, told = kind_of(model.steps[0].bijection), [finding.sentence for finding in findings(data)]
     if data.levels is None:
-        like = next(model.parameters(), torch.empty(0))
-        told += filter(None, [beyond_bound(model, data.train[:LOOKED_AT].to(like))])
+        told += filter(None, [beyond_bound(model, data.train[:LOOKED_AT].to(model.takes))])
     return DataFacts(list(data.shape), kind, list(data.columns), data.levels, data.fingerprint, told)
 
 

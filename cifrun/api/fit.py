@@ -26,6 +26,7 @@ from ..config.roles import differing, flattened
 from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..data.checks import check_data
+from ..data.precision import loses
 from ..errors import ConfigError, DataWarning, RunError, TrainingError
 from ..io.files import writing
 from ..io.table_files import numbered, write_table
@@ -145,6 +146,10 @@ def fit(
     if hasattr(x, "columns") and not model.columns:
         model.columns = names_of(x)
     splits = _split(model, x, valid, held_out if test is None else test, model.config.seed if seed is None else seed)
+    model.float()
+    double = model.takes.dtype == torch.float64 if model.trained else bool(standardize) and loses(splits[0])
+    if not double:
+        splits = [split.float() for split in splits]
     for name in settings or {}:
         if name.partition(".")[0] not in CHANGEABLE:
             raise ConfigError(f"'{name}' is no setting of training: fit takes those of {', '.join(CHANGEABLE)}")
@@ -173,7 +178,6 @@ def fit(
     else:
         run = RunDirectory(Path(directory).absolute())
         config, data, resume = _in_directory(run, config, splits, model)
-    model.float()
     if not model.trained:
         model.standardize(build_standardize(config, data))
     model.config, model.trained = config, True
@@ -207,7 +211,7 @@ def _configured(config: Config, asked: Mapping[str, Any]) -> Config:
 
 
 def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor]:
-    """Training, validation and test data, each (N, *shape), float32 on the CPU."""
+    """Training, validation and test data, each (N, *shape), float64 on the CPU."""
     rest, parts = _events(model, x), []
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))
     total = len(rest)
@@ -224,10 +228,10 @@ def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor
 
 
 def _events(model: Flow, x: Any) -> Tensor:
-    events, one = model.events(x)
+    events, one = model.events(x, torch.float64)
     if one:
         raise ValueError(f"x is one event of shape {model.shape}, where many are wanted: (N, *shape)")
-    return events.detach().float().cpu()
+    return events.detach().cpu()
 
 
 def _data(splits: Sequence[Tensor], columns: tuple[str, ...]) -> Data:

@@ -123,19 +123,22 @@ class Flow(Model):
         wide = isinstance(kind, np.dtype) and kind.kind == "f"
         return log_prob.cpu().numpy().astype(kind if wide else np.float64)[()]
 
-    def events(self, x: Any) -> tuple[Tensor, bool]:
-        """x as a batch of events on the model's device and in its precision; and whether it was one datum.
+    def events(self, x: Any, precision: torch.dtype | None = None) -> tuple[Tensor, bool]:
+        """x as a batch of events on the model's device; and whether it was one datum.
+
+        Arguments:
+            precision: By default that in which the model takes x.
 
         Raises:
             ValueError: x is of another shape, or a data frame without the model's columns.
         """
-        like = next(self.parameters())
+        takes = self.takes
         if hasattr(x, "to_numpy"):
             x = _of_frame(x, self.columns)
         given = x if isinstance(x, Tensor) else torch.from_numpy(_numbers(x))
         if given.is_complex():
             raise ValueError("x holds complex numbers, where the model takes real ones")
-        events = given.to(like)
+        events = given.to(takes.device, precision or takes.dtype)
         one = tuple(events.shape) == self.shape
         events = events[None] if one else events
         if tuple(events.shape[1:]) != self.shape:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections.base import Bijection
+from ..bijections.preprocess.standardize import precision_of
 from ..compute import rng
 from ..compute.rng import derive, forked, seeding
 from .importance import ROWS, Estimate, Piece, Weights, accumulate, pieces
@@ -84,6 +85,14 @@ class Model(nn.Module):
     def noisy(self) -> bool:
         """Whether log w is estimated: it has an unbiased estimate of a log-determinant in place of what it is."""
         return any(not step.bijection.exact_log_det and not step.bijection.stochastic for step in self.steps)
+
+    @property
+    def takes(self) -> Tensor:
+        """An empty tensor on the model's device, of the precision in which it takes x: that of its weights, or double
+        where the first step centres numbers that single precision can't tell apart.
+        """
+        like = next(self.parameters(), torch.empty(0))
+        return torch.empty(0, dtype=precision_of(self.steps[0].bijection, like.dtype), device=like.device)
 
     # --- the two ways through the steps -------------------------------------------------------------------------------
 

@@ -56,13 +56,14 @@ def _check_finite(data: Data, name: str, split: str, x: Tensor) -> None:
 def _check_spread(data: Data, name: str) -> None:
     """Each coordinate of the training data varies, by as much as single precision can tell."""
     means, stds = (m.tolist() for m in data.moments)
+    precision = torch.finfo(data.train.dtype) if data.train.is_floating_point() else PRECISION
     first = data.train[:1].transpose(0, 1).flatten(1)[:, :1]
     differ = total((piece != first).sum(1) for piece in values(data.train))
     for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
         column = f"dataset '{name}': {data.column(k)}"
         if differ[k] == 0:
             raise ConfigError(f"{column} is constant in the training data, and so has no density: leave it out")
-        if std < 8 * PRECISION.eps * abs(mean):
+        if std < 8 * precision.eps * abs(mean):
             raise ConfigError(
                 f"{column} varies by {std:.1e} around {mean:.6g}, less than single precision can tell: "
                 f"subtract its mean"

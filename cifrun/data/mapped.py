@@ -14,33 +14,36 @@ from contextlib import suppress
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 
 class Mapped:
-    """The float32 numbers of a file as a tensor that stays on disk.
+    """The numbers of a file as a tensor that stays on disk.
 
     Arguments:
         file: Holds the numbers, row after row; it may be closed afterwards. If it can't be written, nor may `rows`.
         shape: (N, *event).
+        dtype: float32 or float64.
 
     Attributes:
         rows: The numbers, (N, *event).
     """
 
-    def __init__(self, file: IO[bytes], shape: Sequence[int]) -> None:
+    def __init__(self, file: IO[bytes], shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> None:
         self._map: mmap.mmap | None = None
+        dtype = np.dtype(dtype)
         if 0 in shape:  # an empty file can't be mapped
-            self.rows = torch.empty(*shape)
+            self.rows = torch.from_numpy(np.empty(shape, dtype))
             return
         if file.writable():
             file.flush()
         access = mmap.ACCESS_WRITE if file.writable() else mmap.ACCESS_READ
-        self._map = mmap.mmap(file.fileno(), 4 * math.prod(shape), access=access)
+        self._map = mmap.mmap(file.fileno(), dtype.itemsize * math.prod(shape), access=access)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says that it has no tensors that can't be written to
-            self.rows = torch.from_numpy(np.frombuffer(self._map, np.float32).reshape(*shape))
+            self.rows = torch.from_numpy(np.frombuffer(self._map, dtype).reshape(*shape))
 
     def at_random(self) -> None:
         """From now on, read only the pages that are looked at."""

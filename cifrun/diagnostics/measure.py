@@ -130,7 +130,7 @@ class Diagnostics:
 
     def _lipschitz(self, model: Model, left_out: list[str]) -> Iterator[dict[str, Any]]:
         double, count = copy.deepcopy(model).double(), self._jacobian_points()
-        paths = [infer(model, self._test(count, next(model.parameters()))).to(torch.float64)]
+        paths = [infer(model, self._test(count, model.takes)).to(torch.float64)]
         with _left_out("Lipschitz constants at samples", left_out, CifrunError):
             paths.append(generate(model, self._noise(model, count)).to(torch.float64))
         yield invertibility.lipschitz(double, paths)
@@ -139,7 +139,7 @@ class Diagnostics:
     def _round_trips(self, model: Model, left_out: list[str]) -> Iterator[dict[str, Any]]:
         copies = {"float32": copy.deepcopy(model).float(), "float64": copy.deepcopy(model).double()}
         count = self._jacobian_points()
-        data = self._test(count, next(model.parameters()))
+        data = self._test(count, model.takes)
         mean = data.mean(0)
         places = {"data": lambda: data, "samples": lambda: model.sample(count)}
         if not self.data.levels:  # there are no pixels beyond black and white
@@ -147,7 +147,7 @@ class Diagnostics:
         for place, points in places.items():
             for precision, of in copies.items():
                 with _left_out(f"round trips of {place} in {precision}", left_out, CifrunError):
-                    x = points().to(next(of.parameters()))
+                    x = points().to(of.takes)
                     yield {f"round_trip_{place}_{precision}": invertibility.round_trip(of, x)}
 
     @torch.no_grad()
@@ -161,7 +161,7 @@ class Diagnostics:
             log_w, again = weight_matrices(model.log_weights(lambda rows: x[rows], work))
             return log_w.double().cpu(), again.double().cpu()
 
-        log_w, again = weights(self._test(self.settings.weight_points, next(model.parameters())))
+        log_w, again = weights(self._test(self.settings.weight_points, model.takes))
         yield mean_and_error(log_w.var(0), "log_w_variance")
         yield {"iwae_curve": trust.iwae_curve(log_w, again)}
         with _left_out("Pareto k̂", left_out, ValueError):

@@ -160,7 +160,7 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     All processes share the work. Each piece of it has random numbers of its own, so that the estimate is the same (to
     rounding) whoever does what, whenever it happens, and never changes training.
     """
-    training, like, seed = model.training, next(model.parameters()), config.eval.seed
+    training, like, takes, seed = model.training, next(model.parameters()), model.takes, config.eval.seed
     model.eval()
     size = -processes.most(-chunk_size(model, config.eval.chunk_size))  # what all processes have room for
     m = importance_samples if model.indexed else 1
@@ -169,7 +169,7 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     mine = work[len(work) * rank // count : len(work) * (rank + 1) // count]
 
     with forked(seed):
-        found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(like), mine, seeding(seed), m > 1))
+        found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(takes), mine, seeding(seed), m > 1))
     model.train(training)
     blocks = {piece.block: piece.rows for piece in work}
     parts = [found.get(k) or Sums.nothing(rows.stop - rows.start, like) for k, rows in blocks.items()]

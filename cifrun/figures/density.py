@@ -87,7 +87,7 @@ def compare_densities(
     densities = {"target": _cell_means(target, window, resolution)}
     with forked(seed):
         for label, model in models.items():
-            points = style.grid(window, resolution).to(next(model.parameters()))
+            points = style.grid(window, resolution).to(model.takes)
             densities[label] = style.array(model.log_prob(points, importance_samples, chunk_size))
     figure, axes = _row(len(densities), title)
     _shade_all(axes, densities, window, log)
@@ -135,7 +135,7 @@ def _cell_means(target: Target, window: Box, resolution: int) -> np.ndarray:
     """
     (a, b), (c, d) = window
     for finer in (1, 8):
-        values = target.log_prob(style.grid(window, finer * resolution).double()).exp()
+        values = target.log_prob(style.grid(window, finer * resolution)).exp()
         if abs(values.mean().item() * (b - a) * (d - c) - 1) < 0.05:
             break
     with np.errstate(divide="ignore"):

@@ -76,7 +76,7 @@ def _pictures(model: Model, data: Data, config: Config, title: str) -> Iterator[
     elif model.shape == (2,):
         window = window_of(test, data.target)
         with forked(seed):
-            log_prob = model.log_prob(grid(window, RESOLUTION).to(like), IMPORTANCE_SAMPLES, size).cpu()
+            log_prob = model.log_prob(grid(window, RESOLUTION).to(model.takes), IMPORTANCE_SAMPLES, size).cpu()
         yield "density", density_figure(data.target, log_prob, samples, window, title, data=test)
         yield "samples", samples_figure(test, samples, window, title)
     else:
@@ -140,7 +140,7 @@ def _images_of_lattice(model: Model, seed: int) -> dict[str, Tensor]:
 
 def _inferred(model: Model, window: Box, reaches: list[dict[str, float]]) -> list[tuple[str, Tensor, Tensor]]:
     """Name, mean and spread of u over x at the steps of the largest reach; of several u, the one that varies most."""
-    q = posteriors(model, grid(window, RESOLUTION).to(next(model.parameters())))
+    q = posteriors(model, grid(window, RESOLUTION).to(model.takes))
     result = []
     for row in sorted(reaches, key=lambda row: -row["reach"])[:STEPS_DRAWN]:
         of = q[int(row["depth"]) - 1]

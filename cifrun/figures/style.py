@@ -168,10 +168,10 @@ def window_of(data: Tensor, target: Target | None = None, margin: float = 0.15) 
 
 
 def grid(window: Box, resolution: int = 200) -> Tensor:
-    """The centres of resolution × resolution cells that tile the window, (resolution², 2), x₂ running fastest."""
+    """The centres of resolution × resolution cells that tile the window, (resolution², 2), float64, x₂ fastest."""
     centres = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
     axes = (low + (high - low) * centres for low, high in window)
-    return torch.cartesian_prod(*axes).to(torch.get_default_dtype())
+    return torch.cartesian_prod(*axes)
 
 
 def frame(axis: Axes, window: Box, title: str = "") -> None:

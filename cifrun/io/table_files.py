@@ -39,7 +39,7 @@ def numbered(count: int) -> list[str]:
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write columns of one length, whole or not at all; as text in nine digits, which lose nothing of a float32.
+    """Write columns of one length, whole or not at all; as text in as many digits as lose nothing.
 
     Raises:
         ConfigError: an ending that is none of `TABLES`.
@@ -51,7 +51,8 @@ def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _write_text(path: Path, columns: Mapping[str, np.ndarray], delimiter: str) -> None:
-    line = delimiter.join("%d" if column.dtype.kind in "iu" else "%.9g" for column in columns.values())
+    forms = {"float64": "%r", "float32": "%.9g"}
+    line = delimiter.join(forms.get(str(column.dtype), "%d") for column in columns.values())
     count = len(next(iter(columns.values())))
     with open(path, "w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerow(columns)

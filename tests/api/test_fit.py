@@ -255,3 +255,21 @@ def test_a_run_that_is_killed_after_its_data_are_written_begins_again(
         cifrun.fit(flow(), data(), **call)
     assert (tmp_path / "run" / DATA).is_file()
     assert cifrun.fit(flow(), data(), **call).summary["status"] == "completed"
+
+
+@pytest.mark.parametrize("cif", [False, True])
+def test_numbers_that_single_precision_would_merge_are_learned(cif: bool, tmp_path: Path) -> None:
+    """As they are without what is added to them; the model takes and gives them in double precision."""
+    x, away = data(500).double(), torch.tensor([1e8, 5e6], dtype=torch.float64)
+    models = {added: flow(cif) for added in (0.0, 1.0)}
+    for added, model in models.items():
+        cifrun.fit(model, x + added * away, steps=20, **QUICK)
+    near, far = (models[added].log_prob(x + added * away, 5, seed=0) for added in (0.0, 1.0))
+    torch.testing.assert_close(far, near, rtol=1e-2, atol=1e-2)
+    drawn = models[1.0].sample(300, seed=0)
+    assert drawn.dtype == torch.float64 and models[0.0].sample(3).dtype == torch.float32
+    torch.testing.assert_close(drawn - away, models[0.0].sample(300, seed=0).double(), rtol=1e-2, atol=1e-2)
+    models[1.0].save(tmp_path / "model")
+    assert torch.equal(cifrun.load(tmp_path / "model").log_prob(x + away, 5, seed=0), far)
+    more = cifrun.fit(models[1.0], x + away, steps=5, **QUICK)  # which keeps its first step
+    assert more.summary["data_warnings"] == [] and more.best_valid is not None and more.best_valid > -10

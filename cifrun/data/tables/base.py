@@ -1,10 +1,11 @@
 """Tables: a row a point. What all of them share, and a table of your own, whatever its size.
 
 A file is read once, front to back, in pieces (of Parquet, one row group after the other; npz: whole), into a file of
-float32 for each split, which is mapped into memory. So memory holds a piece, and whatever of the mapped files the
-system has room for and can take back; nothing else grows with the rows. These files, and not the original, are what
-training reads: any row of them can be had alone, while Parquet gives up nothing less than a row group, and text has no
-places at all. `loader.Loader` says in which order they are read.
+float32 for each split, which is mapped into memory; if single precision can't tell its numbers apart, once more, for
+files of float64. So memory holds a piece, and whatever of the mapped files the system has room for and can take back;
+nothing else grows with the rows. These files, and not the original, are what training reads: any row of them can be
+had alone, while Parquet gives up nothing less than a row group, and text has no places at all. `loader.Loader` says in
+which order they are read.
 
 The splits of a file of `LARGE_FILE` bytes or more are kept: other runs and other processes map the same files.
 """
@@ -48,9 +49,9 @@ WORDS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev"
 class TableConfig(DatasetConfig):
     """A table, and how many of its points to use."""
 
-    num_train: int | None = setting(None, "at most so many training points; null for all", ge=1)
-    num_valid: int | None = setting(None, "at most so many validation points", ge=1)
-    num_test: int | None = setting(None, "at most so many test points", ge=1)
+    num_train: int | None = setting(None, "at most so many training points; null for all", ge=1, role=Role.TRAINED)
+    num_valid: int | None = setting(None, "at most so many validation points", ge=1, role=Role.TRAINED)
+    num_test: int | None = setting(None, "at most so many test points", ge=1, role=Role.TRAINED)
 
     @property
     def _most(self) -> tuple[int | None, int | None, int | None]:
@@ -61,8 +62,8 @@ class TableConfig(DatasetConfig):
 class SplitTable(TableConfig):
     """A table that is split by chance."""
 
-    valid_fraction: float = setting(0.1, "share of the rows that are validation points", gt=0, lt=1)
-    test_fraction: float = setting(0.1, "share of the rows that are test points", gt=0, lt=1)
+    valid_fraction: float = setting(0.1, "share of the rows that are validation points", gt=0, lt=1, role=Role.TRAINED)
+    test_fraction: float = setting(0.1, "share of the rows that are test points", gt=0, lt=1, role=Role.TRAINED)
     seed: int = setting(
         0,
         "of the split; not the run's seed, so that runs of several seeds are tested on the same rows",
@@ -92,7 +93,7 @@ class File(SplitTable):
     """Your own table, csv, tsv, parquet, npy or npz: dataset.path=FILE."""
 
     path: AbsolutePath | None = setting(
-        None, "your own file, of dataset=file: csv, tsv, parquet, npy or npz; its ending says which"
+        None, "your own file, of dataset=file: csv, tsv, parquet, npy or npz; its ending says which", role=Role.TRAINED
     )
     columns: list[Name] | Literal["all"] = setting(
         "all", "all, or those to use by name, [height,weight]; for an array by number from 1, [1,3]"
@@ -101,15 +102,22 @@ class File(SplitTable):
         None, "a column that says train, valid or test for each row; null to split by chance"
     )
     delimiter: str | None = setting(
-        None, "what separates columns; null for a tab in .tsv, else a comma", min_length=1, max_length=2
+        None,
+        "what separates columns; null for a tab in .tsv, else a comma",
+        min_length=1,
+        max_length=2,
+        role=Role.TRAINED,
     )
     header: bool | Literal["auto"] = setting(
-        "auto", "true, false, or auto: the first line names the columns, and numbers alone are refused"
+        "auto",
+        "true, false, or auto: the first line names the columns, and numbers alone are refused",
+        role=Role.TRAINED,
     )
     keep: bool | Literal["auto"] = setting(
         "auto",
         "keep its numbers, split, for later runs, in $CIFRUN_DATA, else ~/.cache/cifrun: true, false, or auto (from "
         "1 GiB)",
+        role=Role.TRAINED,
     )
 
     def load(self) -> Data:
@@ -129,13 +137,22 @@ class File(SplitTable):
         columns = pick(source, columns)
 
         def make(folder: Path | None = None) -> tuple[Table, Assignment]:
-            table = read(source, columns, self.split_column, WORDS, folder)
+            # What rounds such numbers when their mean is gone is the step that standardises them.
+            table = read(source, columns, self.split_column, WORDS, folder, "auto" if self.standardize else "single")
             return table, self.assign(len(table.values), table.labels)
 
         content, size, changed = fingerprint(self.path), self.path.stat().st_size, self.path.stat().st_mtime_ns
         if self.keep is True or (self.keep == "auto" and size >= LARGE_FILE):
             folder = cache() / "tables" / f"{self.path.stem}-{_digest(str(self.path))}"
-            used = (columns, self.split_column, self.valid_fraction, self.test_fraction, self.seed, self._most)
+            used = (
+                columns,
+                self.split_column,
+                self.valid_fraction,
+                self.test_fraction,
+                self.seed,
+                self._most,
+                self.standardize is not False,
+            )
             settings = _digest(repr((*used, self._separator, self.header)))
             # The time too: of a large file, the fingerprint does not see every byte.
             train, valid, test = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
@@ -144,7 +161,8 @@ class File(SplitTable):
         return Data(train.rows, valid.rows, test.rows, columns=tuple(columns), fingerprint=content, mapped=train)
 
     def read(self, path: Path, columns: Sequence[str]) -> tuple[Tensor, list[str]]:
-        """Another file of the same form: these columns of it, (rows, columns), and the names of those left aside.
+        """Another file of the same form: these columns of it, (rows, columns), float64, and the names of those left
+        aside.
 
         A file without names, and without those that such a file would have, is taken in its order if it has as many
         columns.
@@ -153,7 +171,7 @@ class File(SplitTable):
         in_order = source.numbered and len(source.names) == len(columns) and not set(columns) <= set(source.names)
         columns = pick(source, source.names if in_order else columns)
         others = [name for name in source.names if name not in columns]
-        return torch.from_numpy(read(source, columns).values), others
+        return torch.from_numpy(read(source, columns, precision="double").values), others
 
     @property
     def _separator(self) -> str | None:

@@ -1,7 +1,8 @@
-"""A user's table, read once from front to back, in pieces, into a file of float32.
+"""A user's table, read from front to back, in pieces, into a file of float32.
 
 Every number is checked as it is written down; the result is a memory-mapped array, (rows, columns). Nothing is dropped
-or filled in: what is no finite number is refused with its row and column.
+or filled in: what is no finite number is refused with its row and column. If single precision can't tell the numbers
+apart, the table is read a second time, into a file of float64.
 """
 
 from __future__ import annotations
@@ -11,21 +12,24 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ...errors import ConfigError, RunError, did_you_mean
+from ..precision import Rounding
 from .source import Source, listed
 
-__all__ = ["Table", "mapped", "pick", "read", "scratch"]
+__all__ = ["Precision", "Table", "mapped", "pick", "read", "scratch"]
+
+Precision: TypeAlias = Literal["single", "double", "auto"]
 
 
 class Table(NamedTuple):
     """What `read` makes of a file: columns' names, numbers (rows, columns), and the code of each row's label."""
 
     columns: tuple[str, ...]
-    values: np.ndarray  # float32, in a file
+    values: np.ndarray  # float32 or float64, in a file
     labels: np.ndarray | None  # uint8, in a file
 
 
@@ -53,10 +57,12 @@ def read(
     label: str | None = None,
     words: Mapping[str, int] | None = None,
     folder: Path | None = None,
+    precision: Precision = "single",
 ) -> Table:
-    """Read the columns once, check each number, and keep them in a temporary file that is mapped into memory.
+    """Read the columns, check each number, and keep them in a temporary file that is mapped into memory.
 
     Arguments:
+        precision: In which they are kept; "auto" is double if single precision can't tell them apart.
         label: A column of words; `words` says the code of each, and every row must hold one of them.
         folder: Where the temporary file is; None for $TMPDIR or the system's place.
 
@@ -66,16 +72,37 @@ def read(
         RunError: there is no room for the temporary file.
     """
     columns = pick(source, columns)
+    rounding = Rounding() if precision == "auto" else None
+    dtype = np.float64 if precision == "double" else np.float32
+    table = _read(source, columns, label, words or {}, folder, dtype, rounding)
+    if rounding is not None and rounding.matters:
+        return _read(source, columns, label, words or {}, folder, np.float64)
+    return table
+
+
+def _read(
+    source: Source,
+    columns: Sequence[str],
+    label: str | None,
+    words: Mapping[str, int],
+    folder: Path | None,
+    dtype: type[np.floating[Any]],
+    rounding: Rounding | None = None,
+) -> Table:
+    """`read`, in this precision; what single precision takes away is counted in `rounding`."""
     count = 0
     with scratch(str(source.path), folder) as file, scratch(str(source.path), folder) as codes:
         for numbers, labels in source.batches(columns, label):
-            file.write(_single(source, columns, numbers, count).data)
+            single = _single(source, columns, numbers, count)
+            if rounding is not None:
+                rounding.add(numbers)
+            file.write((single if dtype is np.float32 else np.stack(numbers, 1)).data)
             if labels is not None and label is not None:
-                codes.write(_codes(source, label, labels, words or {}, count).tobytes())
+                codes.write(_codes(source, label, labels, words, count).tobytes())
             count += len(numbers[0])
         if count == 0:
             raise ConfigError(f"{source.path} has no rows")
-        values = mapped(file, (count, len(columns)))
+        values = mapped(file, (count, len(columns)), dtype)
         return Table(tuple(columns), values, None if label is None else mapped(codes, (count,), np.uint8))
 
 

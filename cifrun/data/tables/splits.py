@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ __all__ = ["LEFT_OUT", "Assignment", "kept", "split"]
 
 #: The code of a row that is in no split.
 LEFT_OUT = 3
-#: The files of a table that is kept.
-SPLITS = ("train.float32", "valid.float32", "test.float32")
+#: The files of a table that is kept; what they end in says the precision.
+SPLITS = ("train", "valid", "test")
 
 
 class Assignment:
@@ -98,12 +98,13 @@ def _end(given: np.ndarray, code: int, limit: int, order: Permutation) -> int:
 
 
 def split(table: Table, codes: Assignment, origin: str) -> list[Mapped]:
-    """The rows of each split in the order of the table, float32, in files that go when they are no longer mapped."""
+    """The rows of each split in the order and the precision of the table, in files that go when nothing maps them."""
     width = table.values.shape[1]
     with ExitStack() as stack:
         files = [stack.enter_context(scratch(origin)) for _ in SPLITS]
         counts = _distribute(table, codes, files)
-        return [Mapped(file, (count, width)) for file, count in zip(files, counts, strict=True)]
+        dtype = table.values.dtype
+        return [Mapped(file, (count, width), dtype) for file, count in zip(files, counts, strict=True)]
 
 
 def kept(
@@ -115,7 +116,7 @@ def kept(
     reads it is not disturbed.
 
     Arguments:
-        folder: For one table: it gets a folder CONTENT-SETTINGS with a file a split, float32, row after row.
+        folder: For one table: it gets a folder CONTENT-SETTINGS with a file a split, row after row.
         content: Names what the table holds.
         settings: Names all else that the rows and their splits depend on.
         width: Columns.
@@ -135,7 +136,8 @@ def kept(
                 try:
                     table, codes = make(part)
                     with ExitStack() as stack:
-                        files = [stack.enter_context(open(part / name, "wb")) for name in SPLITS]
+                        names = [f"{name}.{table.values.dtype}" for name in SPLITS]
+                        files = [stack.enter_context(open(part / name, "wb")) for name in names]
                         _distribute(table, codes, files)
                         for file in files:
                             file.flush()
@@ -143,7 +145,8 @@ def kept(
                     part.rename(place)
                 finally:
                     shutil.rmtree(part, ignore_errors=True)
-            return [_read_only(place / name, width) for name in SPLITS]
+            dtype = np.dtype(np.float64 if (place / f"{SPLITS[0]}.float64").exists() else np.float32)
+            return [_read_only(place / f"{name}.{dtype}", width, dtype) for name in SPLITS]
     except OSError as error:
         what = f"{folder} can't be written: {error.strerror or error}"
         raise RunError(f"{what}; CIFRUN_DATA names another place, and dataset.keep=false needs none") from error
@@ -182,6 +185,6 @@ def _distribute(table: Table, codes: Assignment, files: Sequence[IO[bytes]]) -> 
     return counts
 
 
-def _read_only(path: Path, width: int) -> Mapped:
+def _read_only(path: Path, width: int, dtype: np.dtype[Any]) -> Mapped:
     with open(path, "rb") as file:
-        return Mapped(file, (path.stat().st_size // (4 * width), width))
+        return Mapped(file, (path.stat().st_size // (dtype.itemsize * width), width), dtype)

@@ -18,6 +18,7 @@ from cifrun.cli.main import main
 from cifrun.config.schema import Config, check
 from cifrun.data.base import Data
 from cifrun.data.checks import check_data
+from cifrun.data.findings import findings
 from cifrun.data.tables.base import File
 from cifrun.data.tables.formats import open_source
 from cifrun.data.tables.reading import read
@@ -109,7 +110,54 @@ def test_columns_without_a_density_are_named(tmp_path: Path) -> None:
         ("a", "d"): "column 'd' (is constant|varies by)",
     }.items():
         with pytest.raises(ConfigError, match=words):
-            load(tmp_path / "a.csv", columns=list(columns))
+            load(tmp_path / "a.csv", columns=list(columns), standardize=False)
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("kind", [True, "whiten"])
+def test_numbers_that_single_precision_would_merge_are_kept_apart(kind: bool | str, tmp_path: Path) -> None:
+    """Centred in double precision, they are learned as without what is added; results are in the units of the file."""
+    x, away = np.random.default_rng(0).normal(size=(600, 2)) * [1, 10], np.array([1e8, 5e6])
+    results = {}
+    for name, added in (("near", 0 * away), ("away", away)):
+        rows = x + added
+        for file, part in (("all", rows), ("one", rows[:1])):
+            text = "".join(f"{a!r},{b!r}\n" for a, b in part.tolist())
+            (tmp_path / f"{name}-{file}.csv").write_text(f"time,place\n{text}")
+        data = load(tmp_path / f"{name}-all.csv", standardize=kind)
+        assert data.train.dtype == (torch.float64 if name == "away" else torch.float32)
+        assert len(data.train[:, 1].unique()) == 480
+        run = tmp_path / f"{name}-{kind}"
+        words = [f"dataset.path={tmp_path}/{name}-all.csv", f"dataset.standardize={str(kind).lower()}"]
+        assert main([
+            "train", "dataset=file", *words, "flow=maf", "cif=true", "flow.depth=2", "trainer.max_steps=40",
+            "optimizer.lr=0.01", "trainer.progress=false", "eval.importance_samples=5", f"hydra.run.dir={run}",
+        ]) == 0  # fmt: skip
+        assert main(["eval", f"run={run}", f"data={tmp_path}/{name}-one.csv", f"per_point={tmp_path}/score.csv"]) == 0
+        assert main(["sample", f"run={run}", "n=500", f"output={tmp_path}/drawn.csv"]) == 0
+        score = np.genfromtxt(tmp_path / "score.csv", delimiter=",", names=True)["log_likelihood"]
+        drawn = np.loadtxt(tmp_path / "drawn.csv", delimiter=",", skiprows=1) - added
+        summary = RunDirectory(run).summary()
+        assert summary["data_warnings"] == [] and len(np.unique(drawn[:, 1])) == 500
+        results[name] = [summary["test"]["log_likelihood"], float(score), *drawn.mean(0), *drawn.std(0)]
+    assert results["away"] == pytest.approx(results["near"], rel=2e-3, abs=2e-2)
+
+
+def test_without_standardising_they_are_told_to_be_merged(tmp_path: Path) -> None:
+    x = 5e6 + 10 * np.random.default_rng(0).normal(size=500)
+    (tmp_path / "a.csv").write_text("time\n" + "".join(f"{a!r}\n" for a in x.tolist()))
+    data = load(tmp_path / "a.csv", standardize=False)
+    assert data.train.dtype == torch.float32 and [found.kind for found in findings(data)] == ["coarse"]
+    assert findings(load(tmp_path / "a.csv", standardize=True)) == []
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_kept_tables_are_as_precise(keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFRUN_DATA", str(tmp_path / "cache"))
+    np.save(tmp_path / "a.npy", 1e8 + np.random.default_rng(0).normal(size=(200, 2)))
+    for _ in range(2):
+        data = load(tmp_path / "a.npy", keep=keep, standardize=True)
+        assert data.train.dtype == torch.float64 and len(data.train[:, 0].unique()) == 160
 
 
 def test_a_path_is_the_same_from_everywhere(csv: Path) -> None:
