@@ -297,14 +297,13 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
 def by_autograd(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
     """The estimate of `residual.log_det_unbiased` from the same draws, whose gradient goes back through all terms."""
     x = x if x.requires_grad else x.detach().requires_grad_()
-    geometric = int(torch.empty((), dtype=torch.float64).geometric_(1 - residual.CONTINUE).item())
+    weights = residual.roulette(net.lipschitz, exact_terms)
     g = net(x)
     v = power = torch.randn_like(g)
     log_det = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    for k in range(1, exact_terms + geometric):
+    for k, weight in enumerate(weights, 1):
         (power,) = torch.autograd.grad(g, x, power, create_graph=True)
-        weight = (-1) ** (k + 1) / (k * residual.CONTINUE ** max(0, k - exact_terms))
-        log_det = log_det + weight * (power * v).flatten(1).sum(1)
+        log_det = log_det - (weight / k) * (power * v).flatten(1).sum(1)
     return g, log_det
 
 

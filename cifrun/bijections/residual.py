@@ -3,9 +3,11 @@
     log|det ∂z/∂x| = log det(I + J) = tr Σ_{k≥1} (−1)^{k+1} J^k / k,     J = ∂g/∂x
 
 Exact, for small D, and in evaluation up to a larger one: J comes from carrying D tangents forward beside x. Unbiased,
-for any D: the series is cut at a
-random N and its terms are reweighted by 1/P(N ≥ k) (Russian roulette), each trace being vᵀJ^k v for one random v; the
-gradient uses the Neumann series ∂ log det(I + J) = Σ_{k≥0} (−1)^k tr(J^k ∂J), whose memory does not grow with N.
+for any D: the series is cut at a random N and its terms are reweighted by 1/P(N ≥ k) (Russian roulette), each trace
+being vᵀJ^k v for one random v; the gradient uses the Neumann series ∂ log det(I + J) = Σ_{k≥0} (−1)^k tr(J^k ∂J), whose
+memory does not grow with N. With terms of size ρ^k the variance is about Σ_k ρ^{2k}/P(N ≥ k), so P(N ≥ k) must not fall
+faster than κ^{2k}: N is geometric of ratio ½, which alone would do for ρ² < ½, or now and then of ratio κ, with which
+the sum is below 20/(1 − κ).
 
 x is found from z by Broyden's method from J at z, where J is at hand, else by the fixed point x ← z − g(x). Its
 derivatives are those of the implicit function theorem, ∂x/∂z = (I + J)⁻¹ and ∂x/∂θ = −(I + J)⁻¹ ∂g/∂θ; of a gradient v
@@ -31,7 +33,7 @@ from ..nets._kernels.once import once
 from ..nets.lipschitz.networks import LipschitzNet
 from .base import Bijection
 
-__all__ = ["ResidualBlock", "log_det_unbiased", "small_log_det"]
+__all__ = ["ResidualBlock", "log_det_unbiased", "roulette", "small_log_det", "survival"]
 
 #: Up to this many dimensions `log_det="auto"` takes the exact Jacobian, which costs 1 + D forward passes: twice as much
 #: as an estimate in training, a third of it in evaluation, and no noise (docs/performance.md).
@@ -43,8 +45,8 @@ EXACT_IN_EVALUATION = 128
 PASS = 2**24
 #: Terms of the series that are always taken (in training, in evaluation), before the roulette begins.
 EXACT_TERMS = (2, 20)
-#: P(one more term) in the roulette: N − (exact terms) is geometric.
-CONTINUE = 0.5
+#: P(one more term) in the roulette, and with which probability it is κ instead, for the whole series.
+CONTINUE, PATIENT = 0.5, 0.05
 MAX_ITERATIONS = 2000
 
 
@@ -262,7 +264,7 @@ def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Te
     Arguments:
         net: g, (batch, *event) → (batch, *event).
         x: (batch, *event).
-        exact_terms: Terms taken with certainty; one or more follow, each with probability 1/2.
+        exact_terms: Terms taken with certainty; more follow, each with probability 1/2, or κ (see `survival`).
 
     Returns:
         g(x), (batch, *event), and the estimate, (batch,), in nats.
@@ -270,9 +272,19 @@ def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Te
     if torch.is_inference_mode_enabled():  # the series needs derivatives even where the caller wants none
         with torch.inference_mode(False), torch.no_grad():
             return log_det_unbiased(net, x.clone(), exact_terms)
-    terms = exact_terms + geometric(1 - CONTINUE) - 1
-    weights = [(-1) ** k / CONTINUE ** max(0, k - exact_terms) for k in range(1, terms + 1)]
+    weights = roulette(max(CONTINUE, getattr(net, "lipschitz", CONTINUE)), exact_terms)
     return _Unbiased.apply(net.apply_with, weights, x, *net.derived())
+
+
+def roulette(kappa: float, exact_terms: int) -> list[float]:
+    """The weights (−1)^k / P(N ≥ k) of a random number N of terms, k = 1 … N."""
+    terms = exact_terms + geometric(1 - (kappa if geometric(PATIENT) == 1 else CONTINUE)) - 1
+    return [(-1) ** k / survival(k - exact_terms, kappa) for k in range(1, terms + 1)]
+
+
+def survival(more: int, kappa: float) -> float:
+    """P(at least so many terms after the exact ones): (1 − ε) 2^{−more} + ε κ^{more}; 1 for none."""
+    return (1 - PATIENT) * CONTINUE ** max(0, more) + PATIENT * kappa ** max(0, more)
 
 
 class _Unbiased(torch.autograd.Function):

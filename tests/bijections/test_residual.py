@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cifrun.bijections import residual
-from cifrun.bijections.residual import EXACT_IN_EVALUATION, ResidualBlock, log_det_unbiased
+from cifrun.bijections.residual import EXACT_IN_EVALUATION, ResidualBlock, log_det_unbiased, survival
 from cifrun.errors import ConvergenceError
 from cifrun.nets.lipschitz.layers import LipschitzLinear
 from cifrun.nets.lipschitz.networks import LipschitzMLP
@@ -92,7 +92,7 @@ def test_gradient_of_the_estimator_is_unbiased():
 
 @pytest.mark.parametrize(("training", "exact_terms"), [(True, 2), (False, 20)])
 def test_terms_that_are_always_taken(training, exact_terms, monkeypatch):
-    """At evaluation at least 20 terms are exact; beyond, the roulette goes on with probability 1/2."""
+    """At evaluation at least 20 terms are exact; beyond, the roulette goes on with probability 1/2, or now and then κ."""
     f = block(2, "unbiased").train(training)
     f.exact_log_det = False  # as of many dimensions
     calls = []
@@ -106,8 +106,29 @@ def test_terms_that_are_always_taken(training, exact_terms, monkeypatch):
             f(torch.randn(2, 2, dtype=torch.float64))
         counts.append(len(calls))
     assert min(counts) == exact_terms
-    # The excess is geometric with mean 1 and variance 2: 5 standard errors of 200 draws are 0.5.
-    assert abs(sum(counts) / len(counts) - exact_terms - 1) < 0.5
+    # The excess has mean 0.95 + 0.05 · 0.9/0.1 = 1.4 and variance 14: 4 standard errors of 200 draws are 1.1.
+    assert abs(sum(counts) / len(counts) - exact_terms - 1.4) < 1.1
+
+
+@pytest.mark.parametrize("kappa", [0.5, 0.9, 0.98])
+def test_the_roulette_has_a_finite_variance(kappa):
+    """Σ κ^{2k} / P(N ≥ k), to which the variance of an estimate with terms of size κ^k is proportional."""
+    assert sum(kappa ** (2 * k) / survival(k, kappa) for k in range(1000)) < 20 / (1 - kappa)
+    assert [survival(k, kappa) for k in (-3, 0)] == [1, 1]
+
+
+def test_terms_are_weighted_by_how_often_they_are_taken(monkeypatch):
+    """20 000 draws, each frequency within 5 standard errors: one false alarm in 10⁵."""
+    counts = []
+    monkeypatch.setattr(residual._Unbiased, "apply", lambda g, weights, *rest: counts.append(len(weights)))
+    net = block(2, kappa=0.9).net
+    torch.manual_seed(0)
+    for _ in range(20_000):
+        log_det_unbiased(net, torch.zeros(1, 2, dtype=torch.float64), 2)
+    for more in (0, 1, 2, 3, 5, 10, 20):
+        p = survival(more, 0.9)
+        found = sum(count >= 2 + more for count in counts) / len(counts)
+        assert abs(found - p) <= 5 * math.sqrt(p * (1 - p) / len(counts))
 
 
 def test_no_gradient_where_none_is_wanted():
