@@ -26,8 +26,8 @@ def sample(directory: Path, config: Config) -> Path:
     """Draw `config.n` samples with `config.seed` from the best weights of a run; write them to `config.output`.
 
     The file's ending says the format: .npy (in the precision of the draws, (n, *shape)), .png (a picture), or a table,
-    .csv, .tsv, .parquet or .npz, with the columns of the data, or x1 … xD where they had no names. Of images, all of them hold grey levels,
-    ⌊x⌋ (.npy: uint8, (n, C, H, W)), and the picture is a grid of at most 2,500.
+    .csv, .tsv, .parquet or .npz, with the columns of the data, or x1 … xD where they had no names. Of images, all of
+    them hold grey levels, ⌊x⌋ (.npy: uint8, (n, C, H, W)), and the picture is a grid of at most 2,500.
 
     Raises:
         ConfigError: an ending that is none of these.
