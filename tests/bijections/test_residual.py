@@ -92,7 +92,7 @@ def test_gradient_of_the_estimator_is_unbiased():
 
 @pytest.mark.parametrize(("training", "exact_terms"), [(True, 2), (False, 20)])
 def test_terms_that_are_always_taken(training, exact_terms, monkeypatch):
-    """At evaluation at least 20 terms are exact; beyond, the roulette goes on with probability 1/2, or now and then κ."""
+    """At evaluation at least 20 terms are exact; beyond, the roulette goes on with probability 1/2, at times κ."""
     f = block(2, "unbiased").train(training)
     f.exact_log_det = False  # as of many dimensions
     calls = []
