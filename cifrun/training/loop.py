@@ -10,7 +10,8 @@ training.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..data.base import Data
 from ..data.loader import Loader
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
-from ..errors import TrainingError
+from ..errors import CifrunError, TrainingError
 from ..evaluation.evaluate import evaluate_split, report, result_of, scalars
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import save
@@ -130,7 +131,7 @@ def optimise(
     progress = Progress(options.max_steps, initial=state.step, enabled=options.progress and leads)
     pictures = leads and run.figures is not None
     film = Film(run.figures) if run.figures else None
-    with tracker, progress, stop_requests() as stop_requested:
+    with tracker, progress, _failure(run, config, model, state), stop_requests() as stop_requested:
         tracker.text("config", f"```yaml\n{yaml.safe_dump(to_dict(config), sort_keys=False)}```")
         tracker.hparams(hyperparameters(config), {})
         clock = Clock(state.wall_seconds)
@@ -192,6 +193,18 @@ def optimise(
                 raise KeyboardInterrupt
         progress.close()
     return _finish(run, config, data, model, state, diagnostics)
+
+
+@contextmanager
+def _failure(run: RunDirectory | Unwritten, config: Config, model: Model, state: TrainingState) -> Iterator[None]:
+    """An error inside that nobody foresaw, as a flow's own may be, leaves a run that failed, and not one that runs."""
+    try:
+        yield
+    except CifrunError:
+        raise
+    except Exception:
+        run.write_summary(summarise(config, model, state, "failed"))
+        raise
 
 
 def _finish(

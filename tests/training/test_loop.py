@@ -16,6 +16,7 @@ from cifrun.objectives.elbo import elbo
 from cifrun.registry import OBJECTIVES
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
+from cifrun.training import loop
 from cifrun.training.loop import train
 from tests.forks import Forked
 from tests.helpers import after_steps, small_config
@@ -139,6 +140,19 @@ WORDS = [
     "flow=realnvp", "flow.depth=2", "flow.hidden=[8]", "trainer.batch_size=50", "trainer.plot_every=0",
     "trainer.log_every=1", "eval.importance_samples=2", "diagnostics.enabled=false", "trainer.max_steps=1000000",
 ]  # fmt: skip
+
+
+def test_an_error_that_nobody_foresaw_leaves_a_run_that_failed(tmp_path, monkeypatch):
+    """As that of a flow from elsewhere at its first validation."""
+
+    def broken(*_):
+        raise ValueError("no density here")
+
+    monkeypatch.setattr(loop, "evaluate_split", broken)
+    with pytest.raises(ValueError, match="no density here"):
+        train(config(max_steps=20), tmp_path / "run")
+    summary = RunDirectory(tmp_path / "run").summary()
+    assert (summary["status"], summary["steps"]) == ("failed", 7)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
