@@ -22,6 +22,14 @@ def without_pictures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _pytests_files_stay_open() -> None:
+    """The log handler that comes with TensorBoard closes its stream when Hydra sets up logging: that was pytest's."""
+    from absl import logging
+
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
 @pytest.fixture(autouse=True)
 def _leaves_no_trace() -> Iterator[None]:
     """A test fails that leaves another state of the process than it found, from which later tests would differ."""
