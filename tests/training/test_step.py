@@ -1,10 +1,9 @@
 """One update: it is the optimiser's step on minus the objective, and a bad one changes nothing."""
 
 import copy
-import ctypes
-import resource
+import os
+import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +15,6 @@ from cifrun.cli.hydra_app import configure
 from cifrun.compute.device import launch
 from cifrun.registry import OBJECTIVES, OPTIMIZERS
 from cifrun.training.training_state import TrainingState
-from tests.forks import Forked
-from tests.helpers import plain_main
 
 from .updates import UpdateOn
 
@@ -141,31 +138,31 @@ def test_micro_batches_are_as_many_as_memory_asks_for(monkeypatch):
     assert 4 <= step._micro_batches <= 5
 
 
-def short_of_memory(words):
-    """A command in a process that gets no more than 160 MiB beyond what it has."""
-    import matplotlib.pyplot  # noqa: F401 - what else it would import later
-    import torch.utils.tensorboard  # noqa: F401
-
-    # One heap for all threads: each heap of its own reserves 64 MiB, used or not.
-    ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX of malloc.h
-    size = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (size + 160 * 2**20,) * 2)
-    return plain_main(words)
+OUT_OF_MEMORY = """
+import resource, sys
+import torch, matplotlib.pyplot, torch.utils.tensorboard
+from cifrun.cli.main import main
+size = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:"))
+resource.setrlimit(resource.RLIMIT_AS, (size + 500 * 2**20,) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 def test_a_batch_too_large_for_memory(tmp_path):
     """A real shortage: a sentence, or, where it may be, smaller parts until they fit."""
-    words = ["train", "dataset=rings", "cif=false", "flow=maf", "flow.depth=4", "flow.hidden=[256]", "device=cpu"]
-    words += ["dataset.num_train=30000", "dataset.num_valid=50", "dataset.num_test=50", "trainer.batch_size=30000"]
+    words = ["train", "dataset=rings", "cif=false", "flow=maf", "flow.depth=4", "flow.hidden=[512]", "device=cpu"]
+    words += ["dataset.num_train=45000", "dataset.num_valid=50", "dataset.num_test=50", "trainer.batch_size=45000"]
     words += ["trainer.max_steps=2", "trainer.log_every=1", "trainer.plot_every=0", "trainer.progress=false"]
     words += ["diagnostics.enabled=false", "eval.chunk_size=2000"]
 
     def run(name, *more):
-        return Forked(short_of_memory, [*words, f"hydra.run.dir={tmp_path / name}", *more]).wait()
+        script = [sys.executable, "-c", OUT_OF_MEMORY, *words, f"hydra.run.dir={tmp_path / name}", *more]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+        return subprocess.run(script, capture_output=True, text=True, env=env, timeout=600)
 
-    code, _, err = run("whole")
-    assert code == 2, err
-    assert err.startswith("cifrun: the memory of cpu is too small for 30000 data at once"), err
-    code, _, err = run("parts", "trainer.micro_batches=auto")
-    assert code == 0, err
+    whole = run("whole")
+    assert whole.returncode == 2, whole.stderr
+    assert whole.stderr.startswith("cifrun: the memory of cpu is too small for 45000 data at once"), whole.stderr
+    parts = run("parts", "trainer.micro_batches=auto")
+    assert parts.returncode == 0, parts.stderr
