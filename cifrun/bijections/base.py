@@ -33,8 +33,10 @@ class Bijection(nn.Module, ABC):
 
     #: Whether an index may follow this map. False for maps that only rearrange or rescale (permutations, norms).
     indexable: bool = True
-    #: False when `forward` returns an unbiased estimate of the log-determinant instead of its value.
+    #: False when `forward` returns an unbiased estimate of the log-determinant instead of its value, in evaluation or
+    #: in training. Its noise is that of `rng.probe`.
     exact_log_det: bool = True
+    exact_in_training: bool = True
     #: B: what the map learns is within [−B, B]; numbers outside see a straight line, or the identity.
     bends_within: float = math.inf
     #: Whether `torch.compile` can make one graph of `forward`. False where a loop looks at its own numbers.
@@ -114,6 +116,7 @@ class Compose(Bijection):
         super().__init__(bijections[0].shape, bijections[-1].latent_shape)
         self.bijections: Sequence[Bijection] = nn.ModuleList(bijections)  # type: ignore[assignment]
         self.exact_log_det = all(b.exact_log_det for b in bijections)
+        self.exact_in_training = all(b.exact_in_training for b in bijections)
         self.compilable = all(b.compilable for b in bijections)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +146,7 @@ class Invert(Bijection):
     def __init__(self, bijection: Bijection) -> None:
         super().__init__(bijection.latent_shape, bijection.shape)
         self.bijection = bijection
-        self.exact_log_det = bijection.exact_log_det
+        self.exact_log_det, self.exact_in_training = bijection.exact_log_det, bijection.exact_in_training
         self.compilable = False  # an inverse may be a search
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

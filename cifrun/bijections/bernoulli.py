@@ -35,6 +35,7 @@ class BernoulliDecoder(Bijection):
 
     indexable = False
     exact_log_det = False
+    exact_in_training = False
     compilable = False
     stochastic = True
 

@@ -66,7 +66,7 @@ class Partial(Bijection):
         self.bijection = bijection
         self.active_shape = bijection.shape
         self.indexable = bijection.indexable
-        self.exact_log_det = bijection.exact_log_det
+        self.exact_log_det, self.exact_in_training = bijection.exact_log_det, bijection.exact_in_training
         self.compilable = bijection.compilable
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ class ZukoTransform(Bijection):
         self.name = name
         learned = any(True for _ in transform.parameters())
         self.indexable = learned and not isinstance(transform, UnconditionalTransform)
-        self.exact_log_det = getattr(transform, "exact", True)
+        self.exact_log_det = self.exact_in_training = getattr(transform, "exact", True)
         self.bends_within = _bound(transform)
         #: Largest relative residual that the last `inverse` left.
         self.inverse_residual: float | None = None

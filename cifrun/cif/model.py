@@ -83,8 +83,9 @@ class Model(nn.Module):
 
     @property
     def noisy(self) -> bool:
-        """Whether log w is estimated: it has an unbiased estimate of a log-determinant in place of what it is."""
-        return any(not step.bijection.exact_log_det and not step.bijection.stochastic for step in self.steps)
+        """Whether log w, in the mode that the model is in, has an unbiased estimate of a log-determinant in it."""
+        maps = (step.bijection for step in self.steps if not step.bijection.stochastic)
+        return not all(f.exact_in_training if self.training else f.exact_log_det for f in maps)
 
     @property
     def takes(self) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cifrun.bijections import residual
 from cifrun.build import build_model
+from cifrun.cif.importance import pieces
 from cifrun.cif.model import Model
 from cifrun.cif.step import Step
 from cifrun.cli.hydra_app import configure
@@ -70,6 +71,16 @@ def test_so_they_do_where_log_determinants_are_estimated(
         error = (values.std() / len(values) ** 0.5).item()
         assert error > 1e-4  # there is noise
         assert abs(values.mean() - exact) < 4 * error
+
+
+def test_a_model_in_training_has_two_estimates_too() -> None:
+    """Evaluation is exact here, and training is not: log p(x) of a model that is left in training is a bound too."""
+    model, _, x = fresh((10,), FLAT, steep=50)
+    assert not model.noisy and model.train().noisy
+    with torch.no_grad():
+        (weights,) = model.log_weights(lambda rows: x[rows], pieces(len(x), 5, len(x), 100))
+    assert weights.again is not None and not torch.equal(weights.again, weights.log_w)
+    torch.testing.assert_close(weights.log_w, weights.log_w[:1].expand_as(weights.log_w), rtol=0, atol=1e-4)
 
 
 def test_training_on_many_importance_samples_has_one_noise_a_datum() -> None:

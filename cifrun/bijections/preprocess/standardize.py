@@ -9,6 +9,7 @@ Such data are given in double precision, and rounded when their mean has been su
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -49,9 +50,9 @@ class Centred(Bijection):
     def _is_coarse(self, dtype: torch.dtype) -> bool:
         return bool((self._deviation() < STEPS * torch.finfo(dtype).eps * self.mean.abs()).any())
 
+    @abstractmethod
     def _deviation(self) -> Tensor:
         """The standard deviations of the data, of the shape of the mean."""
-        raise NotImplementedError
 
 
 def precision_of(first: Bijection, own: torch.dtype) -> torch.dtype:
