@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..compute.rng import forked
 from .model import Model
 
 __all__ = ["beyond_bound"]
@@ -29,7 +30,7 @@ def beyond_bound(model: Model, x: Tensor) -> str | None:
     training = model.training
     model.eval()
     model.prepare()
-    with torch.random.fork_rng(devices=[]):
+    with forked(0):
         for moved in model.inward(x, stop=first):
             x = moved.z
     model.train(training)

@@ -122,7 +122,8 @@ class Sums(NamedTuple):
 
 def corrections(log_w: Tensor, again: Tensor, dim: int = 0) -> Tensor:
     """Σ_i π_i (b_i − a_i) over a dimension: what makes of log mean e^a a lower bound where a and b are noisy log w."""
-    return (log_w.softmax(dim) * (again - log_w)).sum(dim)
+    share = log_w.softmax(dim)
+    return torch.where(share == 0, 0.0, share * (again - log_w)).sum(dim)  # a weight of zero may be −∞ twice
 
 
 # --- the work in pieces -----------------------------------------------------------------------------------------------
@@ -173,11 +174,11 @@ def accumulate(parts: Iterable[Weights]) -> dict[int, Sums]:
     return found
 
 
-def weight_matrices(parts: Iterable[Weights]) -> tuple[Tensor, Tensor]:
-    """All log-weights, (m, data), and the same under other noise; where there is none, the same tensor."""
+def weight_matrices(parts: Iterable[Weights]) -> tuple[Tensor, Tensor | None]:
+    """All log-weights, (m, data), and the same under other noise; None where there is no noise."""
     blocks: dict[int, list[Weights]] = {}
     for part in parts:
         blocks.setdefault(part.piece.block, []).append(part)
     log_w = torch.cat([torch.cat([part.log_w for part in block]) for block in blocks.values()], 1)
     again = [[part.again for part in block if part.again is not None] for block in blocks.values()]
-    return log_w, torch.cat([torch.cat(block) for block in again], 1) if again[0] else log_w
+    return log_w, torch.cat([torch.cat(block) for block in again], 1) if again[0] else None

@@ -320,15 +320,9 @@ def _sample(x: Tensor) -> np.ndarray:
 
 
 def _keys(rows: np.ndarray) -> np.ndarray:
-    """A number for each row, the same for equal rows, and for others with a probability of 2⁻⁶⁴; uint64."""
-    keys = np.zeros(len(rows), dtype=np.uint64)
-    for column in rows.T:
-        keys ^= np.ascontiguousarray(column + 0.0).view(np.uint64)  # where −0 is 0
-        # The finaliser of MurmurHash3, which has a place for each bit.
-        keys = (keys ^ (keys >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-        keys = (keys ^ (keys >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-        keys ^= keys >> np.uint64(33)
-    return keys
+    """A number for each row, the same for equal rows, and for others with a probability of 2⁻⁶⁴; int64."""
+    rows = np.ascontiguousarray(rows + 0.0)  # where −0 is 0
+    return np.fromiter((hash(row.tobytes()) for row in rows), np.int64, len(rows))
 
 
 def _listed(data: Data, which: Sequence[int], notes: Iterable[str] | None = None) -> str:

@@ -155,11 +155,11 @@ class Diagnostics:
         if not model.indexed:
             return
 
-        def weights(x: Tensor) -> tuple[Tensor, Tensor]:
+        def weights(x: Tensor) -> tuple[Tensor, Tensor | None]:
             size = self._chunk_size(model)
             work = pieces(len(x), self.settings.weights, min(len(x), max(1, size // 10)), size)
             log_w, again = weight_matrices(model.log_weights(lambda rows: x[rows], work))
-            return log_w.double().cpu(), again.double().cpu()
+            return log_w.double().cpu(), None if again is None else again.double().cpu()
 
         log_w, again = weights(self._test(self.settings.weight_points, model.takes))
         yield mean_and_error(log_w.var(0), "log_w_variance")

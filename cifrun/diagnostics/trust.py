@@ -121,7 +121,7 @@ def iwae(log_w: Tensor, m: int, again: Tensor | None = None) -> Tensor:
     groups = len(log_w) // m
     grouped = log_w[: groups * m].unflatten(0, (groups, m))
     value = log_mean_exp(grouped, dim=1)
-    if again is not None and again is not log_w:
+    if again is not None:
         value = value + corrections(grouped, again[: groups * m].unflatten(0, (groups, m)), dim=1)
     return value.mean(0)
 

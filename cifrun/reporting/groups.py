@@ -140,11 +140,11 @@ def _titles(runs: Sequence[Run]) -> dict[Any, str]:
     for run in runs:
         named[run.dataset][run.data] = None
     titles = {}
-    for name, several in named.items():
-        settings = [dict(data) for data in several]
+    for name, found in named.items():
+        settings = [dict(data) for data in found]
         keys = dict.fromkeys(key for own in settings for key in own)
         apart = [key for key in keys if len({own.get(key) for own in settings}) > 1]
-        for data, own in zip(several, settings, strict=True):
+        for data, own in zip(found, settings, strict=True):
             titles[data] = f"{name} ({_told(own, apart)})" if apart else name
     return titles
 

@@ -84,6 +84,11 @@ def test_noise_that_all_weights_of_a_datum_share_costs_nothing():
     torch.testing.assert_close(lost, b[0], rtol=0, atol=1e-12)  # the noise of b alone, whose mean is zero
 
 
+def test_a_weight_of_zero_is_one_under_any_noise():
+    log_w = torch.tensor([[0.0], [-math.inf]], dtype=torch.float64)
+    assert corrections(log_w, log_w + 0.5).item() == 0.5
+
+
 def test_no_weights_change_nothing():
     log_w, again = torch.randn(2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sums = Sums.of(log_w, again)
