@@ -28,7 +28,9 @@ class ResFlow(FlowConfig):
     hidden: Sizes = setting([128, 128, 128, 128], "hidden sizes of each g")
     lipschitz: float = setting(0.9, "κ, the bound on Lip g of each block", gt=0, lt=1)
     logdet: Literal["auto", "exact", "unbiased"] = setting(
-        "auto", "log-determinant: exact, unbiased (Russian roulette), or auto: exact up to 8 dimensions"
+        "auto",
+        "log-determinant in training: exact, unbiased (Russian roulette), or auto: exact up to 8 dimensions; in "
+        "evaluation it is exact up to 128",
     )
     train_iterations: int = setting(5, "power iterations a training step", ge=1)
     eval_iterations: int = setting(200, "most power iterations in evaluation", ge=1)
