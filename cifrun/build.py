@@ -125,6 +125,12 @@ def kind_of(step: Bijection | None) -> str | bool:
     return next((kind for kind, cls in FIRST_STEPS.items() if type(step) is cls), False)
 
 
+def saved_first_step(run: RunDirectory) -> Bijection | None:
+    """The first step of the run's model, for the numbers of its checkpoint "latest" to be loaded into."""
+    facts = DataFacts.of(run.load_checkpoint("latest").state, str(run.checkpoint_path("latest")))
+    return first_step(facts.shape, facts.standardized)
+
+
 def facts_of(model: Model, data: Data) -> DataFacts:
     """What a checkpoint of the model says of the data."""
     kind, told = kind_of(model.steps[0].bijection), [finding.sentence for finding in findings(data)]

@@ -26,7 +26,7 @@ from cifrun.data.base import Target
 from cifrun.errors import CifrunError
 from cifrun.figures.density import compare_densities
 from cifrun.figures.diagnostics import lipschitz_figure
-from cifrun.figures.style import save
+from cifrun.figures.style import save_twice
 from cifrun.figures.training import compare_training
 from cifrun.registry import DATASETS
 from cifrun.reporting.groups import Group
@@ -89,8 +89,7 @@ def main() -> None:
         result: Report = report([sweep])
         found = {("residual flow", "its CIF")[bool(group.get("cif"))]: group for group in result.groups}
         for name, figure in figures(found, arguments.target).items():
-            for ending in ("png", "pdf"):
-                save(figure, sweep / f"{name}.{ending}")
+            save_twice(figure, sweep / f"{name}.png")
         print(f"pictures: {sweep}/densities.png, training.png, invertibility.png, depth.png")
     except CifrunError as error:
         sys.exit(f"reproduce: {error}")

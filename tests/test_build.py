@@ -136,7 +136,7 @@ def test_the_table_of_a_model_counts_each_parameter_once(
     config = small_config("resflow", cif, **groups)
     title, _, rule, *rows, last = describe(config).splitlines()
     assert title == f"two_uniforms (2,) ← {config.flow_name}"
-    model = build_model(config, (2,))
+    model = build_model(config, (2,), Standardize((2,)))
     count = sum(parameter.numel() for parameter in model.parameters())
     assert last == f"{count:,} parameters; test log-likelihood: {likelihood}"
     columns = [slice(*found.span()) for found in re.finditer("─+", rule)]

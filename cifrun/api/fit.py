@@ -91,7 +91,7 @@ def fit(
     lr: float = 1e-3,
     patience: int = 0,
     objective: str = "elbo",
-    standardize: bool | Literal["auto", "whiten"] = "auto",
+    standardize: bool | Literal["auto", "whiten"] = True,
     seed: int | None = None,
     device: str = "auto",
     progress: bool = False,

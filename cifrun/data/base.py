@@ -110,9 +110,9 @@ class DatasetConfig(AnyDataset):
     """A dataset of points, which the model may standardise first."""
 
     standardize: bool | Literal["auto", "whiten"] = setting(
-        "auto",
-        "the model first brings each coordinate to mean 0 and standard deviation 1: true, false, auto (if a scale is "
-        "far from that), or whiten (and takes out their correlations)",
+        True,
+        "the model first brings each coordinate to mean 0 and standard deviation 1: true, false, auto (only if a scale "
+        "is far from that), or whiten (and takes out their correlations)",
         role=Role.TRAINED,
     )
 

@@ -7,6 +7,7 @@ the box of the plane to draw.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,15 +128,35 @@ def name_axes(figure: Figure, columns: Sequence[str]) -> Figure:
     return figure
 
 
+def rendered(figure: Figure, ending: str = "png") -> bytes:
+    """A figure as the bytes of a file with this ending."""
+    stream = io.BytesIO()
+    figure.draw_without_rendering()  # square panels take the layout a second pass to settle
+    figure.savefig(stream, format=ending)
+    return stream.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; the file's ending says the format.
 
     Raises:
         RunError: It can't be written.
     """
-    figure.draw_without_rendering()  # square panels take the layout a second pass to settle
+    data = rendered(figure, path.suffix.lstrip(".") or "png")
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png")
+        temporary.write_bytes(data)
+
+
+def save_twice(figure: Figure, path: Path) -> bytes:
+    """Write a figure as a PNG, of which `path` is the name, and as a PDF beside it; the bytes of the PNG.
+
+    Raises:
+        RunError: One can't be written.
+    """
+    save(figure, path)
+    with replacing(path.with_suffix(".pdf")) as temporary:
+        figure.savefig(temporary, format="pdf")  # its layout has settled
+    return path.read_bytes()
 
 
 def array(tensor: Tensor) -> np.ndarray:

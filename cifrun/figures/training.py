@@ -115,15 +115,14 @@ class Film:
         self.directory = directory
         self.frames = directory / "frames"
 
-    def add(self, step: int, figure: Figure) -> None:
+    def add(self, step: int, png: bytes) -> None:
         """The picture of this step."""
         from PIL import Image
 
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=self.WIDTH / figure.get_size_inches()[0])
         self.frames.mkdir(parents=True, exist_ok=True)
-        with Image.open(buffer) as image, replacing(self.frames / f"{step:08d}.png") as file:
-            image.convert("RGB").quantize(self.COLOURS).save(file, format="png")
+        with Image.open(io.BytesIO(png)) as image, replacing(self.frames / f"{step:08d}.png") as file:
+            size = self.WIDTH, round(self.WIDTH * image.height / image.width)
+            image.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(self.COLOURS).save(file, format="png")
 
     def write(self, path: Path, last_step: int) -> bytes | None:
         """All frames up to a step, or as many of them as a megabyte holds; None, and no file, if there are not two."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ..figures.style import rendered
 from ..figures.training import compare_training
 from ..io.text import MINUS
 from ..runs.metrics import NUMBERS
@@ -63,10 +63,9 @@ def _pictures(report: Comparison) -> Iterator[tuple[str, list[list[Picture]]]]:
     for group in report.groups:
         flows[group.dataset, str(group.get("flow.family"))].append(group)
     for (dataset, flow), groups in flows.items():
-        title, curves = f"{dataset}, {flow}", io.BytesIO()
+        title = f"{dataset}, {flow}"
         metrics = {report.label(group): [run.metrics for run in group.runs] for group in groups}
-        compare_training(metrics).savefig(curves, format="png")
-        rows = [[_picture(curves.getvalue(), f"{title}: validation log-likelihood over training")]]
+        rows = [[_picture(rendered(compare_training(metrics)), f"{title}: validation log-likelihood over training")]]
         for name in FIGURES:
             texts = {g.first.path / "figures" / name: f"{report.label(g)}, seed {g.first.seed}" for g in groups}
             found = [(path, text) for path, text in texts.items() if path.is_file()]

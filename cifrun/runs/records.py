@@ -6,20 +6,16 @@ a run that was killed and continued reads like one that never stopped.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from ..io.files import replacing, writing
 from .tensorboard import Events
 from .validation import KINDS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["METRICS", "Silent", "Tracker", "read_metrics"]
 
@@ -103,13 +99,6 @@ class Tracker(Events):
             if tag not in known:
                 self.scalar(0, tag, float(value))
         self.scalars(step, values)
-
-    def figure(self, step: int, tag: str, figure: Figure) -> None:
-        """A picture at a step."""
-        stream = io.BytesIO()
-        figure.draw_without_rendering()  # square panels take the layout a second pass to settle
-        figure.savefig(stream, format="png")
-        self.image(step, tag, stream.getvalue())
 
     def hparams(self, settings: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
         """The run's row on TensorBoard's page HPARAMS: its settings and how it ended.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 
-from ..build import build_data, build_model, build_standardize, check_has_data, facts_of
+from ..build import build_data, build_model, build_standardize, check_has_data, facts_of, saved_first_step
 from ..cif.model import Model
 from ..compute import processes, rng
 from ..compute.device import Fabric, spread
@@ -30,7 +30,7 @@ from ..diagnostics.measure import scalars as measured
 from ..errors import CifrunError, TrainingError
 from ..evaluation.evaluate import evaluate_split, report, result_of, scalars
 from ..figures.run import draw, draw_diagnostics, title_of
-from ..figures.style import save
+from ..figures.style import rendered, save_twice
 from ..figures.training import Film, training_figure
 from ..runs.directory import RunDirectory
 from ..runs.metrics import HPARAMS, NUMBERS, kinds
@@ -68,11 +68,12 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
 def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dict[str, Any]:
     """`train` in one of the processes; all of them go the same way, and the one of rank 0 keeps the records."""
     run = RunDirectory(fabric.broadcast(directory), writes=fabric.is_global_zero)
-    if resume:
+    if resume:  # whatever today's default is, a run keeps its first step
         check_has_data(run, config, "train it from Python, with cifrun.load and cifrun.fit")
+        first = saved_first_step(run)
     rng.seed_all(config.seed)
     data = build_data(config)
-    model = build_model(config, data.shape, build_standardize(config, data))
+    model = build_model(config, data.shape, first if resume else build_standardize(config, data))
 
     def tell(sentence: str) -> None:
         print(f"cifrun: dataset '{config.dataset.name}': {sentence}", file=sys.stderr)
@@ -170,9 +171,10 @@ def optimise(
                         run.save_checkpoint("best", state.checkpoint(model))
                 if pictures and options.plot_every and state.step % options.plot_every == 0:
                     for name, figure in draw(model, data, config, state.step):
-                        tracker.figure(state.step, f"figures/{name}", figure)
+                        png = rendered(figure)
+                        tracker.image(state.step, f"figures/{name}", png)
                         if film and name == "density":
-                            film.add(state.step, figure)
+                            film.add(state.step, png)
                 if leads and diagnostics.due(state.step):
                     tracker.scalars(state.step, measured(diagnostics(model), "diagnostics"))
             state.wall_seconds = clock.total()
@@ -251,12 +253,8 @@ def _draw(
         pictures["figures of diagnostics"] = draw_diagnostics(model, data, config, test)
     for group, drawn in pictures.items():
         for name, figure in drawn:
-            tracker.figure(step, f"{group}/{name}", figure)
-            for ending in ("png", "pdf"):
-                save(figure, run.figures / f"{name}.{ending}")
+            tracker.image(step, f"{group}/{name}", save_twice(figure, run.figures / f"{name}.png"))
     if gif := Film(run.figures).write(run.figures / "density.gif", step):
         tracker.image(step, "figures/density over training", gif)
     truth = None if data.target is None else data.target.log_prob(data.test.double()).mean().item()
-    curves = training_figure(run.metrics(), title_of(config), truth=truth)
-    for ending in ("png", "pdf"):
-        save(curves, run.figures / f"training.{ending}")
+    save_twice(training_figure(run.metrics(), title_of(config), truth=truth), run.figures / "training.png")

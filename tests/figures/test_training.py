@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cifrun.figures.density import samples_figure
-from cifrun.figures.style import save
+from cifrun.figures.style import rendered, save
 from cifrun.figures.training import Film, compare_training, training_figure
 from cifrun.training.loop import train
 from tests.helpers import small_config
@@ -61,7 +61,7 @@ def test_a_film_has_its_frames_in_order_and_fits(tmp_path, monkeypatch):
     film = Film(tmp_path)
     assert film.write(tmp_path / "x.gif", 10) is None  # nothing was drawn
     for k in (1, 10, 2, 30):
-        film.add(k, picture(k))
+        film.add(k, rendered(picture(k)))
     data = film.write(tmp_path / "x.gif", last_step=10)
     assert data == (tmp_path / "x.gif").read_bytes()
     with Image.open(tmp_path / "x.gif") as gif:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import cifrun.runs.tensorboard
+from cifrun.figures.style import rendered
 from cifrun.runs.metrics import BY_NAME, CHARTS
 from cifrun.runs.records import METRICS, Tracker, read_metrics
 from cifrun.runs.tensorboard import Events, layout
@@ -25,7 +26,7 @@ def test_figures_and_texts(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
     with Tracker(tmp_path) as tracker:
-        tracker.figure(3, "figures/density", Figure(figsize=(2, 1), dpi=50))
+        tracker.image(3, "figures/density", rendered(Figure(figsize=(2, 1), dpi=50)))
         tracker.text("config", "```yaml\nseed: 1\n```")
     (image,) = events(tmp_path).Tensors("figures/density")
     width, height, data = image.tensor_proto.string_val

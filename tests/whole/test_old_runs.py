@@ -80,6 +80,21 @@ def test_an_old_run_goes_on_as_it_would_have(name: str, tmp_path: Path) -> None:
     assert summary["test"]["log_likelihood"] == pytest.approx(expected["log_likelihood"], rel=TRAINING)
 
 
+def test_a_run_keeps_its_first_step_whatever_todays_default_is(tmp_path: Path) -> None:
+    """A run from before `dataset.standardize` was there has no such step, and today's default would bring one."""
+    directory, _ = copied("maf_plain", tmp_path)
+    file = directory / "config.yaml"
+    rows = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(row for row in rows if "standardize" not in row))
+    config = RunDirectory(directory).config()
+    assert config.dataset.standardize is True
+    trainer = replace(config.trainer, max_steps=EXPECTED["maf_plain"]["resumed"]["steps"], progress=False)
+    summary = loop.train(replace(config, trainer=trainer), directory, resume=True)
+    assert summary["test"]["log_likelihood"] == pytest.approx(
+        EXPECTED["maf_plain"]["resumed"]["log_likelihood"], rel=TRAINING
+    )
+
+
 def test_a_job_of_an_old_sweep_is_known_to_be_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (name, *_) = sorted(path.name for path in (OLD / "sweep").iterdir())
     directory, _ = copied(f"sweep/{name}", tmp_path)

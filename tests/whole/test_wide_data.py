@@ -110,9 +110,10 @@ def test_the_likelihood_follows_the_unit(family: str, cif: bool) -> None:
         assert values[scale] == pytest.approx(values[1.0], abs=1e-5)
 
 
+@pytest.mark.parametrize("standardize", [True, "auto"])
 @pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0.0), (1e6, 0.0), (1.0, 1e4), (1e-4, -0.5)])
-def test_data_of_another_scale_are_standardised_unasked(scale: float, shift: float) -> None:
-    config = config_of(scale=scale, shift=shift)
+def test_data_of_another_scale_are_standardised(scale: float, shift: float, standardize: bool | str) -> None:
+    config = config_of(scale=scale, shift=shift, standardize=standardize)
     data = build_data(config)
     step = build_standardize(config, data)
     assert step is not None
@@ -127,10 +128,17 @@ def test_data_of_another_scale_are_standardised_unasked(scale: float, shift: flo
 
 
 @pytest.mark.parametrize("name", ["plain", *(name for name in DATASETS if issubclass(DATASETS[name], Target))])
-def test_published_targets_stay_as_they_are(name: str) -> None:
+def test_targets_are_standardised_unless_told_otherwise(name: str) -> None:
     config = config_of(name=name)
-    assert config.dataset.standardize == "auto"
-    assert build_standardize(config, build_data(config)) is None
+    assert config.dataset.standardize is True
+    data = build_data(config)
+    step = build_standardize(config, data)
+    assert step is not None
+    z = step(data.train)[0]
+    torch.testing.assert_close(z.mean(0), torch.zeros(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(2), rtol=0, atol=1e-5)
+    for value in (False, "auto"):  # none of them is far from unit scale
+        assert build_standardize(config_of(name=name, standardize=value), data) is None
 
 
 def test_images_are_standardised_by_channel() -> None:

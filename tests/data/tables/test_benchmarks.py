@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cifrun.build import build_standardize
-from cifrun.config.schema import Config, check
+from cifrun.cli.hydra_app import configure
+from cifrun.config.schema import check
 from cifrun.data.base import Data
 from cifrun.data.checks import check_data
 from cifrun.data.tables.benchmarks import Benchmark, hold_out, three_splits
@@ -88,8 +89,9 @@ def test_splits_have_their_sizes_and_a_common_scale(name: str, root: Path) -> No
         correction = 1 if name in ("gas", "hepmass") else 0
         torch.testing.assert_close(whole.mean(0), torch.zeros(SMALL[name][3]).double(), rtol=0, atol=1e-5)
         torch.testing.assert_close(whole.std(0, correction=correction), torch.ones_like(whole[0]), rtol=0, atol=1e-5)
-    config = Config.parse({"dataset": {"name": name}, "flow": {"family": "affine"}})
-    assert build_standardize(config, data) is None, "the unit of the numbers that the literature compares"
+    for preset in ("tables_maf", "tables_resflow"):
+        config = configure([f"experiment={preset}", f"dataset={name}"])
+        assert build_standardize(config, data) is None, "the literature takes the tables as they are"
     few = load(name, root, num_train=7, num_test=3)
     assert torch.equal(few.train, data.train[:7]) and torch.equal(few.test, data.test[:3])
     assert torch.equal(few.valid, data.valid)
