@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifrun.bijections import residual
 from cifrun.bijections.residual import EXACT_IN_EVALUATION, ResidualBlock, log_det_unbiased, survival
 from cifrun.errors import ConvergenceError
 from cifrun.nets.lipschitz.layers import LipschitzLinear
-from cifrun.nets.lipschitz.networks import LipschitzMLP
+from cifrun.nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
+from cifrun.nets.lipschitz.power_iteration import Iterations
 
 
 def block(dim, log_det="auto", kappa=0.9, hidden=(16, 16), scale=3.0, seed=0):
@@ -187,6 +189,53 @@ def test_memory_of_the_gradient_does_not_grow_with_the_terms():
         return sum(sizes)
 
     assert saved(60) == saved(2)
+
+
+def test_the_estimate_of_images_is_that_of_their_log_determinant() -> None:
+    """The mean of 2 000 estimates is within 4 standard errors for each of 3 images: a false alarm in 5 000 runs."""
+    torch.manual_seed(1)
+    net = LipschitzConvNet((2, 4, 4), [5, 5], 0.9, Iterations(eval=1000)).double()
+    with torch.no_grad():
+        for linear in net.linears:
+            linear.weight.normal_()
+            linear.bias.normal_()
+    f = ResidualBlock((2, 4, 4), net.eval())
+    x = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    exact = torch.linalg.slogdet(torch.eye(32) + net.with_jacobian(x)[1])[1]
+    torch.manual_seed(2)
+    with torch.no_grad():
+        found = f(x.repeat(2000, 1, 1, 1))[1].reshape(2000, 3)
+    error = found.std(0) / 2000**0.5
+    assert ((found.mean(0) - exact).abs() < 4 * error).all()
+    assert (error < 0.05).all()
+
+
+def test_what_is_kept_for_the_gradient_of_images_does_not_grow() -> None:
+    """Neither with the terms of the series nor with the width of g, but for its weights."""
+
+    class Box:
+        def __init__(self, tensor: Tensor) -> None:
+            self.tensor = tensor
+
+    def kept(hidden: int, terms: int) -> int:
+        net = LipschitzConvNet((2, 8, 8), [hidden, hidden], 0.9)
+        x = torch.randn(50, 2, 8, 8, requires_grad=True)
+        boxes: list[weakref.ref[Box]] = []
+
+        def pack(tensor: Tensor) -> Box:
+            box = Box(tensor)
+            boxes.append(weakref.ref(box))
+            return box
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box.tensor):
+            value, log_det = log_det_unbiased(net, x, terms)
+        alive = [box.tensor for reference in boxes if (box := reference()) is not None]
+        (value.sum() + log_det.sum()).backward()
+        assert x.grad is not None and x.grad.isfinite().all()
+        return sum(tensor.numel() for tensor in alive if tensor.shape[:1] == (50,))
+
+    counts = {kept(hidden, terms) for hidden in (4, 32) for terms in (1, 12)}
+    assert len(counts) == 1 and counts.pop() <= 3 * 50 * 2 * 8 * 8
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5])

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cifrun.nets.lipschitz import layers
-from cifrun.nets.lipschitz.layers import LipschitzLinear, LipSwish
+from cifrun.nets.lipschitz.layers import LipschitzLinear
 from cifrun.nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
-from cifrun.nets.lipschitz.power_iteration import power_iteration
+from cifrun.nets.lipschitz.power_iteration import Iterations
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +17,6 @@ def _seed():
 
 def jacobian(function, x):
     return torch.stack([torch.autograd.functional.jacobian(lambda v: function(v[None])[0], row) for row in x])
-
-
-@given(st.floats(-3, 6))
-@settings(max_examples=25, deadline=None)
-def test_lipswish_is_one_lipschitz(raw_beta):
-    phi = LipSwish().double()
-    phi.raw_beta.data.fill_(raw_beta)
-    h = torch.linspace(-60, 60, 20_001, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(phi(h).sum(), h)
-    assert slope.abs().max() <= 1.0
 
 
 def test_derived_weights_leave_the_network_as_it_is():
@@ -53,6 +37,23 @@ def test_jacobian_is_autograds(dim):
     torch.testing.assert_close(j, jacobian(net, x))
 
 
+def small_conv_net():
+    net = LipschitzConvNet((2, 4, 4), [5, 5], 0.9, Iterations(eval=1000)).double()
+    with torch.no_grad():
+        for linear in net.linears:
+            linear.weight.normal_()
+            linear.bias.normal_()
+    return net.eval()
+
+
+def test_a_convolutional_network_has_autograds_jacobian_and_is_as_lipschitz_as_it_says():
+    net, x = small_conv_net(), torch.randn(20, 2, 4, 4, dtype=torch.float64)
+    g, j = net.with_jacobian(x)
+    torch.testing.assert_close(g, net(x))
+    torch.testing.assert_close(j, jacobian(net, x).reshape(20, 32, 32))
+    assert 0.1 < torch.linalg.matrix_norm(j, 2).max() <= 0.9 + 1e-6
+
+
 @pytest.mark.parametrize("kappa", [0.5, 0.9, 0.98])
 def test_bound_holds_in_evaluation_however_large_the_weights(kappa):
     net = LipschitzMLP(2, [32, 32, 32], kappa).double().eval()
@@ -64,69 +65,6 @@ def test_bound_holds_in_evaluation_however_large_the_weights(kappa):
         assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * (1 + 1e-4)
     x = 3 * torch.randn(500, 2, dtype=torch.float64)
     assert torch.linalg.matrix_norm(net.with_jacobian(x)[1], 2).max() <= kappa * (1 + 1e-4)
-
-
-def test_small_weights_are_left_alone():
-    linear = LipschitzLinear(4, 4, 0.9)
-    with torch.no_grad():
-        linear.weight.copy_(0.1 * torch.eye(4))
-    linear.reset_vectors()
-    assert torch.equal(linear.normalised_weight(), linear.weight)
-
-
-def test_evaluation_iterates_once_for_each_state_of_the_weights(monkeypatch):
-    calls = []
-    real = power_iteration
-    monkeypatch.setattr(layers, "power_iteration", lambda *a, **k: calls.append(len(a[2])) or real(*a, **k))
-    net = LipschitzMLP(2, [8, 8, 8], 0.9).eval()
-    calls.clear()
-    LipschitzLinear.prepare_all(net.linears)
-    assert sorted(calls) == [1, 1, 2]  # one batched product for the layers of each shape
-    LipschitzLinear.prepare_all(net.linears)
-    assert len(calls) == 3  # nothing has changed: nothing to do
-    with torch.no_grad():
-        net.linears[1].weight.mul_(1.1)
-    LipschitzLinear.prepare_all(net.linears)
-    assert calls[3:] == [1]
-
-
-def test_evaluation_leaves_the_training_state_alone():
-    net = LipschitzMLP(2, [8, 8], 0.9).train()
-    with torch.no_grad():
-        for linear in net.linears:
-            linear.weight.normal_()
-    before = copy.deepcopy(net.state_dict())
-    net.eval()
-    LipschitzLinear.prepare_all(net.linears)
-    for key, value in net.state_dict().items():
-        assert torch.equal(value, before[key]), key
-
-
-def test_copies_do_not_share_what_was_derived():
-    net = LipschitzMLP(2, [8, 8], 0.9).eval()
-    LipschitzLinear.prepare_all(net.linears)
-    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        with torch.no_grad():
-            for linear in other.linears:
-                linear.weight.normal_().mul_(3)
-        LipschitzLinear.prepare_all(other.linears)
-        for linear in other.linears:
-            assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_evaluation_follows_any_optimiser(fused):
-    """A fused optimiser changes weights and leaves their version counter as it was."""
-    net = LipschitzMLP(2, [8, 8], 0.9)
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.5, fused=fused)
-    for _ in range(3):
-        net.train()
-        net(torch.randn(4, 2)).sum().backward()
-        optimizer.step()
-        net.eval()
-        LipschitzLinear.prepare_all(net.linears)
-        for linear in net.linears:
-            assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * 1.001
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
@@ -160,11 +98,3 @@ def test_the_gradient_goes_through_the_norms(kind, training):
     loss = sum((p * t).sum() for p, t in zip(probes, expected, strict=True))
     for a, b in zip(found, torch.autograd.grad(loss, list(net.parameters())), strict=True):
         torch.testing.assert_close(a, b)
-
-
-def test_a_backward_pass_may_come_after_the_vectors_have_moved_on():
-    net = LipschitzMLP(2, [8, 8], 0.9).train()
-    loss = net(torch.randn(4, 2)).sum()
-    LipschitzLinear.prepare_all(net.linears)
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in net.parameters())
