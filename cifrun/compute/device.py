@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins import environments
+from lightning_fabric.plugins import DoublePrecision, MixedPrecision, Precision, environments
 from lightning_fabric.strategies import DDPStrategy
 
 from ..config.schema import DeviceConfig
@@ -40,8 +40,24 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # that it ends the others
 warnings.filterwarnings("ignore", module="lightning_fabric")
 
-#: Our names for a precision, and Fabric's. tf32 is fp32 with faster matrix products.
-PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp64": "64-true"}
+
+class Autocast(MixedPrecision):
+    """Matrix products in bfloat16; the data stay as they are, where Fabric would take all but 8 bits of them too."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__("bf16-mixed", device)
+
+    def convert_input(self, data: Any) -> Any:
+        """What a model is given, unchanged."""
+        return data
+
+
+def _precision(name: str, device: str) -> Precision:
+    """Fabric's precision for ours; tf32 is fp32 with faster matrix products."""
+    if name == "bf16":
+        return Autocast(device)
+    return DoublePrecision() if name == "fp64" else Precision()
+
 
 #: How long processes wait for one another: rank 0 measures and draws while the others have nothing to do.
 PATIENCE = timedelta(hours=6)
@@ -127,14 +143,12 @@ def _fabric(config: DeviceConfig, outside: Started | None) -> Fabric:
             broadcast_buffers=False,  # each process derives them from the same weights
             gradient_as_bucket_view=True,
         )
-    precision: Any = PRECISION[config.precision]
     return Fabric(
         accelerator=accelerator,
         devices=here,
         num_nodes=nodes,
         strategy=strategy,
-        precision=precision,
-        plugins=[environment],
+        plugins=[environment, _precision(config.precision, accelerator)],
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cifrun.bijections.preprocess.standardize import Standardize
 from cifrun.build import build_model
 from cifrun.cli.main import main
 from cifrun.compute.device import launch
@@ -42,6 +43,19 @@ def test_densities_stay_in_full_precision_under_bf16():
             mixed = model.log_w(x)
     assert mixed.dtype == torch.float32
     assert (mixed - exact).abs().max() < 0.1
+
+
+def test_bf16_takes_no_digit_from_the_data():
+    """Numbers beside 1e8 are centred with all their digits; only then do networks take them, in bfloat16."""
+    x, std = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)).double(), torch.ones(2)
+    found = []
+    for away in (0.0, 1e8):
+        first = Standardize((2,), torch.full((2,), away), std)
+        model = build_model(small_config("maf", False), (2,), first).eval()
+        module = launch(DeviceConfig(accelerator="cpu", precision="bf16")).setup_module(model)
+        found.append(module(x + away))
+    assert found[0].dtype == torch.float32
+    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -97,10 +97,6 @@ def npy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "x.npy"
 
 
-def load(path: Path, **settings: Any) -> Data:
-    return check_data(check(File, {"name": "file", "path": str(path), **settings}, "dataset").load(), "file")
-
-
 def places(path: Path) -> list[Path]:
     return sorted(p for p in (path.parent / "kept").glob("tables/*/*") if p.name != "lock")
 

@@ -40,77 +40,12 @@ def csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "my.csv"
 
 
-def load(path: Path, **settings: Any) -> Data:
-    return check_data(check(File, {"name": "file", "path": str(path), **settings}, "dataset").load(), "file")
-
-
 def config_of(path: Path, standardize: bool | str) -> Config:
     dataset = {"name": "file", "path": str(path), "columns": ["height", "weight", "angle"], "standardize": standardize}
     return Config.parse({"dataset": dataset, "flow": {"family": "affine"}, "cif": False})
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
-
-
-def test_every_row_is_in_one_split(csv: Path) -> None:
-    columns = ["weight", "angle"]
-    whole = read(open_source(csv), columns).values
-    data = load(csv, columns=columns, valid_fraction=0.2, test_fraction=0.3)
-    assert [len(x) for x in (data.train, data.valid, data.test)] == [500, 200, 300]
-    assert data.columns == ("weight", "angle")
-    together = np.concatenate([data.train, data.valid, data.test])
-    assert np.array_equal(np.sort(together[:, 0]), np.sort(whole[:, 0]))
-    other = load(csv, columns=columns, valid_fraction=0.2, test_fraction=0.3, seed=1)
-    assert not torch.equal(data.test, other.test)
-
-
-def test_a_column_may_say_the_split(tmp_path: Path) -> None:
-    words = ["train", "Validation", " test", "dev"]
-    rows = "".join(f"{k},{words[k % 4]},{k * k % 13}\n" for k in range(40))
-    (tmp_path / "a.csv").write_text("a,part,b\n" + rows)
-    data = load(tmp_path / "a.csv", split_column="part")
-    assert data.columns == ("a", "b")
-    assert data.train[:, 0].tolist() == list(range(0, 40, 4))
-    assert data.valid[:, 0].tolist() == sorted([*range(1, 40, 4), *range(3, 40, 4)])
-    assert data.test[:, 0].tolist() == list(range(2, 40, 4))
-    assert len(load(tmp_path / "a.csv", split_column="part", num_valid=3).valid) == 3
-    with pytest.raises(ConfigError, match=r"row 1, column 'part' holds 'train', no number"):
-        load(tmp_path / "a.csv")
-    with pytest.raises(ConfigError, match=r"row 2, column 'a' holds '1': it should be one of train"):
-        (tmp_path / "b.csv").write_text("a,b\ntrain,1\n1,2\n")
-        load(tmp_path / "b.csv", split_column="a")
-    with pytest.raises(ConfigError, match=r"no column 'parts', which dataset.split_column names"):
-        load(tmp_path / "a.csv", split_column="parts")
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"path": None}, "dataset.path is missing"),
-        ({"columns": []}, r"dataset.columns = \[\]"),
-        ({"columns": "some"}, "dataset.columns = 'some'"),
-        ({"columns": ["height", "wait"]}, "no column 'wait'.*did you mean 'weight'"),
-        ({"valid_fraction": 0.5, "test_fraction": 0.5}, "leaves nothing to train on"),
-        ({"valid_fraction": 0.0}, "dataset.valid_fraction = 0.0"),
-        ({"split_column": "name"}, "column 'name' holds 'p0'"),
-        ({"split_column": "name", "columns": ["name", "height"]}, "column 'name' of .* says the split"),
-    ],
-)
-def test_one_sentence_for_a_wrong_setting(settings: dict[str, Any], words: str, csv: Path) -> None:
-    with pytest.raises(ConfigError, match=words):
-        check(File, {"name": "file", "path": str(csv), **settings}, "dataset").load()
-
-
-def test_columns_without_a_density_are_named(tmp_path: Path) -> None:
-    rows = "".join(f"{k},{k},7,{1e9 + k % 2}\n" for k in range(50))
-    (tmp_path / "a.csv").write_text("a,b,c,d\n" + rows)
-    for columns, words in {
-        ("a", "b"): "column 'b' is equal to column 'a'",
-        ("a", "c"): "column 'c' is constant",
-        ("a", "d"): "column 'd' (is constant|varies by)",
-    }.items():
-        with pytest.raises(ConfigError, match=words):
-            load(tmp_path / "a.csv", columns=list(columns), standardize=False)
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -143,28 +78,6 @@ def test_numbers_that_single_precision_would_merge_are_kept_apart(kind: bool | s
     assert results["away"] == pytest.approx(results["near"], rel=2e-3, abs=2e-2)
 
 
-def test_without_standardising_they_are_told_to_be_merged(tmp_path: Path) -> None:
-    x = 5e6 + 10 * np.random.default_rng(0).normal(size=500)
-    (tmp_path / "a.csv").write_text("time\n" + "".join(f"{a!r}\n" for a in x.tolist()))
-    data = load(tmp_path / "a.csv", standardize=False)
-    assert data.train.dtype == torch.float32 and [found.kind for found in findings(data)] == ["coarse"]
-    assert findings(load(tmp_path / "a.csv", standardize=True)) == []
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_kept_tables_are_as_precise(keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CIFRUN_DATA", str(tmp_path / "cache"))
-    np.save(tmp_path / "a.npy", 1e8 + np.random.default_rng(0).normal(size=(200, 2)))
-    for _ in range(2):
-        data = load(tmp_path / "a.npy", keep=keep, standardize=True)
-        assert data.train.dtype == torch.float64 and len(data.train[:, 0].unique()) == 160
-
-
-def test_a_path_is_the_same_from_everywhere(csv: Path) -> None:
-    assert load(Path("my.csv"), columns=["weight"]).shape == (1,)
-    assert check(File, {"name": "file", "path": "my.csv"}).path == csv
-
-
 # --- units ------------------------------------------------------------------------------------------------------------
 
 
@@ -189,26 +102,6 @@ def test_log_likelihood_is_in_the_units_of_the_file(kind: bool | str, csv: Path)
     samples = model.double().generate(torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)).double())
     np.testing.assert_allclose(np.cov(samples.T.numpy()), covariance, rtol=0.05, atol=0.05 * covariance.max())
     np.testing.assert_allclose(step.inverse(z).numpy(), x, rtol=1e-9)
-
-
-def test_whitening_needs_an_invertible_covariance(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(100, 2))
-    np.savez(tmp_path / "a.npz", a=x[:, 0], b=x[:, 1], c=2 * x[:, 0] - x[:, 1])
-    dataset = {"name": "file", "path": str(tmp_path / "a.npz"), "standardize": "whiten"}
-    config = Config.parse({"dataset": dataset, "flow": {"family": "affine"}})
-    with pytest.raises(ConfigError, match="column 'c' is a linear function of those before it"):
-        build_standardize(config, build_data(config))
-
-
-def test_moments_of_a_large_table_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 9.0]) + 4
-    data = Data(x, x, x)
-    whole = (*data.moments, data.covariance())
-    monkeypatch.setattr("cifrun.data.pieces.AT_ONCE", 21)
-    data = Data(x, x, x)
-    for piecewise, at_once in zip((*data.moments, data.covariance()), whole, strict=True):
-        torch.testing.assert_close(piecewise, at_once, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(data.covariance(), x.double().T.cov(correction=0), rtol=1e-12, atol=1e-12)
 
 
 # --- from the file to samples and scores -----------------------------------------------------------------------------
@@ -288,12 +181,3 @@ def test_one_sentence_when_other_data_do_not_fit(
     assert main(["eval", "run=run", *words]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and all(word in err for word in expected), err
-
-
-def test_data_without_names_are_taken_in_order(csv: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "two.npy", np.arange(6.0).reshape(3, 2))
-    file = File(name="file", path=csv)
-    values, others = file.read(tmp_path / "two.npy", ["height", "weight"])
-    assert values.tolist() == [[0, 1], [2, 3], [4, 5]] and others == []
-    values, _ = file.read(tmp_path / "two.npy", ["x2", "x1"])  # of a run on such a file, with columns=[2,1]
-    assert values.tolist() == [[1, 0], [3, 2], [5, 4]]
