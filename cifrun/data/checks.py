@@ -12,6 +12,8 @@ from .base import Data
 from .pieces import pieces, total, values
 
 PRECISION = torch.finfo(torch.float32)
+#: Of numbers beyond this, single precision rounds away what may matter.
+LARGE = 1e3
 
 
 def check_data(data: Data, name: str) -> Data:
@@ -62,7 +64,10 @@ def _check_spread(data: Data, name: str) -> None:
     for k, (mean, std) in enumerate(zip(means, stds, strict=True)):
         column = f"dataset '{name}': {data.column(k)}"
         if differ[k] == 0:
-            raise ConfigError(f"{column} is constant in the training data, and so has no density: leave it out")
+            what = f"{column} is constant in the training data, and so has no density: leave it out"
+            if abs(mean) > LARGE:  # what differs may have been rounded away
+                what += f", or, if its numbers differ from {mean:.9g} in later digits, subtract that first"
+            raise ConfigError(what)
         if std < 8 * precision.eps * abs(mean):
             raise ConfigError(
                 f"{column} varies by {std:.1e} around {mean:.6g}, less than single precision can tell: "

@@ -273,3 +273,9 @@ def test_numbers_that_single_precision_would_merge_are_learned(cif: bool, tmp_pa
     assert torch.equal(cifrun.load(tmp_path / "model").log_prob(x + away, 5, seed=0), far)
     more = cifrun.fit(models[1.0], x + away, steps=5, **QUICK)  # which keeps its first step
     assert more.summary["data_warnings"] == [] and more.best_valid is not None and more.best_valid > -10
+
+
+def test_without_standardising_a_column_that_rounding_made_constant_is_said_to_be_one() -> None:
+    x = data(200).double() * 1e-3 + 1e8
+    with pytest.raises(ConfigError, match=r"is constant .* if its numbers differ from 100000000 in later digits, subt"):
+        cifrun.fit(flow(False), x, standardize=False, steps=5, **QUICK)
