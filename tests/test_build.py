@@ -97,6 +97,14 @@ def test_images_are_not_whitened() -> None:
         build_standardize(config, Data(x, x, x))
 
 
+def test_whitening_needs_an_invertible_covariance() -> None:
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([x, 2 * x[:, :1] - x[:, 1:]], 1)
+    config = Config.parse({"dataset": {"name": "two_moons", "standardize": "whiten"}, "flow": {"family": "maf"}})
+    with pytest.raises(ConfigError, match="column 'c' is a linear function of those before it"):
+        build_standardize(config, Data(x, x, x, columns=("a", "b", "c")))
+
+
 # --- a trained model --------------------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,9 @@
-"""A table written and read back has the same numbers; what can't be read is refused in one sentence, with its place."""
+"""A table written and read back has the same numbers; one that is not finite is refused with its place."""
 
 from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cifrun.data.tables.formats import is_number, open_source
 from cifrun.data.tables.reading import read
 from cifrun.errors import ConfigError, RunError
 from cifrun.io.table_files import TABLES, write_table
+from tests.data.tables.helpers import GOOD, refusal, table
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n;|\t/"), min_size=1, max_size=8)
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -74,6 +74,28 @@ def test_numbers_of_any_kind_come_by_way_of_double_precision(kind: str, order: A
 
 
 # --- mistakes, one by one ---------------------------------------------------------------------------------------------
+
+BAD: list[tuple[str, list[str]]] = [
+    (f"a,b\n{GOOD}nan,1\n", ["row 6", "column 'a'", "holds nan", "not finite"]),
+    (f"a,b\n{GOOD}6,-inf\n", ["row 6", "column 'b'", "holds -inf", "not finite"]),
+    (f"a,b\n{GOOD}6,1e39\n", ["row 6", "column 'b'", "1e+39", "single precision", "unit"]),
+    (f"a,b\n{GOOD}6,1e999\n", ["row 6", "column 'b'", "not finite"]),
+    (f",b\n{GOOD}", ["column 1", "no name", "row numbers", "of b"]),
+    ("a,b\n", ["no rows"]),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), BAD, ids=[f"{k}" for k in range(len(BAD))])
+def test_one_sentence_says_which_number_can_not_be_kept(content: str, words: list[str], tmp_path: Path) -> None:
+    text = refusal(tmp_path / "a.csv", content)
+    assert all(word in text for word in words), text
+
+
+def test_rows_are_counted_across_arrays_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "nan.npy", np.array([[1.0, 2], [3, np.nan]]))
+    assert "row 2, column 'x2' holds nan" in refusal(tmp_path / "nan.npy")
+    np.save(tmp_path / "none.npy", np.zeros((0, 2)))
+    assert "no rows" in refusal(tmp_path / "none.npy")
 
 
 def test_columns_that_are_not_there(tmp_path: Path) -> None:

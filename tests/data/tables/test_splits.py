@@ -13,14 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifrun.config.schema import check
-from cifrun.data.base import Data
-from cifrun.data.checks import check_data
 from cifrun.data.tables import splits
-from cifrun.data.tables.base import File
 from cifrun.data.tables.splits import LEFT_OUT, Assignment
 from cifrun.errors import ConfigError, RunError
 from cifrun.io.table_files import write_table
+from tests.data.tables.helpers import load
 
 
 def codes(count: int, *arguments: Any) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""Tables of one's own: splits, units and names, from the file to samples and scores."""
+"""Tables of one's own from the file to samples and scores: their units, their names, and other rows."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,37 +14,18 @@ from cifrun.build import build_data, build_model, build_standardize, load_model
 from cifrun.cif.model import Model
 from cifrun.cif.step import Step
 from cifrun.cli.main import main
-from cifrun.config.schema import Config, check
-from cifrun.data.base import Data
-from cifrun.data.checks import check_data
-from cifrun.data.findings import findings
-from cifrun.data.tables.base import File
+from cifrun.config.schema import Config
 from cifrun.data.tables.formats import open_source
 from cifrun.data.tables.reading import read
-from cifrun.errors import ConfigError
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.training_state import TrainingState
+from tests.data.tables.helpers import load
 from tests.helpers import without_pictures
-
-MEAN, FACTOR = np.array([170.0, 65.0, -3e-3]), np.array([[10.0, 0, 0], [6, 8, 0], [1e-3, 0, 1e-3]])
-
-
-@pytest.fixture
-def csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Correlated Gaussians of three scales, with names in a column of text, in the present directory."""
-    monkeypatch.chdir(tmp_path)
-    x = np.random.default_rng(0).normal(size=(1000, 3)) @ FACTOR.T + MEAN
-    rows = "".join(f"p{k},{a!r},{b!r},{c!r}\n" for k, (a, b, c) in enumerate(x.tolist()))
-    (tmp_path / "my.csv").write_text("name,height,weight,angle\n" + rows)
-    return tmp_path / "my.csv"
 
 
 def config_of(path: Path, standardize: bool | str) -> Config:
     dataset = {"name": "file", "path": str(path), "columns": ["height", "weight", "angle"], "standardize": standardize}
     return Config.parse({"dataset": dataset, "flow": {"family": "affine"}, "cif": False})
-
-
-# --- splits -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("without_pictures")
