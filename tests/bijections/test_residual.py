@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from cifrun.bijections import residual
-from cifrun.bijections.residual import EXACT_IN_EVALUATION, ResidualBlock, log_det_unbiased, survival
+from cifrun.bijections.residual import EXACT_IN_EVALUATION, ResidualBlock, _solved, log_det_unbiased, survival
 from cifrun.errors import ConvergenceError
 from cifrun.nets.lipschitz.layers import LipschitzLinear
 from cifrun.nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
 from cifrun.nets.lipschitz.power_iteration import Iterations
+from tests.helpers import autograd_log_det
 
 
 def block(dim, log_det="auto", kappa=0.9, hidden=(16, 16), scale=3.0, seed=0):
@@ -26,11 +27,6 @@ def block(dim, log_det="auto", kappa=0.9, hidden=(16, 16), scale=3.0, seed=0):
             linear.weight.normal_().mul_(scale)
             linear.reset_vectors()
     return ResidualBlock((dim,), net, log_det)
-
-
-def autograd_log_det(bijection, x):
-    rows = [torch.autograd.functional.jacobian(lambda v: bijection(v[None])[0][0], row) for row in x]
-    return torch.linalg.slogdet(torch.stack(rows))[1]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 8])
@@ -262,3 +258,22 @@ def test_an_inverse_takes_few_jacobians(monkeypatch):
     block(2, hidden=(64, 64), scale=0.3).eval().inverse(torch.randn(1000, 2, dtype=torch.float64))
     assert 1000 <= points["with_jacobian"] < 1500
     assert 1000 <= points["forward"] < 10_000
+
+
+def test_the_inverse_of_a_residual_block_has_the_inverse_jacobian() -> None:
+    torch.manual_seed(0)
+    f = ResidualBlock((3,), LipschitzMLP(3, [16], 0.9)).double().eval()
+    z = torch.randn(3, dtype=torch.float64)
+    x = f.inverse(z[None])[0].detach()
+    forward, inverse = (
+        torch.autograd.functional.jacobian(lambda v, way=way: way(v[None])[0], at)
+        for way, at in ((lambda v: f(v)[0], x), (f.inverse, z))
+    )
+    torch.testing.assert_close(inverse @ forward, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_a_gradient_that_does_not_converge_is_a_sentence() -> None:
+    """g(x) = −2x is no contraction, and w ← v + 2w grows for ever."""
+    x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ConvergenceError, match="gradient of the inverse"):
+        _solved(-2 * x, x, torch.ones(2, 3, dtype=torch.float64))

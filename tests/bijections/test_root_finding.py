@@ -57,3 +57,13 @@ def test_too_few_iterations_are_an_error() -> None:
 def test_not_a_number_is_an_error() -> None:
     with pytest.raises(ConvergenceError):
         monotone_root(cubic, torch.tensor([float("nan")]))
+
+
+def test_a_root_has_the_derivatives_of_the_implicit_function() -> None:
+    """x³ + a x = t: ∂x/∂t = 1/(3x² + a), ∂x/∂a = −x/(3x² + a)."""
+    t = torch.tensor([-3.0, 0.5, 40.0], dtype=torch.float64, requires_grad=True)
+    a = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    x = monotone_root(lambda v: (v**3 + a * v, 3 * v**2 + a), t).x
+    slope = (3 * x**2 + a).detach()
+    torch.testing.assert_close(torch.autograd.grad(x.sum(), t, retain_graph=True)[0], 1 / slope)
+    torch.testing.assert_close(torch.autograd.grad(x.sum(), a)[0], -(x.detach() / slope).sum())

@@ -9,12 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cifrun.bijections.residual import ResidualBlock, _solved
-from cifrun.bijections.root_finding import monotone_root
 from cifrun.build import build_model
 from cifrun.cif.model import Model
-from cifrun.errors import ConvergenceError
-from cifrun.nets.lipschitz.networks import LipschitzMLP
 from cifrun.registry import FLOWS
 from tests.helpers import randomise, small_config
 
@@ -84,32 +80,3 @@ def test_pixels_of_zero_and_one_have_no_derivative() -> None:
     model = build_model(small_config("bernoulli_vae", True), (1, 8, 8))
     with pytest.raises(NotImplementedError, match="discrete"):
         model.rsample(2)
-
-
-def test_a_root_has_the_derivatives_of_the_implicit_function() -> None:
-    """x³ + a x = t: ∂x/∂t = 1/(3x² + a), ∂x/∂a = −x/(3x² + a)."""
-    t = torch.tensor([-3.0, 0.5, 40.0], dtype=torch.float64, requires_grad=True)
-    a = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-    x = monotone_root(lambda v: (v**3 + a * v, 3 * v**2 + a), t).x
-    slope = (3 * x**2 + a).detach()
-    torch.testing.assert_close(torch.autograd.grad(x.sum(), t, retain_graph=True)[0], 1 / slope)
-    torch.testing.assert_close(torch.autograd.grad(x.sum(), a)[0], -(x.detach() / slope).sum())
-
-
-def test_the_inverse_of_a_residual_block_has_the_inverse_jacobian() -> None:
-    torch.manual_seed(0)
-    block = ResidualBlock((3,), LipschitzMLP(3, [16], 0.9)).double().eval()
-    z = torch.randn(3, dtype=torch.float64)
-    x = block.inverse(z[None])[0].detach()
-    forward, inverse = (
-        torch.autograd.functional.jacobian(lambda v, f=f: f(v[None])[0], at)
-        for f, at in ((lambda v: block(v)[0], x), (block.inverse, z))
-    )
-    torch.testing.assert_close(inverse @ forward, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-12)
-
-
-def test_a_gradient_that_does_not_converge_is_a_sentence() -> None:
-    """g(x) = −2x is no contraction, and w ← v + 2w grows for ever."""
-    x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(ConvergenceError, match="gradient of the inverse"):
-        _solved(-2 * x, x, torch.ones(2, 3, dtype=torch.float64))

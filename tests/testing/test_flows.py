@@ -170,15 +170,6 @@ def test_a_flow_that_keeps_them_passes_with_its_settings() -> None:
     assert "stranger" not in FLOWS
 
 
-def test_settings_override_the_small_ones() -> None:
-    assert Family("maf").flow().depth == 2
-    assert Family("maf", {"depth": 3, "hidden": [4]}).flow().depth == 3
-    with pytest.raises(ConfigError, match=r"flow\.depht.*depth"):
-        check_flow("maf", depht=3)
-    with pytest.raises(ConfigError, match="there is no flow 'mfa'"):
-        check_flow("mfa")
-
-
 def test_a_flow_of_other_shapes_is_checked_in_one_of_them() -> None:
     def build(self: FlowConfig, shape: Sequence[int]) -> list[Bijection]:
         if self.flat(shape)[0] < 8:
