@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 import yaml
-from scipy import integrate, special
 from torch import Tensor
 
 from cifrun.config.schema import check
@@ -71,44 +67,6 @@ def test_entropy(name: str) -> None:
     log_prob = make(name).log_prob(draws(name))
     margin = 5 * log_prob.std().item() / math.sqrt(len(log_prob)) + 1e-9
     assert -log_prob.mean().item() == pytest.approx(ENTROPY[name], abs=margin)
-
-
-@pytest.mark.parametrize("noise", [0.05, 0.1, 1.0])
-@pytest.mark.parametrize("name", ["two_moons", "two_spirals"])
-def test_other_noise_integrates_to_one(name: str, noise: float) -> None:
-    target = make(name, noise=noise)
-    (a, b), (c, d) = target.window
-    axes = (low + (high - low) / 200 * (torch.arange(200) + 0.5).double() for low, high in ((a, b), (c, d)))
-    total = target.log_prob(torch.cartesian_prod(*axes)).exp().sum().item() * (b - a) * (d - c) / 200**2
-    assert total == pytest.approx(1, abs=1e-4)
-
-
-def test_two_spirals_against_adaptive_quadrature() -> None:
-    """The box ∗ Gaussian as the difference of two normal distribution functions, the curve by QUADPACK."""
-    x = draws("two_spirals")[:8].numpy()
-
-    def along(d: float) -> float:
-        return 6 * (special.ndtr(d / 0.1) - special.ndtr((d - 1 / 6) / 0.1))
-
-    def joint(t: float, x1: float, x2: float) -> float:
-        c1, c2 = -t * math.cos(t) / 3, t * math.sin(t) / 3
-        both = along(x1 - c1) * along(x2 - c2) + along(-x1 - c1) * along(-x2 - c2)
-        return both * t / (3 * math.pi) ** 2
-
-    breaks = np.linspace(0, 3 * math.pi, 31)
-    exact = [sum(integrate.quad(joint, a, b, args=tuple(p))[0] for a, b in pairwise(breaks)) for p in x]
-    assert make("two_spirals").log_prob(draws("two_spirals")[:8]).numpy() == pytest.approx(np.log(exact), abs=1e-5)
-
-
-def test_ring_against_quadrature() -> None:
-    """The Bessel function's ring is the average of Gaussians around a circle."""
-    x = draws("rings")[:50]
-    angle = torch.arange(4000, dtype=torch.float64) * (2 * math.pi / 4000)
-    circle = torch.stack([angle.cos(), angle.sin()], -1)
-    centres = torch.cat([radius * circle for radius in (0.75, 1.5, 2.25, 3.0)])
-    squared = (x[:, None] - centres).square().sum(-1)
-    exact = (-squared / (2 * 0.08**2)).logsumexp(-1) - math.log(len(centres) * 2 * math.pi * 0.08**2)
-    assert torch.allclose(make("rings").log_prob(x), exact, atol=1e-9)
 
 
 @every_target
