@@ -64,6 +64,12 @@ def test_events_that_are_no_vectors_are_flattened_for_flows_of_vectors() -> None
     assert steps[1].index is not None
 
 
+def test_a_flow_that_is_made_of_its_index_has_no_plain_side() -> None:
+    with pytest.raises(ConfigError, match=r"^flow=vae is made of its index: "):
+        build_model(small_config("vae", cif=False), (2,))
+    assert build_model(small_config("vae", cif=True), (2,)).indexed
+
+
 # --- the first step ---------------------------------------------------------------------------------------------------
 
 FIRST: dict[str, Bijection] = {

@@ -1,6 +1,8 @@
-"""Each action is the formula that it is described by, with its parameters in that order."""
+"""Each action is the formula that it is described by, an invertible map, and the identity at first."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.distributions.transforms import AffineTransform, ComposeTransform
 
 from cifrun.bijections.planar import LEAST_SLOPE
-from cifrun.cif.actions import ACTIONS, AffineAction, PlanarAction
+from cifrun.cif.actions import ACTIONS, Action, AffineAction, PlanarAction
 from cifrun.errors import ConvergenceError
 
 SEEDS, DIMENSIONS = st.integers(0, 999), st.integers(1, 5)
@@ -69,3 +71,53 @@ def test_an_inverse_that_is_not_found_is_no_sample() -> None:
     with pytest.raises(ConvergenceError, match=r"^a planar map "):
         action.inverse(z, h)
     assert AffineAction().inverse_residual is None
+
+
+# --- what each action promises ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[(name, dim) for name in ACTIONS for dim in (1, 2, 5)], ids=lambda case: f"{case[0]}-{case[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[Action, int]:
+    return ACTIONS[request.param[0]](), request.param[1]
+
+
+def test_log_det_of_an_action_is_that_of_autograd(case: tuple[Action, int]) -> None:
+    action, dim = case
+    z, h = draw(dim, (40, dim), (40, action.size(dim)))
+    z.requires_grad_()
+    moved, log_det = action.forward(z, h)
+    assert moved.shape == z.shape and log_det.shape == (len(z),)
+    rows = [torch.autograd.grad(moved[:, i].sum(), z, retain_graph=True)[0] for i in range(dim)]
+    torch.testing.assert_close(log_det, torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet, rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+def test_round_trip_of_an_action(case: tuple[Action, int]) -> None:
+    action, dim = case
+    z, h = draw(dim, (40, dim), (40, action.size(dim)))
+    torch.testing.assert_close(action.inverse(action.forward(z, h)[0], h), z, rtol=0, atol=1e-8)
+    torch.testing.assert_close(action.forward(action.inverse(z, h), h)[0], z, rtol=0, atol=1e-8)
+    assert action.inverse_residual is None or action.inverse_residual < 1e-9
+
+
+@torch.no_grad()
+def test_an_action_starts_exactly_as_the_identity(case: tuple[Action, int]) -> None:
+    action, dim = case
+    (z,) = draw(0, (200, dim))
+    moved, log_det = action.forward(z, action.initial(dim).expand(len(z), -1))
+    assert torch.equal(moved, z)
+    assert not log_det.any()
+
+
+@pytest.mark.parametrize("w", [0.0, 1e-12, 1e-5, 1.0, 30.0])
+def test_a_planar_action_has_no_bad_parameters(w: float) -> None:
+    """â is never longer than a, no slope is less than δ, and all gradients are finite, also as w goes to zero."""
+    torch.manual_seed(0)
+    action = PlanarAction()
+    z = torch.randn(100, 2)
+    h = torch.cat([5 * torch.randn(100, 2), w * torch.randn(100, 2), torch.randn(100, 1)], 1).requires_grad_()
+    moved, log_det = action.forward(z, h)
+    assert ((moved - z).norm(dim=1) <= h[:, :2].norm(dim=1) * (1 + 1e-4)).all()
+    assert (log_det > math.log(LEAST_SLOPE) - 0.1).all()
+    (gradient,) = torch.autograd.grad(moved.sum() + log_det.sum(), h)
+    assert gradient.isfinite().all()

@@ -1,93 +1,19 @@
-"""What an index does to z: every registered action, and how an index starts."""
+"""What an index does to z with each action, where it starts, and what p and q look at."""
 
 from __future__ import annotations
 
-import copy
-import math
-import pickle
-
 import pytest
 import torch
-from torch import Tensor
 
-from cifrun.bijections.planar import LEAST_SLOPE
 from cifrun.build import build_model
-from cifrun.cif.actions import ACTIONS, Action, AffineAction
+from cifrun.cif.actions import ACTIONS, AffineAction
 from cifrun.cif.index import Index
-from cifrun.config.schema import Config
-from cifrun.errors import ConfigError
 from tests.helpers import randomise, small_config, small_model
-
-DIMENSIONS = (1, 2, 5)
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture(params=[(name, dim) for name in ACTIONS for dim in DIMENSIONS], ids=lambda case: f"{case[0]}-{case[1]}")
-def case(request: pytest.FixtureRequest) -> tuple[Action, int]:
-    return ACTIONS[request.param[0]](), request.param[1]
-
-
-def draw(action: Action, dim: int, size: int = 40) -> tuple[Tensor, Tensor]:
-    """z (size, dim) and parameters far from their initial values."""
-    h = 2 * torch.randn(size, action.size(dim), dtype=torch.float64)
-    return 2 * torch.randn(size, dim, dtype=torch.float64), h
-
-
-# --- actions ----------------------------------------------------------------------------------------------------------
-
-
-def test_log_det_of_an_action_is_that_of_autograd(case: tuple[Action, int]) -> None:
-    action, dim = case
-    z, h = draw(action, dim)
-    z.requires_grad_()
-    moved, log_det = action.forward(z, h)
-    assert moved.shape == z.shape and log_det.shape == (len(z),)
-    rows = [torch.autograd.grad(moved[:, i].sum(), z, retain_graph=True)[0] for i in range(dim)]
-    torch.testing.assert_close(log_det, torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet, rtol=0, atol=1e-9)
-
-
-@torch.no_grad()
-def test_round_trip_of_an_action(case: tuple[Action, int]) -> None:
-    action, dim = case
-    z, h = draw(action, dim)
-    torch.testing.assert_close(action.inverse(action.forward(z, h)[0], h), z, rtol=0, atol=1e-8)
-    torch.testing.assert_close(action.forward(action.inverse(z, h), h)[0], z, rtol=0, atol=1e-8)
-    assert action.inverse_residual is None or action.inverse_residual < 1e-9
-
-
-@torch.no_grad()
-def test_an_action_starts_exactly_as_the_identity(case: tuple[Action, int]) -> None:
-    action, dim = case
-    z = 3 * torch.randn(200, dim)
-    moved, log_det = action.forward(z, action.initial(dim).expand(len(z), -1))
-    assert torch.equal(moved, z)
-    assert torch.equal(log_det, torch.zeros(len(z)))
-
-
-@pytest.mark.parametrize("w", [0.0, 1e-12, 1e-5, 1.0, 30.0])
-def test_a_planar_action_has_no_bad_parameters(w: float) -> None:
-    """â is never longer than a, no slope is less than δ, and all gradients are finite, also as w goes to zero."""
-    action = ACTIONS["planar"]()
-    z = torch.randn(100, 2)
-    h = torch.cat([5 * torch.randn(100, 2), w * torch.randn(100, 2), torch.randn(100, 1)], 1).requires_grad_()
-    moved, log_det = action.forward(z, h)
-    assert ((moved - z).norm(dim=1) <= h[:, :2].norm(dim=1) * (1 + 1e-4)).all()
-    assert (log_det > math.log(LEAST_SLOPE) - 0.1).all()
-    (gradient,) = torch.autograd.grad(moved.sum() + log_det.sum(), h)
-    assert gradient.isfinite().all()
-
-
-def test_an_unknown_action_gets_the_names() -> None:
-    data = {"dataset": {"name": "two_moons"}, "flow": {"family": "maf"}, "index": {"action": "plannar"}}
-    with pytest.raises(ConfigError, match="'plannar' is not allowed: it should be 'affine' or 'planar'"):
-        Config.parse(data)
-
-
-# --- an index with each action ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("action", list(ACTIONS))
@@ -175,32 +101,19 @@ def test_an_index_acts_on_events_of_any_shape(action: str) -> None:
     torch.testing.assert_close(index.inverse(moved, u), z, rtol=0, atol=1e-8)
 
 
-@torch.no_grad()
-def test_samples_through_a_planar_action_report_their_residual() -> None:
-    assert small_model("realnvp", True).inverse_residual() is None
-    model = small_model("realnvp", True, index={"action": "planar"})
-    for twin in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert twin.sample(50, seed=0).isfinite().all()
-        residual = twin.inverse_residual()
-        assert residual is not None and residual < 1e-9
-
-
-# --- flows that are made of their index -------------------------------------------------------------------------------
-
-
-def test_a_flow_that_is_made_of_its_index_has_no_plain_side() -> None:
-    with pytest.raises(ConfigError, match=r"^flow=vae is made of its index: "):
-        build_model(small_config("vae", cif=False), (2,))
-    assert build_model(small_config("vae", cif=True), (2,)).indexed
-
-
-# --- what training logs -----------------------------------------------------------------------------------------------
-
-
-def test_statistics_add_up_over_the_steps() -> None:
-    model = build_model(small_config("cnf", False, flow={"depth": 2, "hidden": [8]}), (2,))
-    model.log_w(torch.randn(4, 2))
-    each = [step.bijection.statistics()["function_evaluations"] for step in model.steps]
-    assert len(each) == 2 and min(each) >= 7
-    assert model.statistics() == {"function_evaluations": sum(each)}
-    assert small_model("maf", True).statistics() == {}
+def test_an_index_acts_on_the_active_part_of_an_event() -> None:
+    index = Index((2, 4, 4), (2, 4, 4), AffineAction(), dim=3, st=[4], p=[4], q=[4]).double()
+    with torch.no_grad():
+        for parameter in index.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    z, u = (torch.randn(5, channels, 4, 4, dtype=torch.float64) for channels in (6, 3))
+    moved, log_det = index(z, u)
+    assert index.u_shape == (3, 4, 4) and index.q(z, z).mean.shape == (5, 3, 4, 4)
+    torch.testing.assert_close(moved[:, 2:], z[:, 2:], rtol=0, atol=0)
+    assert (moved[:, :2] != z[:, :2]).all()
+    torch.testing.assert_close(index.inverse(moved, u), z)
+    jacobian = torch.autograd.functional.jacobian(lambda row: index(row[None], u[:1])[0].flatten(), z[0])
+    torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian.reshape(96, 96))[1])
+    # What lies beyond it is of no influence.
+    other = torch.cat([z[:, :2], 7 + z[:, 2:]], 1)
+    torch.testing.assert_close(index.p(other).mean, index.p(z).mean, rtol=0, atol=0)

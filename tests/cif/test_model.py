@@ -285,3 +285,22 @@ def test_a_copy_looks_after_modules_of_its_own() -> None:
         twin.log_w(torch.randn(5, 2)).sum().backward()
         assert all(p.grad is None for p in model.parameters())
         assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_statistics_add_up_over_the_steps() -> None:
+    model = build_model(small_config("cnf", False, flow={"depth": 2, "hidden": [8]}), (2,))
+    model.log_w(torch.randn(4, 2))
+    each = [step.bijection.statistics()["function_evaluations"] for step in model.steps]
+    assert len(each) == 2 and min(each) >= 7
+    assert model.statistics() == {"function_evaluations": sum(each)}
+    assert small_model("maf", True).statistics() == {}
+
+
+@torch.no_grad()
+def test_samples_through_a_planar_action_report_their_residual() -> None:
+    assert small_model("realnvp", True).inverse_residual() is None
+    model = small_model("realnvp", True, index={"action": "planar"})
+    for twin in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.sample(50, seed=0).isfinite().all()
+        residual = twin.inverse_residual()
+        assert residual is not None and residual < 1e-9
