@@ -27,6 +27,7 @@ from ..bijections.base import Bijection
 from ..bijections.preprocess.standardize import precision_of
 from ..compute import rng
 from ..compute.rng import derive, forked, seeding
+from ..nets.derived_weights import Watch
 from .importance import ROWS, Estimate, Piece, Weights, accumulate, pieces
 from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
 from .step import ChooseU, Inward, Outward, Step
@@ -70,6 +71,7 @@ class Model(nn.Module):
         for module in self.modules():
             if hasattr(module, "prepare_all"):
                 self._prepared[type(module)].append(module)
+        self._watch = Watch(self.modules())
 
     @property
     def indexed(self) -> bool:
@@ -321,6 +323,8 @@ class Model(nn.Module):
 
         A module takes part by having a static method `prepare_all(modules)`.
         """
+        if not (self.training and torch.is_grad_enabled()):
+            self._watch.forget_if_overwritten()
         for kind, modules in self._prepared.items():
             kind.prepare_all(modules)
 

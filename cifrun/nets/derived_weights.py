@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+#: Integers of so many bytes.
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class DerivedWeights(nn.Module):
@@ -23,7 +26,7 @@ class DerivedWeights(nn.Module):
     @abstractmethod
     def _derive(self) -> Any: ...
 
-    def _sources(self) -> list[nn.Parameter]:
+    def kept_from(self) -> list[nn.Parameter]:
         """The parameters that `_derive` looks at."""
         return list(self.parameters(recurse=False))
 
@@ -31,7 +34,7 @@ class DerivedWeights(nn.Module):
         """The effective weights for the parameters as they are now."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._derive()
-        parameters = self._sources()
+        parameters = self.kept_from()
         if any(type(p) is not nn.Parameter or p.is_inference() for p in parameters):  # no version to go by
             return self._derive()
         versions = [p._version for p in parameters]
@@ -44,16 +47,44 @@ class DerivedWeights(nn.Module):
         self._kept = (parameters, versions, derived)
         return derived
 
-    def train(self, mode: bool = True) -> Any:
-        """As in `nn.Module`; forgets what was kept, so that a write through `.data` is seen too."""
+    def forget(self) -> None:
+        """Take what is kept for that of other parameters."""
         self._kept = None
+
+    def train(self, mode: bool = True) -> Any:
+        """As in `nn.Module`; forgets what was kept."""
+        self.forget()
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._kept = None  # a change of device or dtype leaves the version as it is
+        self.forget()  # a change of device or dtype leaves the version as it is
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_kept", None)
         return state
+
+
+class Watch:
+    """Sees that weights were written without a trace, as through `.data`: no version counts that, but sums of bits do.
+
+    Arguments:
+        modules: Those of them that keep something have `kept_from()`, its parameters, and `forget()`.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._keepers: list[Any] = [module for module in modules if hasattr(module, "kept_from")]
+        self._sums: list[int] = []
+
+    @torch.no_grad()
+    def forget_if_overwritten(self) -> None:
+        """Let all modules forget what they keep if weights are others than at the last call."""
+        weights = {id(weight): weight for module in self._keepers for weight in module.kept_from()}.values()
+        if not weights:
+            return
+        sums = torch.stack([weight.view(BITS[weight.element_size()]).sum() for weight in weights]).tolist()
+        if sums != self._sums:
+            for module in self._keepers:
+                module.forget()
+        self._sums = sums

@@ -304,3 +304,38 @@ def test_samples_through_a_planar_action_report_their_residual() -> None:
         assert twin.sample(50, seed=0).isfinite().all()
         residual = twin.inverse_residual()
         assert residual is not None and residual < 1e-9
+
+
+@pytest.mark.parametrize("flow", ["resflow", "maf", "nsf_ar", "bnaf", "sos"])
+def test_weights_that_were_written_without_a_trace_are_seen(flow):
+    """Averages of weights and old optimisers write through `.data`, which no version counts."""
+    model, x = small_model(flow, False), torch.randn(5, 2).double()
+    with torch.no_grad():
+        model.log_prob(x)
+        for parameter in model.parameters():
+            parameter.data.add_(0.05)
+        fresh = small_model(flow, False)
+        fresh.load_state_dict(model.state_dict())
+        torch.testing.assert_close(model.log_prob(x), fresh.log_prob(x))
+    torch.testing.assert_close(model.log_prob(x), fresh.log_prob(x))
+
+
+@pytest.mark.parametrize("cif", [False, True])
+def test_gradients_of_a_residual_flow_in_double_precision(cif):
+    """The derivative of log p(x) in a weight, spectral norm included, against central differences."""
+    model, x = build_model(small_config("resflow", cif), (2,)).double().eval(), torch.randn(20, 2).double()
+    randomise(model, 0.02)  # singular values that lie close together are the hardest to tell apart
+
+    def value():
+        torch.manual_seed(1)
+        return model.log_prob(x, 3).sum()
+
+    weight = next(module.weight for module in model.modules() if hasattr(module, "normalised_weight"))
+    (gradient,) = torch.autograd.grad(value(), weight)
+    place, h = divmod(int(gradient.abs().argmax()), gradient.shape[1]), 1e-5
+    with torch.no_grad():
+        weight[place] += h
+        high = value()
+        weight[place] -= 2 * h
+        slope = (high - value()) / (2 * h)
+    torch.testing.assert_close(gradient[place], slope, rtol=1e-6, atol=0)

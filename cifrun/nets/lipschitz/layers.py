@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from .power_iteration import CONVERGED, DEFAULT, Iterations, power_iteration, unit
+from .power_iteration import DEFAULT, Iterations, converged, power_iteration, unit
 
 __all__ = ["SWISH_LIPSCHITZ", "LipSwish", "LipschitzConv", "LipschitzLayer", "LipschitzLinear"]
 
@@ -100,7 +100,7 @@ class LipschitzLayer(nn.Module):
     def reset_vectors(self) -> None:
         """Bring u and v up to the present weights; for use after weights were set by hand."""
         product, adjoint = self.operator(self.weight[None])
-        tolerance = None if self.iterations.tolerance is None else CONVERGED
+        tolerance = None if self.iterations.tolerance is None else converged(self.weight.dtype)
         left, right = power_iteration(product, adjoint, self.right[None], self.iterations.eval, tolerance, every=10)
         self.left.copy_(left[0])
         self.right.copy_(right[0])
@@ -129,8 +129,17 @@ class LipschitzLayer(nn.Module):
 
     def train(self, mode: bool = True) -> LipschitzLayer:
         """Training mode forgets the converged vectors: some optimisers change weights without raising their version."""
-        self._converged = None if mode else self._converged
+        if mode:
+            self.forget()
         return super().train(mode)
+
+    def kept_from(self) -> list[nn.Parameter]:
+        """The weight that the converged vectors belong to."""
+        return [self.weight]
+
+    def forget(self) -> None:
+        """Take the converged vectors for those of other weights."""
+        self._converged = None
 
     def _weight_key(self) -> object:
         return id(self.weight), self.weight._version, self.weight.dtype, self.weight.device
@@ -155,7 +164,7 @@ class LipschitzLayer(nn.Module):
             if training:
                 options: dict[str, Any] = {"iterations": most.train, "tolerance": most.tolerance}
             else:
-                options = {"iterations": most.eval, "tolerance": CONVERGED, "every": 10}
+                options = {"iterations": most.eval, "tolerance": converged(weights.dtype), "every": 10}
             # In full precision, whatever the step's is; and kept for calls outside of inference mode too.
             with torch.autocast(weights.device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
                 lefts, rights = power_iteration(*cls.operator(weights), vectors, **options)

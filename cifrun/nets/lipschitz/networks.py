@@ -47,7 +47,7 @@ class LipschitzNet(DerivedWeights):
             self.linears[-1].weight.mul_(1e-2)
             self.linears[-1].bias.zero_()
 
-    def _sources(self) -> list[nn.Parameter]:
+    def kept_from(self) -> list[nn.Parameter]:
         return list(self.parameters())
 
     def derived(self) -> list[Tensor]:

@@ -12,10 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CONVERGED", "DEFAULT", "Iterations", "power_iteration", "unit"]
+__all__ = ["DEFAULT", "Iterations", "converged", "power_iteration", "unit"]
 
-#: Part of itself by which σ may still change over ten iterations where it counts as found.
-CONVERGED = 1e-6
+
+def converged(dtype: torch.dtype) -> float:
+    """Part of itself by which σ may still change over ten iterations where it counts as found.
+
+    Its vectors are off by about the root of that, and with them the gradient of σ: 1e-3, and 3e-7 in double precision.
+    """
+    return 1e-13 if dtype == torch.float64 else 1e-6
 
 
 class Iterations(NamedTuple):
