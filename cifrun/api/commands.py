@@ -21,7 +21,10 @@ __all__ = ["composed", "configure", "evaluate", "train"]
 @lru_cache
 def composed(*words: str) -> Config:
     """`configure`, once for the same words: the defaults that the command line has for a flow or an objective."""
-    return compose(words)
+    try:
+        return compose(words)
+    except ConfigError as error:  # its sentence is all that a caller needs of what Hydra and pydantic say
+        raise error.with_traceback(None) from None
 
 
 def configure(*words: str) -> Config:
@@ -29,13 +32,16 @@ def configure(*words: str) -> Config:
 
     Raises:
         ConfigError: A word is not one that the command line would take; the sentence says why.
+        TypeError: A word is no text.
 
     Example:
         >>> import cifrun
         >>> cifrun.configure("dataset=two_moons", "flow=resflow", "cif=true").flow.family
         'resflow'
     """
-    return compose(words)
+    if wrong := [word for word in words if not isinstance(word, str)]:
+        raise TypeError(f'configure takes words, as configure("flow=maf", "cif=true"), and not {wrong[0]!r}')
+    return composed(*words)
 
 
 def train(config: Config, directory: str | Path, resume: bool = False) -> dict[str, Any]:
@@ -52,18 +58,16 @@ def train(config: Config, directory: str | Path, resume: bool = False) -> dict[s
     Raises:
         ConfigError: Something named in the config can't be used.
         RunError: A file of the run can't be used.
+        TypeError: The config is none of `configure`.
         TrainingError: Too many losses in a row were not finite; the last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, or a signal that asks for a stop; the state was saved.
     """
     run = RunDirectory(Path(directory))
+    _check_is_config(config)
     if run.exists() and not resume:
         raise RunError(f"{run.path} already holds a run: resume=True continues it")
     if resume:
-        before, now = (flattened(to_dict(c)) for c in (run.config(), config))  # parsed: an older run lacks newer keys
-        free = changeable("train")
-        for name in sorted({*before, *now}):
-            if before.get(name) != now.get(name) and name.partition(".")[0] not in free:
-                raise ConfigError(f"a run keeps its {name}: {now.get(name)} is not {before.get(name)}")
+        _check_agrees(run.config(), config, "train")
     with as_it_was(config.seed):
         return train_run(config, run.path, resume)
 
@@ -79,10 +83,36 @@ def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, A
         The test result, as `summary.json` has it under "test".
 
     Raises:
-        ConfigError: Something named in the config can't be used.
+        ConfigError: Something named in the config can't be used, or it is that of another run.
         RunError: A file of the run can't be used.
+        TypeError: The config is none.
+
+    Example:
+        With more importance samples than the run has:
+
+            config = cifrun.load("outputs/run").config
+            config.eval.importance_samples = 1000
+            cifrun.evaluate("outputs/run", config)
     """
     run = RunDirectory(Path(directory))
-    config = run.config() if config is None else config
+    if config is None:
+        config = run.config()
+    else:
+        _check_is_config(config)
+        _check_agrees(run.config(), config, "eval")
     with as_it_was(config.seed):
         return evaluate_run(run.path, config)
+
+
+def _check_is_config(config: Any) -> None:
+    if not isinstance(config, Config):
+        raise TypeError(f"config is a {type(config).__name__}, where one of cifrun.configure(…) belongs")
+
+
+def _check_agrees(saved: Config, config: Config, verb: str) -> None:
+    """Refuse a config that differs from the run's in what `verb` can't change."""
+    before, now = (flattened(to_dict(c)) for c in (saved, config))  # parsed: an older run lacks newer keys
+    free = changeable(verb)
+    for name in (*sorted(before.keys() & now.keys()), *sorted(before.keys() ^ now.keys())):
+        if before.get(name) != now.get(name) and name.partition(".")[0] not in free:
+            raise ConfigError(f"a run keeps its {name}: {now.get(name)} is not {before.get(name)}")

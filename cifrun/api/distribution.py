@@ -65,8 +65,13 @@ class FlowDistribution(Distribution):
         """log p(value) in nats, (…), for value (…, *event_shape), broadcast with the batch shape.
 
         Raises:
+            TypeError: The value is no tensor.
             ValueError: The value does not end in the event shape, or what is before that can't be broadcast.
         """
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"value is a {type(value).__name__}, where a tensor belongs; the model's log_prob takes both"
+            )
         shape = value.shape[: max(0, value.ndim - len(self.event_shape))]
         if value.shape[len(shape) :] != self.event_shape:
             raise ValueError(

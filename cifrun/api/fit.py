@@ -33,6 +33,7 @@ from ..io.table_files import numbered, write_table
 from ..runs.directory import RunDirectory
 from ..runs.unwritten import Unwritten
 from ..training.loop import optimise
+from .arguments import checked_seed, whole
 from .commands import composed
 from .flows import Flow, names_of
 from .process import as_it_was, outside
@@ -130,7 +131,8 @@ def fit(
 
     Raises:
         ConfigError: A setting is not allowed, or no density can be learned from the data; the sentence says why.
-        ValueError: x is of another shape than the model's events.
+        TypeError: The model is none of `cifrun.Flow` or `cifrun.CIF`.
+        ValueError: x is of another shape than the model's events, or a count or the seed is no whole number.
         RunError: The directory holds another run.
         TrainingError: Too many losses in a row were not finite; the model has the last good weights.
         KeyboardInterrupt: Ctrl-C; the model has the last weights that were kept.
@@ -142,22 +144,25 @@ def fit(
         >>> history.summary["status"]
         'completed'
     """
-    held_out = 0.0 if directory is None else 0.1
+    if not isinstance(model, Flow):
+        raise TypeError(f"model is a {type(model).__name__}, where a cifrun.Flow or cifrun.CIF belongs: fit(model, x)")
+    steps, batch_size, patience = whole("steps", steps), whole("batch_size", batch_size), whole("patience", patience, 0)
+    seed, held_out = checked_seed(seed), 0.0 if directory is None else 0.1
     if hasattr(x, "columns") and not model.columns:
         model.columns = names_of(x)
     splits = _split(model, x, valid, held_out if test is None else test, model.config.seed if seed is None else seed)
+    _check_range(splits)
     model.float()
     double = model.takes.dtype == torch.float64 if model.trained else bool(standardize) and loses(splits[0])
     if not double:
         splits = [split.float() for split in splits]
     for name in settings or {}:
-        if name.partition(".")[0] not in CHANGEABLE:
+        if str(name).partition(".")[0] not in CHANGEABLE:
             raise ConfigError(f"'{name}' is no setting of training: fit takes those of {', '.join(CHANGEABLE)}")
-    often = max(1, steps // 10) if isinstance(steps, int) else 1
     asked = {
         "seed": seed,
         "trainer.max_steps": steps,
-        "trainer.valid_every": min(model.config.trainer.valid_every, often),
+        "trainer.valid_every": min(model.config.trainer.valid_every, max(1, steps // 10)),
         "trainer.batch_size": batch_size,
         "trainer.patience": patience,
         "trainer.progress": progress,
@@ -212,12 +217,12 @@ def _configured(config: Config, asked: Mapping[str, Any]) -> Config:
 
 def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor]:
     """Training, validation and test data, each (N, *shape), float64 on the CPU."""
-    rest, parts = _events(model, x), []
+    rest, parts = _events(model, x, "x"), []
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))
     total = len(rest)
     for name, share in (("valid", valid), ("test", test)):
         if not isinstance(share, int | float | np.number):
-            parts.append(_events(model, share))
+            parts.append(_events(model, share, name))
             continue
         if not 0 <= share < 1 or (name == "valid" and share == 0):
             raise ConfigError(f"{name} = {share} is not allowed: give a share of the data below 1, or data")
@@ -227,11 +232,21 @@ def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor
     return [rest[order.sort().values], *parts]
 
 
-def _events(model: Flow, x: Any) -> Tensor:
-    events, one = model.events(x, torch.float64)
+def _events(model: Flow, x: Any, name: str) -> Tensor:
+    events, one = model.events(x, torch.float64, name)
     if one:
-        raise ValueError(f"x is one event of shape {model.shape}, where many are wanted: (N, *shape)")
+        raise ValueError(f"{name} is one event of shape {model.shape}, where many are wanted: (N, *shape)")
     return events.detach().cpu()
+
+
+def _check_range(splits: Sequence[Tensor]) -> None:
+    """Refuse numbers that single precision, in which a model is trained, has no room for."""
+    most = torch.finfo(torch.float32).max
+    if any(bool((split.isfinite() & (split.abs() > most)).any()) for split in splits):
+        raise ConfigError(f"x holds numbers beyond {most:.1e}, the most that single precision has: change their unit")
+    if bool(((splits[0] != 0) & (splits[0].float() == 0)).all(0).any()):
+        least = torch.finfo(torch.float32).tiny
+        raise ConfigError(f"x holds numbers below {least:.1e}, the least that single precision has: change their unit")
 
 
 def _data(splits: Sequence[Tensor], columns: tuple[str, ...]) -> Data:

@@ -10,7 +10,7 @@ datum or many, tensors, numpy arrays, lists or data frames, in single or double 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from operator import index as index_of
 from pathlib import Path
@@ -31,6 +31,7 @@ from ..io.table_files import numbered
 from ..runs.directory import RunDirectory
 from ..runs.records import METRICS
 from ..training.training_state import TrainingState
+from .arguments import checked_seed, whole
 from .distribution import FlowDistribution
 
 __all__ = ["CIF", "Flow", "load"]
@@ -75,6 +76,8 @@ class Flow(Model):
         family = {name: value for name, value in settings.items() if not name.startswith(INDEX)}
         from .commands import composed  # Hydra, which loading a model does not need
 
+        if not isinstance(flow, str):
+            raise ConfigError(f"flow = {flow!r} is not allowed: give the name of a registered flow")
         # As the command line composes it: a flow may choose an index of its own.
         data = to_dict(composed("dataset=file", f"flow={flow}", f"cif={str(self._cif).lower()}")) | {"seed": seed}
         config = Config.parse({**data, "flow": {**data["flow"], **family}, "index": {**data["index"], **index}})
@@ -108,43 +111,54 @@ class Flow(Model):
             (batch,), or a scalar for one datum: a tensor if x is one, else a numpy array; of the precision of x.
 
         Raises:
-            ValueError: x is of another shape, or holds what is no number; or a count is no whole number from 1.
+            ValueError: x is of another shape, or holds what can't be read as numbers; or a count is no whole number.
         """
-        for name, value in (("importance_samples", importance_samples), ("chunk_size", chunk_size)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} = {value!r} is not allowed: it should be a whole number from 1")
+        counts = whole("importance_samples", importance_samples), whole("chunk_size", chunk_size), checked_seed(seed)
+        return self._of_each(x, lambda events: super(Flow, self).log_prob(events, *counts))
+
+    def elbo(self, x: Any, importance_samples: int = 1, chunk_size: int = 10_000) -> Any:
+        """E_q[log w] ≤ log p(x) in nats, by a mean over draws of u; of a plain flow log p(x).
+
+        Arguments and errors as of `log_prob`, and what it returns too.
+        """
+        counts = whole("importance_samples", importance_samples), whole("chunk_size", chunk_size)
+        return self._of_each(x, lambda events: super(Flow, self).elbo(events, *counts))
+
+    def _of_each(self, x: Any, function: Callable[[Tensor], Tensor]) -> Any:
+        """A number for each datum, of the kind and the precision of x."""
         events, one = self.events(x)
         with nullcontext() if isinstance(x, Tensor) else torch.no_grad():
-            log_prob = super().log_prob(events, importance_samples, chunk_size, seed)
-        log_prob = log_prob[0] if one else log_prob
+            values = function(events)
+        values = values[0] if one else values
         if isinstance(x, Tensor):
-            return log_prob.to(x) if x.is_floating_point() else log_prob
+            return values.to(x) if x.is_floating_point() else values
         kind = getattr(x, "dtype", None)
         wide = isinstance(kind, np.dtype) and kind.kind == "f"
-        return log_prob.cpu().numpy().astype(kind if wide else np.float64)[()]
+        return values.cpu().numpy().astype(kind if wide else np.float64)[()]
 
-    def events(self, x: Any, precision: torch.dtype | None = None) -> tuple[Tensor, bool]:
+    def events(self, x: Any, precision: torch.dtype | None = None, name: str = "x") -> tuple[Tensor, bool]:
         """x as a batch of events on the model's device; and whether it was one datum.
 
         Arguments:
             precision: By default that in which the model takes x.
+            name: What to call x in an error.
 
         Raises:
             ValueError: x is of another shape, or a data frame without the model's columns.
         """
         takes = self.takes
         if hasattr(x, "to_numpy"):
-            x = _of_frame(x, self.columns)
-        given = x if isinstance(x, Tensor) else torch.from_numpy(_numbers(x))
+            x = _of_frame(x, self.columns, name)
+        given = x if isinstance(x, Tensor) else torch.from_numpy(_numbers(x, name))
         if given.is_complex():
-            raise ValueError("x holds complex numbers, where the model takes real ones")
+            raise ValueError(f"{name} holds complex numbers, where the model takes real ones")
         events = given.to(takes.device, precision or takes.dtype)
         one = tuple(events.shape) == self.shape
         events = events[None] if one else events
         if tuple(events.shape[1:]) != self.shape:
             raise ValueError(
-                f"x has the shape {tuple(given.shape)}, where the model takes one event of shape {self.shape} or a "
-                f"batch of them"
+                f"{name} has the shape {tuple(given.shape)}, where the model takes one event of shape {self.shape} or "
+                f"a batch of them"
             )
         return events, one
 
@@ -159,20 +173,27 @@ class Flow(Model):
             prepare: False takes what is derived from the weights as the last call left it.
 
         Raises:
-            ValueError: x is of another shape.
+            ValueError: As of `log_prob`.
         """
-        return super().log_w(self.events(x)[0], importance_samples, prepare)
+        return super().log_w(self.events(x)[0], whole("importance_samples", importance_samples), prepare)
 
     def sample(self, n: int, seed: int | None = None, chunk_size: int = 10_000) -> Tensor:
         """`Model.sample`: n independent draws, (n, *shape).
 
         Raises:
             ConvergenceError: An iterative inverse missed its tolerance.
-            ValueError: n is negative, or no whole number.
+            ValueError: n is negative, or no whole number; or the seed is none.
         """
-        if not isinstance(n, int) or n < 0:
-            raise ValueError(f"n = {n!r} is not allowed: it should be a whole number from 0")
-        return super().sample(n, seed, chunk_size)
+        return super().sample(whole("n", n, 0), checked_seed(seed), whole("chunk_size", chunk_size))
+
+    def rsample(self, n: int, seed: int | None = None) -> Tensor:
+        """`Model.rsample`: n draws that can be differentiated in the weights, (n, *shape).
+
+        Raises:
+            ConvergenceError, NotImplementedError: As of `Model.rsample`.
+            ValueError: As of `sample`.
+        """
+        return super().rsample(whole("n", n, 0), checked_seed(seed))
 
     def distribution(self, importance_samples: int = 100) -> FlowDistribution:
         """The model as a distribution of PyTorch, with `log_prob`, `sample`, `rsample` and `event_shape`.
@@ -266,7 +287,7 @@ def names_of(frame: Any) -> tuple[str, ...]:
     return names
 
 
-def _of_frame(frame: Any, columns: Sequence[str]) -> np.ndarray:
+def _of_frame(frame: Any, columns: Sequence[str], called: str) -> np.ndarray:
     """The columns of a data frame that a model was trained on, or one row of it; all of them if it knows no names."""
     if hasattr(frame, "columns"):
         names = names_of(frame)
@@ -277,15 +298,15 @@ def _of_frame(frame: Any, columns: Sequence[str]) -> np.ndarray:
                     f"the data frame lacks the columns {', '.join(missing)}, which the model was trained on"
                 )
             frame = frame[[frame.columns[names.index(name)] for name in columns]]
-        return _numbers(frame.to_numpy())
+        return _numbers(frame.to_numpy(), called)
     labels = list(map(str, getattr(frame, "index", ())))
-    values = _numbers(frame.to_numpy())
+    values = _numbers(frame.to_numpy(), called)
     if columns and set(columns) <= set(labels):
         values = values[[labels.index(name) for name in columns]]
     return values
 
 
-def _numbers(x: Any) -> np.ndarray:
+def _numbers(x: Any, called: str) -> np.ndarray:
     """Numbers as torch takes them.
 
     Raises:
@@ -296,5 +317,5 @@ def _numbers(x: Any) -> np.ndarray:
         if values.dtype.kind not in "biufc":
             values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"x holds what is no number: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{called} holds what is no number: {' '.join(str(error).split())}") from None
     return values.astype(values.dtype.newbyteorder("="))

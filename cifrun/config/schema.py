@@ -346,4 +346,4 @@ def check(cls: type, data: Any, prefix: str = "") -> Any:
     try:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:
-        raise ConfigError(sentence(error, cls, prefix)) from error
+        raise ConfigError(sentence(error, cls, prefix)) from None

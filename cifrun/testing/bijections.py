@@ -73,11 +73,17 @@ class BijectionCase:
         given = bijection_or_factory
         self.make = (lambda: copy.deepcopy(given)) if isinstance(given, Bijection) else given
         self.x, self.spread = x, spread
-        made = self.make()
+        what = (
+            "check_bijection takes a cifrun.bijections.base.Bijection, or a function without arguments that makes one"
+        )
+        if isinstance(given, torch.nn.Module) and not isinstance(given, Bijection):
+            raise TypeError(f"{what}, and not a {type(given).__name__}")
+        try:
+            made = self.make()
+        except TypeError as error:
+            raise TypeError(f"{what}: {error}") from error
         if not isinstance(made, Bijection):
-            raise TypeError(
-                f"a bijection is an instance of cifrun.bijections.base.Bijection, not {type(made).__name__}"
-            )
+            raise TypeError(f"{what}, and not one that makes a {type(made).__name__}")
         if made.stochastic:
             raise TypeError(f"{type(made).__name__} draws what it returns, so it is no bijection")
         self.exact = made.exact_log_det

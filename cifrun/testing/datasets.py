@@ -46,11 +46,14 @@ def check_dataset(name: str, **settings: object) -> None:
     Raises:
         AssertionError: A promise is broken. The message says which, and by how much.
         ConfigError: There is no such dataset or setting, its value is not allowed, or its files are not there.
+        TypeError: The name is no text.
 
     Example:
         >>> from cifrun.testing import check_dataset
         >>> check_dataset("two_moons", noise=0.2)
     """
+    if not isinstance(name, str):
+        raise TypeError(f"check_dataset takes the name of a registered dataset, and not {name!r}")
     case = DatasetCase(name, settings)
     checks = chain(CHECKS.values(), TARGET_CHECKS.values() if isinstance(case.dataset, Target) else ())
     hold(checks, case)

@@ -36,11 +36,14 @@ def check_flow(name: str, **settings: Any) -> None:
     Raises:
         AssertionError: A promise is broken. The message says which, where, and by how much.
         ConfigError: There is no such flow or setting, or its value is not allowed.
+        TypeError: The name is no text.
 
     Example:
         >>> from cifrun.testing import check_flow
         >>> check_flow("planar", depth=1)
     """
+    if not isinstance(name, str):
+        raise TypeError(f"check_flow takes the name of a registered flow, and not {name!r}")
     family = Family(name, settings)
     hold(FAMILY_CHECKS.values(), family)
     for case in family.cases():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compute.rng import forked
+from ..errors import ConfigError
 
 __all__ = ["NotPromised", "close", "gradients_of", "hold", "keep", "pickled", "prepare", "require", "spread_out"]
 
@@ -57,14 +58,21 @@ def keep(check: Callable[[T], None], thing: T) -> None:
     """Run one check, and leave torch's random state as it was.
 
     Raises:
-        AssertionError: The promise is broken; the sentence begins with the name of the thing.
+        AssertionError: The promise is broken, or could not be looked at for an error; the sentence begins with the name
+            of the thing.
         NotPromised: The thing does not make this promise.
+        ConfigError: There is no such thing, or it refuses its settings.
     """
     with forked(0):
         try:
             check(thing)
+        except (NotPromised, ConfigError):
+            raise
         except AssertionError as error:
             raise AssertionError(f"{thing}: {error}") from error
+        except Exception as error:
+            what, where = f"{type(error).__name__}: {error}".partition("\n")[0], check.__name__.replace("_", " ")
+            raise AssertionError(f"{thing}: an error where none belongs ({where}): {what}") from error
 
 
 def hold(checks: Iterable[Callable[[T], None]], thing: T) -> None:

@@ -161,13 +161,18 @@ def test_training_goes_on_from_the_weights_that_a_model_has() -> None:
         ({"valid": 0}, ConfigError, "valid = 0 is not allowed"),
         ({"valid": 1.5}, ConfigError, "valid = 1.5 is not allowed"),
         ({"test": -0.1}, ConfigError, "test = -0.1 is not allowed"),
-        ({"steps": 0}, ConfigError, r"trainer\.max_steps = 0"),
+        ({"steps": 0}, ValueError, "steps = 0 is not allowed: it should be a whole number from 1"),
+        ({"seed": 1.5}, ValueError, "seed = 1.5 is not allowed"),
+        ({"x": data(50).double() * 1e300}, ConfigError, "numbers beyond 3.4e[+]38"),
+        ({"x": data(50).double() * 1e-300}, ConfigError, "numbers below 1.2e-38"),
+        ({"model": "maf"}, TypeError, "model is a str, where a cifrun.Flow"),
         ({"objective": "elb"}, ConfigError, "did you mean 'elbo'"),
         ({"settings": {"optimizer.rate": 1}}, ConfigError, r"optimizer\.rate"),
         ({"settings": {"nothing.rate": 1}}, ConfigError, "'nothing.rate' is no setting of training"),
         ({"settings": {"flow.depth": 7}}, ConfigError, r"'flow\.depth' is no setting of training"),
-        ({"steps": "a"}, ConfigError, r"trainer\.max_steps"),
-        ({"valid": None}, ValueError, "x has the shape|no number"),
+        ({"steps": "a"}, ValueError, "steps = 'a' is not allowed"),
+        ({"valid": None}, ValueError, "valid has the shape|no number"),
+        ({"valid": data(5)[:, :1]}, ValueError, r"valid has the shape \(5, 1\)"),
         ({"x": [["a", "b"]] * 5}, ValueError, "what is no number"),
         ({"settings": {"device.count": 2}}, ConfigError, "trains on one device"),
         ({"directory": "run", "test": 0}, ConfigError, "a run ends with a test"),
@@ -178,7 +183,7 @@ def test_a_mistake_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=sentence):
-        cifrun.fit(flow(), **{"x": data(50), "steps": 2, **call})
+        cifrun.fit(**{"model": flow(), "x": data(50), "steps": 2, **call})
     assert not list(tmp_path.iterdir())
 
 

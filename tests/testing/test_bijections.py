@@ -8,6 +8,7 @@ from torch import nn
 
 from cifrun.bijections.base import Bijection
 from cifrun.bijections.bernoulli import BernoulliDecoder
+from cifrun.bijections.linear import LULinear
 from cifrun.bijections.preprocess.pixels import Logit
 from cifrun.bijections.residual import ResidualBlock
 from cifrun.nets.lipschitz.networks import LipschitzMLP
@@ -97,7 +98,10 @@ def test_without_spread_parameters_stay() -> None:
 
 
 def test_what_is_no_bijection() -> None:
-    with pytest.raises(TypeError, match=r"instance of cifrun\.bijections\.base\.Bijection, not Linear"):
-        check_bijection(lambda: nn.Linear(2, 2))  # type: ignore[arg-type,return-value]
+    for wrong in (lambda: nn.Linear(2, 2), nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match=r"takes a cifrun\.bijections\.base\.Bijection, .* a Linear"):
+            check_bijection(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"takes a cifrun\.bijections\.base\.Bijection, .* missing 1 required"):
+        check_bijection(LULinear)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="BernoulliDecoder draws what it returns"):
         check_bijection(BernoulliDecoder((1, 2, 2), 2, [4]))
