@@ -1,4 +1,4 @@
-"""From a config to data and a model, from a run directory to its model: here alone names become objects."""
+"""From a config to data and a model, from a run directory to its model: here names become objects."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cifrun.bijections import residual
 from cifrun.build import build_model
-from cifrun.cif.importance import log_mean_exp, pieces, weight_matrices
+from cifrun.cif.importance import log_mean_exp, mean_se, pieces, weight_matrices
 from cifrun.cif.model import Model
 from cifrun.cif.step import Step
 from cifrun.cli.hydra_app import configure
@@ -82,7 +82,7 @@ def row(title: str, kind: str, differences: Sequence[Tensor]) -> str:
     def told(d: Tensor) -> str:
         if d.abs().max() < 1e-3:
             return f"0 to {d.abs().max().item():.0e}"
-        return with_error(d.mean().item(), d.std().item() / math.sqrt(len(d)))
+        return with_error(*mean_se(d))
 
     cells = map(told, differences)
     return f"| {title} | {kind} | {' | '.join(cells)} |"

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cifrun.registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
 from tests.helpers import ROOT
@@ -165,7 +166,7 @@ NEW = {
         from ..bijections.linear import ElementwiseAffine
         from ..config.fields import registered, setting
         from ..registry import FLOWS
-        from .base import FlowConfig
+        from .base import FlowConfig, with_norm
 
         @registered(FLOWS, "slide")
         class Slide(FlowConfig):
@@ -174,9 +175,8 @@ NEW = {
             depth: int = setting(3, "number of steps L", ge=1)
 
             def build(self, shape):
-                return [ElementwiseAffine(self.flat(shape)) for _ in range(self.depth)]
+                return with_norm([ElementwiseAffine(self.flat(shape)) for _ in range(self.depth)], self.norm)
         ''',
-    "conf/flow/slide.yaml": "family: slide\ndepth: 3\nnorm: none\n",
     "cifrun/data/targets/blob.py": '''
         import torch
         from ...config.fields import registered
@@ -195,39 +195,47 @@ NEW = {
             def log_prob(self, x):
                 return log_normal(x.double()).sum(-1)
         ''',
-    "conf/dataset/blob.yaml": "name: blob\nnum_train: 10000\nnum_valid: 1000\nnum_test: 5000\nseed: ${seed}\n",
     "cifrun/objectives/median.py": '''
         from ..registry import OBJECTIVES
 
-        @OBJECTIVES.register("median")
+        @OBJECTIVES.register("median", importance_samples=3)
         def median(log_w):
             """The median of log w."""
             return log_w.median(0).values
         ''',
-    "conf/objective/median.yaml": "name: median\nimportance_samples: 3\n",
 }
 
 
-WITHOUT_PICTURES = """
-import sys
+#: Their files of defaults are made, and then a run.
+MADE_AND_USED = """
+import runpy, sys
 from unittest.mock import patch
 from cifrun.cli.main import main
+words, sys.argv[1:] = sys.argv[1:], []
+try:
+    runpy.run_path("scripts/make_conf.py", run_name="__main__")
+except SystemExit as ended:
+    assert not ended.code
 with patch("cifrun.training.loop._draw"):
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(words))
 """
 
 
 def test_a_flow_a_dataset_and_an_objective_take_two_new_files_each(tmp_path: Path) -> None:
-    """In a copy of the package, to which six files are added, and of which none is changed."""
-    for folder in ("cifrun", "conf"):
+    """In a copy of the package: of each a module, and a file of defaults that is made from it; no file is changed."""
+    for folder in ("cifrun", "conf", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for path, text in NEW.items():
         assert not (tmp_path / path).exists()
         indent = len(text) - len(text.lstrip()) - 1
         (tmp_path / path).write_text(text.replace("\n" + " " * indent, "\n") if indent > 0 else text)
     words = "train flow=slide dataset=blob objective=median debug=tiny diagnostics.enabled=false hydra.run.dir=run"
-    command = [sys.executable, "-c", WITHOUT_PICTURES, *words.split()]
+    command = [sys.executable, "-c", MADE_AND_USED, *words.split()]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "blob, CIF of slide" in done.stdout and (tmp_path / "run" / "summary.json").is_file()
+    written = [line.removesuffix(" written") for line in done.stdout.splitlines() if line.endswith(" written")]
+    assert sorted(written) == ["conf/dataset/blob.yaml", "conf/flow/slide.yaml", "conf/objective/median.yaml"]
+    objective = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["objective"]
+    assert (objective["name"], objective["importance_samples"]) == ("median", 3)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..compute.rng import forked
 from .model import Model
+from .modes import evaluating
 
 __all__ = ["beyond_bound"]
 
@@ -27,13 +28,10 @@ def beyond_bound(model: Model, x: Tensor) -> str | None:
     first = next((k for k, bound in enumerate(bounds) if bound < math.inf), None)
     if first is None or not len(x):
         return None
-    training = model.training
-    model.eval()
-    model.prepare()
-    with forked(0):
+    with evaluating(model), forked(0):
+        model.prepare()
         for moved in model.inward(x, stop=first):
             x = moved.z
-    model.train(training)
     share = float((x.abs() > bounds[first]).double().mean())
     if share <= TOLD:
         return None

@@ -39,6 +39,7 @@ __all__ = [
     "corrections",
     "log_mean_exp",
     "mean_and_error",
+    "mean_se",
     "pieces",
     "weight_matrices",
 ]
@@ -49,10 +50,15 @@ def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
     return log_w.logsumexp(dim) - math.log(log_w.shape[dim])
 
 
-def mean_and_error(values: Tensor, name: str) -> dict[str, float]:
-    """{name: the mean over data, name_se: its standard error s/√n}; NaN for one datum, which has no spread."""
+def mean_se(values: Tensor) -> tuple[float, float]:
+    """The mean of n numbers and its standard error s/√n; NaN for one number, which has no spread."""
     std = values.std().item() if len(values) > 1 else math.nan
-    return {name: values.mean().item(), f"{name}_se": std / math.sqrt(len(values))}
+    return values.mean().item(), std / math.sqrt(len(values))
+
+
+def mean_and_error(values: Tensor, name: str) -> dict[str, float]:
+    """{name: the mean over data, name_se: its standard error}, as of `mean_se`."""
+    return dict(zip((name, f"{name}_se"), mean_se(values), strict=True))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..compute.rng import forked
 from .model import Model
+from .modes import evaluating
 
 __all__ = ["chunk_size", "is_short_of_memory", "micro_batches", "numbers_a_row"]
 
@@ -46,18 +47,16 @@ def chunk_size(model: Model, wanted: int | Literal["auto"]) -> int:
 @torch.no_grad()
 def numbers_a_row(model: Model) -> int:
     """By how many numbers the largest tensor of a forward pass grows with each datum."""
-    training, like = model.training, next(model.parameters())
-    model.eval()
+    like, passes = next(model.parameters()), []
     small, large = (torch.zeros((rows, *model.shape), dtype=like.dtype, device=like.device) for rows in (8, 16))
-    with forked(0):
-        for x in (large, small):  # leaves what is kept from call to call
-            model.log_w(x)
-    passes = []
-    for x in (small, large):
-        with forked(0), _Sizes() as seen:
-            model.log_w(x)
-        passes.append(seen.sizes)
-    model.train(training)
+    with evaluating(model):
+        with forked(0):
+            for x in (large, small):  # leaves what is kept from call to call
+                model.log_w(x)
+        for x in (small, large):
+            with forked(0), _Sizes() as seen:
+                model.log_w(x)
+            passes.append(seen.sizes)
     return max(1, *((more - less) // 8 for less, more in zip(*passes, strict=False)))
 
 
@@ -71,10 +70,9 @@ def micro_batches(model: Model, batch: Tensor, forward: Callable[[Tensor], Tenso
     free = _free_bytes(next(model.parameters()).device)
     if free is None or len(batch) < 2:
         return 1
-    rows, training = min(8, len(batch) // 2), model.training
-    model.eval()
-    kept = [_kept_bytes(forward, batch[:size]) for size in (rows, rows, 2 * rows)]  # the first pass sets things up
-    model.train(training)
+    rows = min(8, len(batch) // 2)
+    with evaluating(model):
+        kept = [_kept_bytes(forward, batch[:size]) for size in (rows, rows, 2 * rows)]  # the first pass sets things up
     a_row = max(0, kept[2] - kept[1]) // rows
     # Gradients of what is kept, and what lies between, come on top of it.
     return min(len(batch), max(1, -(-2 * a_row * len(batch) // int(SHARE_OF_TRAINING * free))))

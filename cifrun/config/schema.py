@@ -113,7 +113,8 @@ class IndexConfig:
         "all", "all, or how many of the flow's steps carry an index, counted from the data"
     )
     action: Literal["affine", "planar"] = setting(
-        "affine", "what u does to z: affine, e^s(u) ⊙ (z + t(u)), or planar, z + a(u) tanh(w(u)ᵀz + b(u))"
+        "affine",
+        "what u does to z, from the data: affine, e^s(u) ⊙ (z + t(u)), or planar, z + a(u) tanh(w(u)ᵀz + b(u))",
     )
     st: Sizes | Literal["zero", "learned_constant"] = setting(
         [10, 10], "the action's parameters, s(u) and t(u) of the affine one; or zero, learned_constant"

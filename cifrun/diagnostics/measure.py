@@ -21,6 +21,7 @@ from torch import Tensor
 from ..cif.importance import mean_and_error, pieces, weight_matrices
 from ..cif.memory import chunk_size
 from ..cif.model import Model
+from ..cif.modes import evaluating
 from ..cif.paths import generate, infer, log_weight
 from ..compute.rng import forked
 from ..config.schema import Config
@@ -78,21 +79,17 @@ class Diagnostics:
 
         The model may be in training: its mode, its weights and the random state are as before afterwards.
         """
-        training = model.training
-        model.eval()
         result: dict[str, Any] = {}
         left_out: list[str] = []
         parts = [self._masses, self._coverage, self._lipschitz, self._round_trips, self._trust]
         if any(step.bijection.stochastic for step in model.steps):  # it has no inverse, and no constants
             parts = [self._masses, self._coverage, self._trust]
-        try:
+        with evaluating(model):
             for part in parts:
                 # A flow from elsewhere may fail in ways of its own: a measurement is no reason to lose the run.
                 with forked(self.config.eval.seed), _left_out(part.__name__, left_out, *FAILURES):
                     for found in part(model, left_out):
                         result |= found
-        finally:
-            model.train(training)
         return result | ({"left_out": left_out} if left_out else {})
 
     def _test(self, count: int, like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from ..build import build_data, check_has_data, load_model
 from ..cif.importance import ROWS, Estimate, Sums, accumulate, mean_and_error, pieces
 from ..cif.memory import chunk_size
 from ..cif.model import Model
+from ..cif.modes import evaluating
 from ..compute import processes
 from ..compute.device import Fabric, spread
 from ..compute.rng import derive, forked, seeding
@@ -160,17 +161,15 @@ def estimate_split(model: Model, x: Tensor, config: Config, importance_samples: 
     All processes share the work. Each piece of it has random numbers of its own, so that the estimate is the same (to
     rounding) whoever does what, whenever it happens, and never changes training.
     """
-    training, like, takes, seed = model.training, next(model.parameters()), model.takes, config.eval.seed
-    model.eval()
+    like, takes, seed = next(model.parameters()), model.takes, config.eval.seed
     size = -processes.most(-chunk_size(model, config.eval.chunk_size))  # what all processes have room for
     m = importance_samples if model.indexed else 1
     work = pieces(len(x), m, min(size, ROWS), size)
     count, rank = processes.count(), processes.rank()
     mine = work[len(work) * rank // count : len(work) * (rank + 1) // count]
 
-    with forked(seed):
+    with evaluating(model), forked(seed):
         found = accumulate(model.log_weights(lambda rows: _events(x, rows, seed).to(takes), mine, seeding(seed), m > 1))
-    model.train(training)
     blocks = {piece.block: piece.rows for piece in work}
     parts = [found.get(k) or Sums.nothing(rows.stop - rows.start, like) for k, rows in blocks.items()]
     here = Sums(*map(torch.cat, zip(*parts, strict=True)))

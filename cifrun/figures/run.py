@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..cif.memory import chunk_size
 from ..cif.model import Model
+from ..cif.modes import evaluating
 from ..cif.paths import generate, outward, reconstruct
 from ..compute.rng import forked
 from ..config.schema import Config
@@ -51,15 +52,12 @@ def draw(model: Model, data: Data, config: Config, step: int | None = None) -> I
     While the model can't be sampled there are none, and a line on stderr says so.
     """
     title = title_of(config) + ("" if step is None else f", step {step:,}")
-    training = model.training
-    model.eval()
     try:
-        for name, figure in _pictures(model, data, config, title):
-            yield name, name_axes(figure, data.columns)
+        with evaluating(model):
+            for name, figure in _pictures(model, data, config, title):
+                yield name, name_axes(figure, data.columns)
     except ConvergenceError as error:  # no reason to lose the run
         print(f"cifrun: pictures are missing, as the model can't be sampled: {error}", file=sys.stderr)
-    finally:
-        model.train(training)
 
 
 def _pictures(model: Model, data: Data, config: Config, title: str) -> Iterator[tuple[str, Figure]]:

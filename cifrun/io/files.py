@@ -63,7 +63,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, an error of the file system becomes a `RunError` that names `path`."""
+    """Inside, an error of the file system becomes one that names `path`.
+
+    Raises:
+        RunError: It can't be written.
+    """
     try:
         yield
     except OSError as error:

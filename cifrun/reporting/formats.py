@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..io.text import MINUS, table
 from .groups import Cell, Comparison, typed
+from .significance import LEVEL
 
 MARKS = {"best": " ◀", "near": " ≈", "": "  "}
 MARKDOWN_MARKS = {"best": "**{}**", "near": "{} ≈", "": "{}"}
@@ -30,7 +31,7 @@ def text(report: Comparison) -> str:
         rows = _written(part.rows, str, lambda cell: cell.text + MARKS[cell.rank])
         parts.append(f"{part.theme.name}\n{table(rows, part.header, part.align)}")
     if parts:
-        ranked = "◀ best of its dataset; ≈ not told apart from it (Student's t, 5 %)."
+        ranked = f"◀ best of its dataset; ≈ does not differ from it significantly (Student's t, {100 * LEVEL:g} %)."
         parts.append("\n".join([*report.notes(), ranked]))
     if left := report.left():
         parts.append("\n".join(["not in the tables:", *(f"  {line}" for line in left)]))
@@ -48,7 +49,10 @@ def markdown(report: Comparison) -> str:
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"## {part.theme.name.capitalize()}\n\n{part.theme.hint}\n\n{body}\n")
     if parts:
-        parts.append(" ".join([*report.notes(), "**Bold** is best of its dataset, ≈ not told apart from it."]) + "\n")
+        parts.append(
+            " ".join([*report.notes(), "**Bold** is best of its dataset, ≈ does not differ from it significantly."])
+            + "\n"
+        )
     if left := report.left():
         parts.append("\n".join(["Not in the tables:\n", *(f"- {line}" for line in left)]) + "\n")
     return "\n".join(parts)

@@ -33,7 +33,7 @@ class Cell:
 
     mean: float
     se: float | None
-    rank: str = ""  # "best", "near": not told apart from the best; or neither
+    rank: str = ""  # "best", "near": no significant difference from the best; or neither
 
     @property
     def text(self) -> str:

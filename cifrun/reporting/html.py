@@ -18,6 +18,7 @@ from ..figures.training import compare_training
 from ..io.text import MINUS
 from ..runs.metrics import NUMBERS
 from .groups import Comparison, Group
+from .significance import LEVEL
 
 #: Figures of a group's first run that the page shows.
 FIGURES = ("density.png", "samples.png", "reconstructions.png", "marginals.png", "lipschitz.png")
@@ -40,6 +41,7 @@ def page(report: Comparison) -> str:
     environment.globals |= {"zip": zip}
     return environment.get_template("page.html.j2").render(
         report=report,
+        level=LEVEL,
         datasets=list(dict.fromkeys(group.dataset for group in report.groups)),
         better={metric.heading: metric.better for metric in NUMBERS if metric.title},
         pictures=_pictures(report),

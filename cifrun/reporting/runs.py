@@ -49,7 +49,7 @@ class Run:
     def repetition(self) -> tuple[tuple[str, Any], ...]:
         """Which repetition of its settings it is: its seeds, each with its name."""
         seeds = [name for name in self.settings if role_of(name, self.settings) is Role.REPETITION]
-        return tuple((name, self.settings[name]) for name in sorted(seeds))
+        return tuple((name, str(self.settings[name])) for name in sorted(seeds))
 
     @property
     def data(self) -> tuple[tuple[str, Any], ...]:
@@ -115,9 +115,12 @@ def find_runs(directories: Sequence[Path]) -> tuple[list[Run], list[str]]:
     runs, unreadable = [], []
     for path in paths.values():
         try:
-            runs.append(Run.read(path))
+            run = Run.read(path)
+            _ = run.metrics  # which is read once, here, so that what is wrong with it is said of this run alone
         except RunError as error:
             unreadable.append(str(error))
+        else:
+            runs.append(run)
     return runs, unreadable
 
 

@@ -18,6 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from ..cif.importance import mean_se
+
 __all__ = ["LEVEL", "Sample", "differ", "mean_over_seeds"]
 
 #: The share of equal models that are called different.
@@ -26,9 +30,9 @@ LEVEL = 0.05
 
 def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """The mean of n ≥ 2 numbers, and its standard error s/√n, s their standard deviation."""
-    n, mean = len(values), statistics.fmean(values)
-    spread = math.dist(values, [mean] * n) if len(set(values)) > 1 else 0.0  # of equal values, the mean may be rounded
-    return mean, spread / math.sqrt(n * (n - 1))
+    if len(set(values)) == 1:  # the mean of equal numbers may be rounded
+        return values[0], 0.0
+    return mean_se(torch.tensor(values, dtype=torch.float64))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,15 @@ __all__ = ["DONE", "RunDirectory"]
 DONE = ("completed", "stopped_early")
 
 
+#: What every config names, and by which readers tell runs apart.
+NAMED = {
+    "seed": ("a whole number from 0",),
+    "cif": ("true or false",),
+    "dataset.name": ("a text",),
+    "flow.family": ("a text",),
+}
+
+
 class RunDirectory:
     """Reads and writes the files of one run.
 
@@ -95,7 +104,8 @@ class RunDirectory:
             data = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise RunError(f"{file} can't be read as YAML") from error
-        if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("dataset", "flow")):
+        groups = [data.get(key) for key in ("dataset", "flow")] if isinstance(data, dict) else [None]
+        if not all(isinstance(group, dict) and all(isinstance(name, str) for name in group) for group in groups):
             raise RunError(f"{file} does not hold the configuration of a run")
         return data
 
@@ -108,8 +118,10 @@ class RunDirectory:
             raise RunError(f"{self.path / 'config.yaml'} is not a valid configuration: {error}") from error
 
     def settings(self) -> dict[str, Any]:
-        """The run's config by dotted names, unchecked: also of a flow or a dataset that is not installed here."""
-        return flattened(self.plain_config())
+        """The run's config by dotted names, of which `NAMED` are checked: its flow may be one that is not installed."""
+        found = flattened(self.plain_config())
+        check(found, NAMED, str(self.path / "config.yaml"))
+        return found
 
     # --- what became of it --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from dataclasses import asdict
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     }
 
 
+@lru_cache
 def _git_commit() -> str | None:
     """The commit of the source that runs, when it runs from its own git checkout."""
 

@@ -38,7 +38,8 @@ def test_sound_data_are_given_back(scale: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool])
 def test_images_are_sound_though_pixels_repeat(dtype: torch.dtype) -> None:
     x = (points(20, 16).reshape(20, 1, 4, 4) > 0).to(dtype)
-    check_data(Data(x, x, x, levels=2), "mine")
+    data = Data(x, x, x, levels=2)
+    assert check_data(data, "mine") is data
 
 
 # --- form -------------------------------------------------------------------------------------------------------------
@@ -124,7 +125,8 @@ def test_a_column_like_another_one_is_not_the_same(change: str) -> None:
     if change == "in one row":
         twin[5] += 1e-3
     x[:, 2] = {"turned around": -twin, "scaled": 2 * twin, "in another order": twin.flip(0)}.get(change, twin)
-    check_data(data_of(x), "mine")
+    data = data_of(x)
+    assert check_data(data, "mine") is data
 
 
 def test_large_data_are_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

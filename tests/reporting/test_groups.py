@@ -7,8 +7,10 @@ import math
 import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ def test_settings_that_tell_groups_apart_are_columns(runs: Path) -> None:
     report = read(runs)
     assert report.columns == ["flow.depth", "optimizer.lr"]
     ranks = {report.label(group): group.cells["log_likelihood"].rank for group in report.groups}
-    # −1.4467 ± 0.0088 and −1.44 ± 0.01 are not told apart.
+    # −1.4467 ± 0.0088 and −1.44 ± 0.01 do not differ significantly.
     assert ranks["CIF of resflow, flow.depth 4, optimizer.lr 0.001"] == "best"
     assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.001"] == "near"
     assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.0001"] == ""
@@ -112,6 +114,33 @@ def test_nothing_is_dropped(runs: Path) -> None:
     ):
         assert re.search(line, text)
     assert all(len(group.runs) == 3 for group in read(runs).groups)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seed": [1, 2]}, r"'seed' is \[1, 2\], and should be a whole number from 0"),
+        ({"cif": "maybe"}, "'cif' is 'maybe', and should be true or false"),
+        ({"flow": {"family": ["x"]}}, r"'flow\.family' is \['x'\], and should be a text"),
+        ({"flow": {1: 2}}, "does not hold the configuration of a run"),
+        ({"dataset": {"name": "two_uniforms", "seed": [3]}}, None),  # of which nothing is known: its own group
+    ],
+)
+def test_one_run_whose_config_was_altered_ends_no_report(
+    change: dict[str, Any], sentence: str | None, runs: Path
+) -> None:
+    file = write(runs / "altered", seed=9) / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | change))
+    text = read(runs).text()
+    assert sentence is None or re.search(rf"altered/config\.yaml .*{sentence}", text)
+    assert sorted(len(group.runs) for group in read(runs).groups)[-2:] == [3, 3]
+
+
+def test_one_run_whose_metrics_can_not_be_read_ends_no_report(runs: Path) -> None:
+    run = write(runs / "altered", seed=9)
+    (run / "metrics.jsonl").unlink(missing_ok=True)
+    (run / "metrics.jsonl").mkdir()
+    assert re.search(r"altered/metrics\.jsonl can't be read", read(runs).text())
 
 
 def test_a_run_that_was_repeated_counts_once(runs: Path) -> None:

@@ -93,7 +93,7 @@ def test_reading_a_run_writes_nothing_and_a_run_without_a_summary_has_begun(tmp_
     before = sorted(path.rglob("*"))
     run = Run.read(path)
     assert (run.seed, run.status, run.metrics) == (3, "begun", [])
-    assert run.repetition == (("dataset.seed", 8), ("seed", 3))
+    assert run.repetition == (("dataset.seed", "8"), ("seed", "3"))
     assert run.progress() == "begun, step 0 of 100"
     assert sorted(path.rglob("*")) == before
 

@@ -50,7 +50,11 @@ def _images(array: np.ndarray, shape: Sequence[int]) -> Tensor:
 
 
 def read_idx(path: Path, shape: Sequence[int]) -> Tensor:
-    """MNIST and its kin: an IDX file of unsigned bytes, gzipped or not, (N, H, W), row by row; `shape` is (1, H, W)."""
+    """MNIST and its kin: an IDX file of unsigned bytes, gzipped or not, (N, H, W), row by row; `shape` is (1, H, W).
+
+    Raises:
+        ConfigError: It is no such file, or damaged.
+    """
     with _reading(path, "an IDX file of images"):
         content = path.read_bytes()
         if content.startswith(GZIP):
@@ -72,7 +76,11 @@ def read_idx(path: Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_batch(path: Path, shape: Sequence[int]) -> Tensor:
-    """CIFAR-10: the array "data", (N, C·H·W), of a pickled dictionary; nothing that the pickle may hold is run."""
+    """CIFAR-10: the array "data", (N, C·H·W), of a pickled dictionary; nothing that the pickle may hold is run.
+
+    Raises:
+        ConfigError: It is no such file, or damaged.
+    """
     with _reading(path, "a pickled batch of images"):
         batch = read_pickled(path)
         data = batch.get("data") if isinstance(batch, dict) else None
@@ -82,7 +90,11 @@ def read_batch(path: Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_records(path: Path, shape: Sequence[int]) -> Tensor:
-    """CIFAR-10's binary version: records of a label's byte and C·H·W bytes, one after the other."""
+    """CIFAR-10's binary version: records of a label's byte and C·H·W bytes, one after the other.
+
+    Raises:
+        ConfigError: It is no such file, or damaged.
+    """
     with _reading(path, "a batch of images"):
         content = np.fromfile(path, np.uint8)
         if len(content) == 0 or len(content) % (1 + math.prod(shape)):
@@ -93,7 +105,11 @@ def read_records(path: Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_mat(path: Path, shape: Sequence[int]) -> Tensor:
-    """SVHN: the array "X", (H, W, C, N), of a MATLAB file."""
+    """SVHN: the array "X", (H, W, C, N), of a MATLAB file.
+
+    Raises:
+        ConfigError: It is no such file, or damaged.
+    """
     from scipy.io import loadmat
 
     with _reading(path, "a MATLAB file of images"):
@@ -105,7 +121,11 @@ def read_mat(path: Path, shape: Sequence[int]) -> Tensor:
 
 
 def read_array(path: Path, shape: Sequence[int]) -> Tensor:
-    """A NumPy array of whole numbers, (N, *shape), as `cifrun sample` writes it."""
+    """A NumPy array of whole numbers, (N, *shape), as `cifrun sample` writes it.
+
+    Raises:
+        ConfigError: It is no such file, or damaged.
+    """
     with _reading(path, "a .npy file of images"):
         data = np.load(path, allow_pickle=False)
         if not isinstance(data, np.ndarray) or data.shape[1:] != tuple(shape) or len(data) == 0:

@@ -73,7 +73,11 @@ class SplitTable(TableConfig):
     )
 
     def check_fractions(self) -> None:
-        """Raise `ConfigError` if nothing is left to train on."""
+        """Nothing, if something is left to train on.
+
+        Raises:
+            ConfigError: Nothing is.
+        """
         if (share := self.valid_fraction + self.test_fraction) >= 1:
             raise ConfigError(
                 f"dataset.valid_fraction + dataset.test_fraction = {share:g} leaves nothing to train on: "

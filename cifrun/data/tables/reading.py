@@ -34,7 +34,11 @@ class Table(NamedTuple):
 
 
 def pick(source: Source, wanted: Sequence[str]) -> list[str]:
-    """The columns that are asked for, by name, or by number from 1 where the file names none."""
+    """The columns that are asked for, by name, or by number from 1 where the file names none.
+
+    Raises:
+        ConfigError: There is no such column, or it has no name.
+    """
     numbers = {str(k + 1): name for k, name in enumerate(source.names)} if source.numbered else {}
     picked = [name if name in source.names else numbers.get(name, name) for name in wanted]
     for name in picked:
@@ -110,6 +114,9 @@ def _read(
 def scratch(origin: str, folder: Path | None = None) -> Iterator[IO[bytes]]:
     """A temporary file without a name, in `folder`, by default $TMPDIR or the system's place; it is gone when nothing
     maps it any more.
+
+    Raises:
+        RunError: There is no room for it, or no right to write there.
     """
     try:
         with tempfile.TemporaryFile(prefix="cifrun-", dir=folder) as file:
