@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +18,15 @@ from cifrun.runs.validation import check
 from cifrun.training import summary
 from cifrun.training.training_state import TrainingState
 from tests.helpers import small_config
+
+
+@pytest.fixture(autouse=True)
+def _git_is_asked_anew() -> Iterator[None]:
+    """A process asks it once."""
+    summary._git_commit.cache_clear()
+    yield
+    summary._git_commit.cache_clear()
+
 
 HEAD = {name: words for name, words in kinds.KINDS.items() if name != "test"}
 
