@@ -298,12 +298,28 @@ def _of_frame(frame: Any, columns: Sequence[str], called: str) -> np.ndarray:
                     f"the data frame lacks the columns {', '.join(missing)}, which the model was trained on"
                 )
             frame = frame[[frame.columns[names.index(name)] for name in columns]]
-        return _numbers(frame.to_numpy(), called)
+        try:
+            return _numbers(frame.to_numpy(), called)
+        except ValueError:
+            if (wrong := _no_number(frame)) is None:
+                raise
+            raise ValueError(f"{called} holds what is no number: {wrong}") from None
     labels = list(map(str, getattr(frame, "index", ())))
     values = _numbers(frame.to_numpy(), called)
     if columns and set(columns) <= set(labels):
         values = values[[labels.index(name) for name in columns]]
     return values
+
+
+def _no_number(frame: Any) -> str | None:
+    """The first value of a data frame that is no number, and its column; None if there is none."""
+    for name in frame.columns:
+        for row, value in enumerate(frame[[name]].to_numpy().ravel()):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                return f"{value!s} in row {row + 1} of column '{name}'"
+    return None
 
 
 def _numbers(x: Any, called: str) -> np.ndarray:

@@ -93,6 +93,18 @@ def test_columns_of_a_data_frame_are_found_by_their_names() -> None:
         model.log_prob(frame[["a", "b"]])
 
 
+def test_a_value_of_a_data_frame_that_is_no_number_is_named_with_its_column() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [1, 2], "c": [0.5, 1.5]})
+    model = small("maf", False)
+    assert model.log_prob(frame).shape == (2,) and model.log_prob(frame.iloc[0]).shape == ()
+    for value, shown in (("much", "much"), (pandas.NA, "<NA>")):
+        wrong = frame.astype({"b": object})
+        wrong.loc[1, "b"] = value
+        with pytest.raises(ValueError, match=f"x holds what is no number: {shown} in row 2 of column 'b'"):
+            model.log_prob(wrong)
+
+
 @pytest.mark.parametrize("names", [{"importance_samples": 0}, {"chunk_size": 0}, {"importance_samples": "a"}])
 def test_counts_are_whole_numbers_from_1(names: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(names))} = .* is not allowed"):
