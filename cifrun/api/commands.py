@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..build import check_has_data
 from ..cli.hydra_app import configure as compose
 from ..config.roles import changeable, flattened
 from ..config.schema import Config, to_dict
@@ -100,6 +101,7 @@ def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, A
     else:
         _check_is_config(config)
         _check_agrees(run.config(), config, "eval")
+    check_has_data(run, config, "give data of your own to log_prob of cifrun.load(…)")
     with as_it_was(config.seed):
         return evaluate_run(run.path, config)
 

@@ -219,6 +219,8 @@ class Flow(Model):
             RunError: The directory holds a run with records, which would be lost; or it can't be written.
         """
         run = RunDirectory(Path(directory))
+        if run.path.is_file():
+            raise RunError(f"{run.path} is a file, where a directory belongs")
         if (run.path / METRICS).exists() or run.summary():
             raise RunError(f"{run.path} holds a run with records: save the model to another directory")
         nothing = torch.empty(0, *self.shape)

@@ -13,7 +13,7 @@ import torch
 
 import cifrun
 from cifrun.api.arguments import checked_seed, whole
-from cifrun.errors import ConfigError
+from cifrun.errors import ConfigError, RunError
 from cifrun.testing import check_dataset, check_flow
 
 
@@ -90,3 +90,9 @@ def test_the_config_of_another_run_is_told(tmp_path: Path, without_pictures: Non
     config = cifrun.load(tmp_path / "run").config
     config.eval.importance_samples = 3
     assert cifrun.evaluate(tmp_path / "run", config)["log_likelihood"] < 0
+
+
+def test_a_file_is_no_directory(model: cifrun.CIF, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="file is a file, where a directory belongs"):
+        model.save(tmp_path / "file")

@@ -175,7 +175,7 @@ def test_a_saved_model_comes_back_in_its_precision(cif: bool, tmp_path: Path) ->
 
 def test_a_saved_model_has_no_data_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small("realnvp", False).save(tmp_path / "model")
-    with pytest.raises(RunError, match="model is a saved model, and holds no data: name a file to evaluate it on, dat"):
+    with pytest.raises(RunError, match="model is a saved model, and holds no data: give data of your own to log_prob"):
         cifrun.evaluate(tmp_path / "model")
     with pytest.raises(RunError, match=r"a saved model, .*: train it from Python, with cifrun\.load and cifrun\.fit"):
         cifrun.train(cifrun.load(tmp_path / "model").config, tmp_path / "model", resume=True)
