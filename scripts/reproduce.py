@@ -5,7 +5,8 @@
     python scripts/reproduce.py checkerboard --full     # the published length, 200 000 steps: days
 
 Stop it with Ctrl-C, or lose the machine: the same command does what is left. The models are those of
-`experiment=two_d_resflow`, 10 blocks of [128]×4, half a million parameters, plain and indexed. Under --output are
+`experiment=two_d_resflow`, 10 blocks of [128]×4, half a million parameters, plain and indexed; the data are as
+published, not standardised. Under --output are
 multirun/NAME with a directory for each run; in report/ of it the table as text, Markdown, CSV, LaTeX and HTML; beside
 that densities.png (target, plain, CIF on one colour scale), training.png, invertibility.png (the bi-Lipschitz constant
 over training, and its ceiling) and depth.png (Lipschitz constants by depth), each also as PDF.
@@ -46,7 +47,7 @@ def train(target: str, budget: str, output: Path) -> Path:
     steps, seeds, more = BUDGETS[budget]
     name = f"{target}-{budget}"
     words = (
-        f"experiment=two_d_resflow dataset={target} cif=false,true seed={','.join(map(str, seeds))} sweep.name={name} "
+        f"experiment=two_d_resflow dataset={target} dataset.standardize=false cif=false,true seed={','.join(map(str, seeds))} sweep.name={name} "
         f"trainer.max_steps={steps} trainer.valid_every={max(1, steps // 20)} trainer.plot_every=0 "
         f"diagnostics.every={max(1, steps // 10)} {more}"
     )
