@@ -47,7 +47,8 @@ def train(target: str, budget: str, output: Path) -> Path:
     steps, seeds, more = BUDGETS[budget]
     name = f"{target}-{budget}"
     words = (
-        f"experiment=two_d_resflow dataset={target} dataset.standardize=false cif=false,true seed={','.join(map(str, seeds))} sweep.name={name} "
+        f"experiment=two_d_resflow dataset={target} dataset.standardize=false "
+        f"cif=false,true seed={','.join(map(str, seeds))} sweep.name={name} "
         f"trainer.max_steps={steps} trainer.valid_every={max(1, steps // 20)} trainer.plot_every=0 "
         f"diagnostics.every={max(1, steps // 10)} {more}"
     )
