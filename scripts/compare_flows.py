@@ -260,8 +260,8 @@ plain / CIF.
 ## Settings
 
 The presets `experiment=two_d_FLOW` with fewer steps, the data standardised: batches of 1000 out of 10 000 training
-points, 5 000 test points, m = 100; seeds {seeds}; torch {torch}. The weights with the best validation of every 200 steps are tested. Flows whose
-steps are costly ({costly}) take fewer of them:
+points, 5 000 test points, m = 100; seeds {seeds}; torch {torch}. The weights with the best validation of
+every 200 steps are tested. Flows whose steps are costly ({costly}) take fewer of them:
 compare the models of a row, rather than rows. Milliseconds a step are medians on one CPU thread, taken while other runs
 were going on, and say little.
 

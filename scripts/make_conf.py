@@ -72,16 +72,10 @@ def body(header: str, fields: Iterator[Setting], values: Mapping[str, Any], sile
     first = textwrap.fill(" ".join(header.split("\n\n")[0].split()).removesuffix("."), WIDTH - 2)
     chosen = f"defaults:\n  - {chosen}\n\n" if chosen else ""
     rows = [
-        (field.name, values.get(field.name, yaml_default(field)), field.comment if field.name != silent else "")
+        (field.name, values.get(field.name, field.composed), field.comment if field.name != silent else "")
         for field in fields
     ]
     return f"{textwrap.indent(first, '# ')}\n{chosen}{lines(rows)}"
-
-
-def yaml_default(field: Setting) -> Any:
-    """What the YAML holds for a setting: its default, or the top-level setting that it follows."""
-    follows = field.schema.get("follows")
-    return f"${{{follows}}}" if follows else field.default
 
 
 def lines(rows: list[tuple[str, Any, str]]) -> str:

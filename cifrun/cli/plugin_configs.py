@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from ..config.fields import settings
 from ..config.schema import ObjectiveConfig, OptimizerConfig
 from ..plugins import conf_dirs, owner, plugins
 from ..registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
@@ -34,13 +35,10 @@ Plugins.instance().register(PluginConfigs)
 
 
 def defaults(cls: type) -> dict[str, Any]:
-    """The fields of a config dataclass with their defaults, as YAML would hold them; "???" where there is none."""
+    """The fields of a config dataclass as YAML would hold them: "???" where there is no default."""
     fields = getattr(cls, "__pydantic_fields__", {})
-    made = {name: field.default_factory for name, field in fields.items()}
-    return {
-        name: "???" if field.is_required() else field.default if made[name] is None else made[name]()
-        for name, field in fields.items()
-    }
+    composed = {setting.name: setting.composed for setting in settings(cls)} if fields else {}
+    return {name: "???" if field.is_required() else composed[name] for name, field in fields.items()}
 
 
 def store_defaults() -> None:
@@ -53,8 +51,8 @@ def store_defaults() -> None:
         points = plugins(group)
         for name in _without_yaml(group, registry):
             node = {**defaults(registry[name]), key: name}
-            if group == "dataset" and "seed" in node:
-                node["seed"] = "${seed}"  # as in every dataset's YAML: the data follow the seed of the run
+            if group == "dataset" and node.get("seed") == 0:  # where nothing else is said, data follow the run's seed
+                node["seed"] = "${seed}"
             provider = owner(points[name]) if name in points else "cifrun"
             ConfigStore.instance().store(name, node, group=group, provider=provider)
     for group, (registry, cls) in {

@@ -69,6 +69,12 @@ class Setting:
     schema: Mapping[str, Any]
 
     @property
+    def composed(self) -> Any:
+        """What `conf/` holds for it: its default, or the top-level setting that it follows."""
+        follows = self.schema.get("follows")
+        return f"${{{follows}}}" if follows else self.default
+
+    @property
     def type(self) -> str:
         """Its type in words: "integer or 'all'"."""
         return _type(self.schema)
