@@ -31,6 +31,6 @@ assert cifrun.load("run").sample(3).shape == (3, 2)
 try:
     cifrun.sklearn
 except cifrun.errors.ConfigError as error:  # scikit-learn is an extra
-    assert "pip install cifrun[sklearn]" in str(error)
+    assert "pip install 'cifrun[sklearn]'" in str(error)
 PYTHON
 echo "the wheel works in an empty environment"
