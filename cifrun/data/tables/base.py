@@ -30,7 +30,8 @@ from ...io.files import cache, fingerprint
 from ...registry import DATASETS
 from ..base import Data, DatasetConfig
 from .formats import open_source
-from .reading import Table, pick, read
+from .reading import Missing, Precision, Table, pick, read
+from .source import Form, Source, listed, warn
 from .splits import Assignment, kept, split
 
 __all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig"]
@@ -97,7 +98,10 @@ class File(SplitTable):
     """Your own table, csv, tsv, parquet, npy or npz: dataset.path=FILE."""
 
     path: AbsolutePath | None = setting(
-        None, "your own file, of dataset=file: csv, tsv, parquet, npy or npz; its ending says which", role=Role.TRAINED
+        None,
+        "your own file, of dataset=file: csv, tsv (or .csv.gz, .zst, .bz2), parquet, npy or npz; its ending says which",
+        role=Role.TRAINED,
+        may_change=("eval",),
     )
     columns: list[Name] | Literal["all"] = setting(
         "all", "all, or those to use by name, [height,weight]; for an array by number from 1, [1,3]"
@@ -107,15 +111,30 @@ class File(SplitTable):
     )
     delimiter: str | None = setting(
         None,
-        "what separates columns; null for a tab in .tsv, else a comma",
+        "what separates columns, a blank for runs of blanks; null to find it out, of a comma (.tsv: a tab) and ; tab | "
+        "blanks",
         min_length=1,
         max_length=2,
         role=Role.TRAINED,
+        may_change=("eval",),
     )
     header: bool | Literal["auto"] = setting(
         "auto",
         "true, false, or auto: the first line names the columns, and numbers alone are refused",
         role=Role.TRAINED,
+        may_change=("eval",),
+    )
+    decimal: Literal["auto", ".", ","] = setting(
+        "auto",
+        "the decimal sign, . or ,; auto: a comma if the first lines have it in numbers, and no point",
+        role=Role.TRAINED,
+        may_change=("eval",),
+    )
+    missing: Literal["refuse", "skip"] = setting(
+        "refuse",
+        "rows with an empty cell, or NaN: refuse the file, or skip them; they have no score",
+        role=Role.TRAINED,
+        may_change=("eval",),
     )
     keep: bool | Literal["auto"] = setting(
         "auto",
@@ -128,21 +147,16 @@ class File(SplitTable):
         if self.path is None:
             raise ConfigError("dataset.path is missing: dataset=file needs the file to read, dataset.path=FILE")
         self.check_fractions()
-        source = open_source(self.path, self._separator, self.header)
-        columns = self.columns
-        if self.split_column is not None and self.split_column not in source.names:
-            raise ConfigError(f"{self.path} has no column '{self.split_column}', which dataset.split_column names")
-        if columns == "all":
-            columns = [name for name in source.names if name != self.split_column]
-        if not columns:
-            raise ConfigError(f"dataset.columns = [] is not allowed: name at least one column of {self.path}")
-        if self.split_column in columns:
-            raise ConfigError(f"column '{self.split_column}' of {self.path} says the split, and so is none to model")
-        columns = pick(source, columns)
+        source = self._open(self.path)
+        columns = self._columns(source)
 
         def make(folder: Path | None = None) -> tuple[Table, Assignment]:
             # What rounds such numbers when their mean is gone is the step that standardises them.
-            table = read(source, columns, self.split_column, WORDS, folder, "auto" if self.standardize else "single")
+            precision: Precision = "auto" if self.standardize else "single"
+            table = read(source, columns, self.split_column, WORDS, folder, precision, self.missing)
+            if table.skipped:
+                rows = f"{table.skipped:,} of {table.skipped + len(table.values):,} rows"
+                warn(f"{rows} of {self.path} have an empty cell and are left out (dataset.missing=skip)")
             return table, self.assign(len(table.values), table.labels)
 
         content, size, changed = fingerprint(self.path), self.path.stat().st_size, self.path.stat().st_mtime_ns
@@ -157,7 +171,9 @@ class File(SplitTable):
                 self._most,
                 self.standardize is not False,
             )
-            settings = _digest(repr((*used, self._separator, self.header)))
+            form = self._form
+            more = form[2:] if form[2:] != Form()[2:] else ()  # settings that came later: names of folders stay
+            settings = _digest(repr((*used, *form[:2], *more)))
             # The time too: of a large file, the fingerprint does not see every byte.
             train, valid, test = kept(folder, _digest(f"{content} {changed}"), settings, len(columns), make)
         else:
@@ -166,20 +182,47 @@ class File(SplitTable):
 
     def read(self, path: Path, columns: Sequence[str]) -> tuple[Tensor, list[str]]:
         """Another file of the same form: these columns of it, (rows, columns), float64, and the names of those left
-        aside.
+        aside. With `missing="skip"`, a row with an empty cell holds NaN.
 
         A file without names, and without those that such a file would have, is taken in its order if it has as many
         columns.
         """
-        source = open_source(path, self._separator, self.header)
+        source = self._open(path)
         in_order = source.numbered and len(source.names) == len(columns) and not set(columns) <= set(source.names)
         columns = pick(source, source.names if in_order else columns)
-        others = [name for name in source.names if name not in columns]
-        return torch.from_numpy(read(source, columns, precision="double").values), others
+        used = set(columns)
+        others = [name for name in source.names if name not in used]
+        missing: Missing = "keep" if self.missing == "skip" else "refuse"
+        return torch.from_numpy(read(source, columns, precision="double", missing=missing).values), others
+
+    def _open(self, path: Path) -> Source:
+        return open_source(path, self._form)
 
     @property
-    def _separator(self) -> str | None:
-        return "\t" if self.delimiter == "\\t" else self.delimiter
+    def _form(self) -> Form:
+        delimiter = "\t" if self.delimiter == "\\t" else self.delimiter
+        return Form(delimiter, self.header, self.decimal, self.missing)
+
+    def _columns(self, source: Source) -> list[str]:
+        """The columns of the file that are modelled.
+
+        Raises:
+            ConfigError: They are none, or not there.
+        """
+        if self.split_column is not None and self.split_column not in source.places:
+            raise ConfigError(f"{self.path} has no column '{self.split_column}', which dataset.split_column names")
+        columns = self.columns
+        if columns == "all":
+            columns = [name for name in source.names if name != self.split_column and name not in source.hidden]
+            for why, names in source.aside.items():
+                warn(f"left aside in {self.path}: {listed(names)}, {why}; dataset.columns takes what it names")
+            if not columns:
+                raise ConfigError(f"{self.path} has no columns of data: it has {listed(source.names)}")
+        if not columns:
+            raise ConfigError(f"dataset.columns = [] is not allowed: name at least one column of {self.path}")
+        if self.split_column in columns:
+            raise ConfigError(f"column '{self.split_column}' of {self.path} says the split, and so is none to model")
+        return pick(source, columns)
 
 
 def _digest(text: str) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import zipfile
 from abc import abstractmethod
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -68,18 +69,22 @@ class Benchmark(TableConfig, Fetched):
             splits = self.splits()
             sizes = (*map(len, splits), splits[0].shape[1])
         # Another format, an array of another shape or type.
-        except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile, MemoryError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"what {self.folder} holds is not dataset '{self.name}': {reason}") from error
         if sizes != self.published:
-            raise ConfigError(
-                f"dataset '{self.name}' in {self.folder} has {_sizes(sizes)}; published are {_sizes(self.published)}: "
-                f"these are other files, so numbers would not compare"
-            )
+            raise self.other_sizes(sizes)
         train, valid, test = (
             torch.from_numpy(np.ascontiguousarray(x[:n], np.float32)) for x, n in zip(splits, self._most, strict=True)
         )
         return Data(train, valid, test)
+
+    def other_sizes(self, sizes: tuple[int, ...]) -> ConfigError:
+        """The sentence for files of other sizes than the published ones."""
+        return ConfigError(
+            f"dataset '{self.name}' in {self.folder} has {_sizes(sizes)}; published are {_sizes(self.published)}: "
+            f"these are other files, so numbers would not compare"
+        )
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:
@@ -98,7 +103,7 @@ class Power(Benchmark):
     published: ClassVar = (1_659_917, 184_435, 204_928, 6)
 
     def splits(self) -> Splits:
-        raw = np.load(self.path("power/data.npy"))
+        raw = _array(self.path("power/data.npy"))
         draw = np.random.RandomState(42)
         order = np.arange(len(raw))
         draw.shuffle(order)
@@ -169,7 +174,7 @@ class Miniboone(Benchmark):
     published: ClassVar = (29_556, 3_284, 3_648, 43)
 
     def splits(self) -> Splits:
-        return scaled_splits(np.load(self.path("miniboone/data.npy")))
+        return scaled_splits(_array(self.path("miniboone/data.npy")))
 
 
 @registered(DATASETS, "bsds300")
@@ -180,6 +185,37 @@ class BSDS300(Benchmark):
     published: ClassVar = (1_000_000, 50_000, 250_000, 63)
 
     def splits(self) -> Splits:
-        with need("h5py", "dataset 'bsds300'").File(self.path("BSDS300/BSDS300.hdf5"), "r") as file:
-            train, valid, test = (np.asarray(file[name], np.float32) for name in ("train", "validation", "test"))
+        h5py = need("h5py", "dataset 'bsds300'")
+        with h5py.File(self.path("BSDS300/BSDS300.hdf5"), "r") as file:
+            parts = [_own(h5py, file, name) for name in ("train", "validation", "test")]
+            sizes = (*(part.shape[0] for part in parts), parts[0].shape[1])
+            if sizes != self.published:  # before memory is taken for what the file only says
+                raise self.other_sizes(sizes)
+            train, valid, test = (np.asarray(part, np.float32) for part in parts)
         return train, valid, test
+
+
+def _array(path: Path) -> np.ndarray:
+    """The array of an npy file, mapped: what the file says of its size is compared with its own."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _own(h5py: Any, file: Any, name: str) -> Any:
+    """An array of numbers, (rows, columns), of an HDF5 file whose numbers are in this file.
+
+    Raises:
+        ValueError: It is none; or it is a link, or made of other files, which are not followed.
+    """
+    link = file.get(name, getlink=True)
+    if link is None:
+        raise ValueError(f"it has no '{name}'")
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"'{name}' is a link to somewhere else, which is not followed")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or len(found.shape or ()) != 2 or found.dtype.kind not in "iuf":
+        raise ValueError(f"'{name}' is no array of numbers, rows × columns")
+    if found.is_virtual or found.external:
+        raise ValueError(f"'{name}' has its numbers in other files, which are not followed")
+    if found.id.get_storage_size() == 0:
+        raise ValueError(f"'{name}' says that it has {found.shape[0]:,} rows, and holds none")
+    return found

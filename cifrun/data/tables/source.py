@@ -5,6 +5,9 @@ Rows count from 1, below the header.
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,12 +15,18 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ...compute import processes
 from ...errors import ConfigError
 
-__all__ = ["ROWS", "Batch", "Source", "at_once", "listed"]
+__all__ = ["FILL", "ROWS", "Batch", "Form", "Source", "at_once", "listed", "typed", "warn"]
 
 #: Rows that are in memory at once, or fewer, to hold at most so many numbers; of text, Arrow's blocks of a megabyte.
 ROWS, NUMBERS = 65_536, 2**22
+#: What to do about a number that is not there.
+FILL = (
+    "remove the row, fill it in, or leave out the column; or say dataset.missing=skip to leave out all rows with an "
+    "empty cell"
+)
 
 
 def at_once(width: int) -> int:
@@ -29,6 +38,40 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     """The names with commas between them, and how many there are if that is too many to read."""
     names = list(names)
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def typed(names: Sequence[str], most: int = 12) -> str:
+    """The word that asks for these columns, as a shell takes it; of many, what to fill in."""
+    if len(names) > most:
+        return f"dataset.columns=[…], of {listed(names)}"
+    return shlex.quote(f"dataset.columns=[{','.join(map(_item, names))}]")
+
+
+def _item(name: str) -> str:
+    """A name in a list, with quotes if it would not be read as it stands."""
+    if name and name == name.strip() and not re.search(r"[,'\"\\$]", name) and name[-1] != "]":
+        return name
+    text = re.sub(r'(\\*)"', lambda found: 2 * found[1] + '\\"', name)
+    text = re.sub(r"(\\+)$", lambda found: 2 * found[1], text)
+    return f'"{text}"'
+
+
+def warn(sentence: str) -> None:
+    """Say something about a file on stderr, in one process of several."""
+    if processes.rank() == 0:
+        print(f"cifrun: {sentence}", file=sys.stderr)
+
+
+class Form(NamedTuple):
+    """How a file is read, as `dataset.delimiter`, `header`, `decimal` and `missing` say.
+
+    With `missing` other than "refuse", a number that is not there is NaN.
+    """
+
+    delimiter: str | None = None
+    header: bool | Literal["auto"] = "auto"
+    decimal: Literal["auto", ".", ","] = "auto"
+    missing: Literal["refuse", "skip"] = "refuse"
 
 
 class Batch(NamedTuple):
@@ -43,20 +86,31 @@ class Source(ABC):
 
     Arguments:
         path: The file.
-        delimiter, header: As `dataset.delimiter` and `dataset.header` say; for text.
+        form: How to read it.
 
     Attributes:
         names: Of all its columns.
         numbered: Whether the file names none of them, so that they may be asked for by number too.
+        hidden: Those that are no data unless they are asked for by name.
+        aside: What is in the file beside its data, by what it is: hidden columns, and what can be none.
+        alias: What columns may be called too.
     """
 
     names: list[str]
     numbered = False
 
-    def __init__(self, path: Path, delimiter: str | None = None, header: bool | Literal["auto"] = "auto") -> None:
-        self.path, self.delimiter, self.header = path, delimiter, header
+    def __init__(self, path: Path, form: Form = Form()) -> None:  # noqa: B008 (it can't be changed)
+        self.path, self.form = path, form
         self.names = []
+        self.hidden: set[str] = set()
+        self.aside: dict[str, list[str]] = {}
+        self.alias: dict[str, str] = {}
         self._open()
+        self.places: dict[str, int] = {}
+        self.repeated: set[str] = set()
+        for k, name in enumerate(self.names):
+            if self.places.setdefault(name, k) != k:
+                self.repeated.add(name)
 
     @abstractmethod
     def _open(self) -> None:
@@ -66,7 +120,12 @@ class Source(ABC):
     def batches(self, columns: Sequence[str], label: str | None) -> Iterator[Batch]:
         """The rows in order, of these columns."""
 
-    def unusable(self, what: str) -> ConfigError:
+    def unusable(self, what: str, column: str | None = None) -> ConfigError:
         """The sentence for a column that holds no numbers; `what` says where and what it holds."""
-        hint = f"mend it, or name the columns to use, dataset.columns=[…], of {listed(self.names)}"
+        others = [name for name in self.names if name != column and name.strip() and name not in self.repeated]
+        hint = f"mend it, or name the columns to use, {typed(others)}" if others else "mend it"
         return ConfigError(f"{self.path}: {what}: {hint}")
+
+    def empty(self, row: int, column: str) -> ConfigError:
+        """The sentence for a number that is not there."""
+        return ConfigError(f"{self.path}: row {row}, column '{column}' is empty: {FILL}")

@@ -59,7 +59,7 @@ X = GREY[:, 0, 0]
         ("mnist", "train-images-idx3-ubyte", b"\0\0\x0d" + idx(GREY)[3:], ["00 00 0d 03"]),
         ("mnist", "train-images-idx3-ubyte", b"\0\0\x08\x01" + struct.pack(">I", 4) + b"1234", ["sizes are 4, where"]),
         ("mnist", "train-images-idx3-ubyte", b"\0\0\x08\x03" + struct.pack(">3I", 1, 4, 7) + bytes(28), ["1 × 4 × 7"]),
-        ("cifar10", "cifar-10-batches-py/data_batch_2", batch(COLOUR)[:-999], ["data_batch_2", "truncated"]),
+        ("cifar10", "cifar-10-batches-py/data_batch_2", batch(COLOUR)[:-999], ["data_batch_2", "or damaged"]),
         ("cifar10", "cifar-10-batches-py/data_batch_2", batch(X), ["no array 'data' of N × 3072"]),
         ("cifar10", "cifar-10-batches-py/data_batch_2", b"cos\nsystem\n(S'touch evil'\ntR.", ["it names os.system"]),
         ("cifar10", "cifar-10-batches-py/test_batch", batch(COLOUR.astype(np.float32)), ["type float32", "uint8"]),

@@ -14,6 +14,7 @@ from cifrun.data.checks import check_data
 from cifrun.data.tables.base import File
 from cifrun.data.tables.formats import open_source
 from cifrun.data.tables.reading import Table, read
+from cifrun.data.tables.source import Form
 from cifrun.errors import ConfigError
 
 #: Five good rows, and many, without a header.
@@ -28,7 +29,7 @@ def load(path: Path, **settings: Any) -> Data:
 
 def table(path: Path, columns: Sequence[str] | None = None, **options: Any) -> Table:
     """All columns of a file, or these."""
-    source = open_source(path, **options)
+    source = open_source(path, Form(**options))
     return read(source, source.names if columns is None else columns)
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cifrun.data.tables import reading
-from cifrun.data.tables.formats import is_number, open_source
+from cifrun.data.tables.formats import open_source
+from cifrun.data.tables.layout import is_number
 from cifrun.data.tables.reading import read
 from cifrun.errors import ConfigError, RunError
 from cifrun.io.table_files import TABLES, write_table
@@ -80,7 +81,7 @@ BAD: list[tuple[str, list[str]]] = [
     (f"a,b\n{GOOD}6,-inf\n", ["row 6", "column 'b'", "holds -inf", "not finite"]),
     (f"a,b\n{GOOD}6,1e39\n", ["row 6", "column 'b'", "1e+39", "single precision", "unit"]),
     (f"a,b\n{GOOD}6,1e999\n", ["row 6", "column 'b'", "not finite"]),
-    (f",b\n{GOOD}", ["column 1", "no name", "row numbers", "of b"]),
+    (f",b\n{GOOD}", ["column 1", "no name", "row numbers", "'dataset.columns=[b]'"]),
     ("a,b\n", ["no rows"]),
 ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from cifrun.data.tables.source import NUMBERS, ROWS, Batch, Source, at_once, listed
+from cifrun.cli.hydra_app import configure
+from cifrun.data.tables.source import NUMBERS, ROWS, Batch, Source, at_once, listed, typed
 
 
 @pytest.mark.parametrize("width", [1, 64, 65, 1000, NUMBERS, NUMBERS + 1])
@@ -40,8 +42,16 @@ class Nothing(Source):
 
 
 def test_what_is_no_number_is_refused_with_the_columns_there_are() -> None:
-    text = str(Nothing(Path("a.x")).unusable("row 3, column 'name' holds 'Zoë', no number"))
+    text = str(Nothing(Path("a.x")).unusable("row 3, column 'name' holds 'Zoë', no number", "name"))
     assert text == (
         "a.x: row 3, column 'name' holds 'Zoë', no number: mend it, or name the columns to use, "
-        "dataset.columns=[…], of height, name"
+        "'dataset.columns=[height]'"
     )
+
+
+def test_the_word_for_columns_is_one_that_a_shell_and_the_command_line_take() -> None:
+    names = ["sepal length (cm)", "größe", "speed [m/s]", "a, b", "it's", 'the "best"', " x ", "a\\", "7"]
+    (word,) = shlex.split(typed(names))
+    assert configure(["dataset=file", "dataset.path=x.csv", word]).dataset.columns == names  # type: ignore[attr-defined]
+    assert typed(["a", "größe"]) == "'dataset.columns=[a,größe]'"
+    assert typed([f"x{k}" for k in range(13)]).startswith("dataset.columns=[…], of x0, x1, ")
