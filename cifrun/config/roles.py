@@ -16,7 +16,7 @@ from ..registry import DATASETS, FLOWS
 from .fields import Role, settings
 from .schema import Config
 
-__all__ = ["changeable", "command_defaults", "differing", "flattened", "holds_path", "lengths", "role_of"]
+__all__ = ["changeable", "command_defaults", "differing", "flattened", "holds_path", "lengths", "reading", "role_of"]
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -67,6 +67,13 @@ def holds_path(name: str) -> bool:
     holders: list[Any] = [registries[group][entry] for entry in registries.get(group, ())] if group else [Config]
     having = [cls for cls in holders if key in cls.__pydantic_fields__]
     return any(setting.is_path for cls in having for setting in settings(cls) if setting.name == key)
+
+
+@lru_cache
+def reading(verb: str) -> tuple[str, ...]:
+    """The settings of datasets that may be typed with `verb` of a run that exists: they say how a file is read."""
+    known = [setting for name in DATASETS for setting in settings(DATASETS[name], DATASETS.noun)]
+    return tuple(dict.fromkeys(setting.name for setting in known if verb in setting.schema["may_change"]))
 
 
 @lru_cache
