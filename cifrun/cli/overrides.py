@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
-from ..config.roles import changeable, command_defaults, holds_path
+from ..config.roles import changeable, command_defaults, holds_path, reading
 from ..errors import ConfigError
 from .config_groups import groups
 from .hydra_internals import get_args_parser
 from .plugin_configs import OPEN_GROUPS, defaults
+from .quoting import quote_text, with_reading
 from .retired import renamed
 
 __all__ = ["overlay", "prepare", "split"]
@@ -49,7 +50,8 @@ def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[O
     Raises:
         ConfigError: Hydra would refuse an override, in words that name neither the key nor the choices.
     """
-    ready = [_open(_quote_path(override, multirun)) for override in renamed(overrides)]
+    words = (quote_text(word, multirun) for word in renamed(overrides))
+    ready = with_reading([_open(_quote_path(word, multirun)) for word in words])
     parsed = OverridesParser.create().parse_overrides(ready)
     _check(parsed)
     return ready, parsed
@@ -108,10 +110,13 @@ def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequen
     Raises:
         ConfigError: something was typed that is settled when a run is trained.
     """
-    data, allowed = deepcopy(dict(saved)), changeable(verb)
+    data, allowed, asked = deepcopy(dict(saved)), changeable(verb), set[str]()
     for override in OverridesParser.create().parse_overrides(list(typed)):
         first, *rest = override.key_or_group.split(".")
-        if first not in allowed or override.is_delete() or override.package is not None:
+        reads = override.key_or_group in reading(verb) and dict(saved.get("dataset") or {}).get("name") == "file"
+        if reads and composed.get("data") is None and rest != ["path"]:
+            raise ConfigError(f"{override.key_or_group} says how another file is read: it goes with data=FILE")
+        if not (first in allowed or reads) or override.is_delete() or override.package is not None:
             what = first if first in composed else "settings"
             raise ConfigError(
                 f"a run keeps its {what}: '{override.input_line}' can't change it; "
