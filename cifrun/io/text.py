@@ -1,15 +1,34 @@
-"""Plain text tables for the terminal, and numbers written with their standard errors."""
+"""Plain text for the terminal: tables, numbers written with their standard errors, and what others wrote, harmless."""
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 
-__all__ = ["MINUS", "table", "with_error"]
+__all__ = ["MINUS", "table", "visible", "with_error"]
 
 GAP = "  "
 MINUS = "\N{MINUS SIGN}"
+#: Categories of Unicode whose characters do something to a terminal or a line, or say nothing: controls, marks of the
+#: direction of writing, halves of characters, ends of lines and paragraphs.
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def visible(text: str, keep: str = "") -> str:
+    """A text that others wrote, in which characters that one does not see are spelled: `\\n`, `\\x1b`, `\\u202e`.
+
+    Whatever a file says of itself, it moves no cursor, changes no colour, and begins no line of its own.
+
+    Arguments:
+        keep: Characters that stay as they are, as the ends of lines of a text that has several.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        repr(sign)[1:-1] if unicodedata.category(sign) in UNSEEN and sign not in keep else sign for sign in text
+    )
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str = "") -> str:
@@ -19,7 +38,10 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str = "")
         rows: The cells; every row has as many as the header.
         header: The names of the columns.
         align: "l" or "r" for each column; columns beyond its end are left-aligned.
+
+    What a cell has of characters that one does not see is spelled, as by `visible`.
     """
+    header, rows = [visible(name) for name in header], [[visible(cell) for cell in row] for row in rows]
     align = align.ljust(len(header), "l")
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 

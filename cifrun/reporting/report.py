@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..io.files import replacing, writing
+from ..io.files import inside, replacing, writing
+from ..io.text import visible
 from .formats import comma_separated, latex, markdown, text
 from .groups import Comparison
 from .html import page
@@ -21,6 +22,8 @@ from .runs import find_runs
 
 #: The files report.ENDING, and what writes each.
 WRITERS: dict[str, Callable[[Comparison], str]] = {"md": markdown, "csv": comma_separated, "tex": latex, "html": page}
+#: Endings of files that a report may be taken for.
+ENDINGS = (*WRITERS, "pdf", "txt", "png", "json")
 #: Seconds between two looks of `watch`.
 PAUSE = 5.0
 
@@ -51,25 +54,53 @@ def report(directories: Sequence[Path], output: Path | None = None) -> Report:
     """Print the tables of all runs below `directories`, and write them to `output`, by default DIR/report of the first.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: There are none; or `output` can't be a folder.
+        RunError: The files can't be written, or DIR/report leads elsewhere.
     """
+    place = _place(directories, output)
     result = Report(*find_runs(directories))
     if not result.runs and not result.unreadable:
         raise ConfigError(f"there are no runs in {', '.join(map(str, directories))}")
     print(result.text())
-    paths = result.write(output or directories[0] / "report")
-    print(f"\nwritten: {', '.join(str(path) for path in paths)}")
+    paths = result.write(place)
+    print(f"\nwritten: {', '.join(visible(str(path)) for path in paths)}")
     return result
 
 
+def _place(directories: Sequence[Path], output: Path | None) -> Path:
+    """Where the files go: found wrong before the work rather than after it.
+
+    Raises:
+        ConfigError: It can't be a folder.
+        RunError: DIR/report leads out of DIR.
+    """
+    if output is None:
+        return inside(directories[0] / "report", directories[0])
+    if output.is_dir():
+        return output
+    if output.exists() or output.suffix.lstrip(".") in ENDINGS:
+        names = ", ".join(f"report.{ending}" for ending in WRITERS)
+        raise ConfigError(f"output = '{output}' is not allowed: name the folder for {names}")
+    if not output.parent.is_dir():
+        raise ConfigError(f"output = '{output}' is not possible: there is no folder '{output.parent}'")
+    return output
+
+
 def watch(directories: Sequence[Path], output: Path | None = None) -> Report:
-    """Print the tables again every few seconds until no run is under way; then write them. Ctrl-C ends it too."""
+    """Print the tables again every few seconds until no run is under way; then write them. Ctrl-C ends it too.
+
+    A run is under way until it is complete or has failed, or its process is gone.
+
+    Raises:
+        ConfigError, RunError: as `report`.
+    """
+    _place(directories, output)
     try:
         while True:
             result = Report(*find_runs(directories))
             clear = "\033[H\033[2J" if sys.stdout.isatty() else ""
             print(f"{clear}{result.text()}\n", flush=True)
-            if all(run.settled for run in result.runs) and result.runs:
+            if all(run.settled or run.busy is False for run in result.runs) and result.runs:
                 break
             time.sleep(PAUSE)
     except KeyboardInterrupt:

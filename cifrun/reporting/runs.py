@@ -13,6 +13,7 @@ from ..config.fields import Role
 from ..config.roles import role_of
 from ..errors import ConfigError, RunError
 from ..runs.directory import DONE, RunDirectory
+from ..runs.lock import busy
 from ..runs.metrics import estimate
 from ..runs.validation import KINDS
 
@@ -86,6 +87,11 @@ class Run:
         return self.status in (*DONE, "failed")
 
     @property
+    def busy(self) -> bool | None:
+        """Whether a process is at work in it now; None if that can't be told."""
+        return busy(self.path)
+
+    @property
     def estimate(self) -> str:
         """What the log-likelihood is: exact, an estimate IWAE_m, or one with an unbiased log-determinant."""
         return estimate(self.test.get("exact"), self.settings.get("cif"), self.test.get("importance_samples", "?"))
@@ -95,7 +101,8 @@ class Run:
         step = self.metrics[-1]["step"] if self.metrics else 0
         written = RunDirectory(self.path).last_written()
         of = self.settings.get("trainer.max_steps", "?")
-        state = "running, or killed" if self.status == "running" else self.status
+        running = {True: "running", False: "killed", None: "running, or killed"}
+        state = running[self.busy] if self.status == "running" else self.status
         last = "" if written is None else f", last wrote {_ago(max(0.0, time.time() - written))}"
         return f"{state}, step {step} of {of}{last}"
 

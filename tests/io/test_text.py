@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cifrun.io.text import table, with_error
+from cifrun.io.text import table, visible, with_error
 
 
 def test_columns_align() -> None:
@@ -60,3 +60,22 @@ def test_ragged_rows_are_refused() -> None:
 )
 def test_with_error(value: float, se: float | None, expected: str) -> None:
     assert with_error(value, se) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("two_moons ü ☃ 身長 −1.5 ± 0.1", "two_moons ü ☃ 身長 −1.5 ± 0.1"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("a\nb\r\tc\x00", "a\\nb\\r\\tc\\x00"),
+        ("\x9b31m \u202egnp.exe\u2066", "\\x9b31m \\u202egnp.exe\\u2066"),
+        ("\ud83d\u2028", "\\ud83d\\u2028"),
+    ],
+)
+def test_what_one_does_not_see_is_spelled(text: str, expected: str) -> None:
+    assert visible(text) == expected
+    assert table([[text]], [text]).splitlines()[2] == expected
+
+
+def test_ends_of_lines_may_stay() -> None:
+    assert visible("a\nb\x1b", keep="\n") == "a\nb\\x1b"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cifrun.io.text import visible
 from cifrun.reporting import formats
 from cifrun.reporting.groups import Cell, Comparison, Table
 from cifrun.runs.metrics import Theme
@@ -84,6 +87,56 @@ def test_no_word_is_a_command_of_latex(word: str) -> None:
     known = "|".join(map(re.escape, sorted(typeset, key=len, reverse=True)))
     assert re.fullmatch(rf"(?:{known}|[^\\~^&%$#_{{}}])*", cell)
     assert re.sub(known, lambda found: typeset[found[0]], cell) == word
+
+
+#: Names as nobody should give them, each with what a terminal, a page or a spreadsheet would make of it.
+EVIL = [
+    "\x1b[2J", "a\n# heading", "a\r\tb", "\u202egnp", "|a|", "`rm`", "*b*", "_c_", "[x](http://evil)", "![x](//evil)",
+    "<script>alert(1)</script>", "&lt;", "https://evil", "www.evil", "me@evil", "~~d~~", "$x$", "\\", "# e", "=1+1",
+    "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_name_moves_a_cursor_or_begins_a_line(name: str) -> None:
+    tables = report([[name, "", ""]], notes=[f"of {name}"], left=[f"{name}: failed"])
+    for write_as in (formats.text, formats.markdown, formats.latex):
+        shown = write_as(tables)
+        assert shown.replace("\n", "").isprintable()
+        assert len(shown.splitlines()) == len(write_as(report([["a", "", ""]], left=["a: failed"])).splitlines())
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_markdown_shows_a_name_as_it_is(name: str) -> None:
+    """Made HTML, each cell, note and line is the name, and holds no tag."""
+    markdown = pytest.importorskip("markdown")
+    page = markdown.markdown(
+        formats.markdown(report([[name, "", ""]], notes=[f"of {name}."], left=[f"of {name}: failed"])),
+        extensions=["tables"],
+    )
+    told = html.escape(visible(name), quote=False)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
+    plain = [
+        re.sub(r"&#(\d+);|\\\\([~$])", lambda m: chr(int(m[1])) if m[1] else m[2], text) for text in [cells[0], page]
+    ]
+    plain = [text.replace("\\|", "|").replace("\\~", "~").replace("\\$", "$") for text in plain]
+    assert (
+        plain[0] == told.strip()
+        and f"<p>of {told}. <strong>Bold" in plain[1]
+        and f"<li>of {told}: failed</li>" in plain[1]
+    )
+    assert not re.search(r"<(?:a|img|script|em|code|del|h1)\b", page)
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_cell_of_a_spreadsheet_is_a_formula(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "a", dataset={"name": "file", "path": f"/data/{name.replace('/', '')}.csv"}, likelihood=-1.5)
+    write(tmp_path / "b", flow={"family": "maf"}, optimizer={"name": "adam", "lr": 1e-4}, likelihood=-2.5)
+    (row, other) = list(csv.reader(io.StringIO(formats.comma_separated(read(tmp_path)))))[1:]
+    for cell in (*row, *other):
+        assert cell.isprintable()
+        assert not cell.startswith(("=", "+", "-", "@")) or math.isfinite(float(cell))
+    assert {"-1.5", "-2.5"} <= {*row, *other}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import os
 import re
 import shutil
 import subprocess
@@ -57,6 +59,39 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
     shown = page(read(tmp_path))
     assert re.findall(r'(?:src|href)="(?!data:)', shown) == [] and "http" not in shown
     assert shown.count("data:image/png;base64,") == 2  # the curves, and the one figure there is
+
+
+def test_a_picture_that_is_a_link_is_not_shown(tmp_path: Path) -> None:
+    """Nor one that is something else, or can't be read; a sentence says so, and the page has the rest."""
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"\x89PNG secret")
+    figures = write(tmp_path / "runs" / "a", likelihood=-1.5) / "figures"
+    (figures / "density.png").symlink_to(secret)
+    (figures / "samples.png").mkdir()
+    (figures / "marginals.png").write_text("root:x:0:0")
+    os.mkfifo(figures / "reconstructions.png")
+    (figures / "lipschitz.png").write_bytes(b"\x89PNG picture")
+    shown = page(read(tmp_path / "runs"))
+    encoded = [base64.b64decode(found) for found in re.findall(r"base64,([^\"]*)", shown)]
+    assert len(encoded) == 2 and b"\x89PNG picture" in encoded
+    assert "density is missing" in shown and "is a symbolic link, which is not followed" in shown
+    assert "marginals is no picture" in shown and "reconstructions is missing" in shown
+
+
+def test_folders_that_are_links_are_not_followed_either(tmp_path: Path) -> None:
+    figures = write(tmp_path / "runs" / "a", likelihood=-1.5) / "figures"
+    figures.rename(tmp_path / "secret")
+    (tmp_path / "secret" / "density.png").write_bytes(b"\x89PNG secret")
+    figures.symlink_to(tmp_path / "secret")
+    assert page(read(tmp_path / "runs")).count("data:image/png") == 1
+
+
+def test_no_name_is_markup_of_the_page(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)> \x1b[2J \u202e"
+    write(tmp_path / "a", dataset={"name": "file", "path": f"/data/{name}.csv", "columns": [name]}, likelihood=-1.5)
+    write(tmp_path / "b", dataset={"name": "file", "path": f"/data/{name}.csv", "columns": ["b"]}, likelihood=-1.5)
+    shown = page(read(tmp_path))
+    assert "<img src=x" not in shown and "\x1b" not in shown and "\u202e" not in shown and "&lt;img src=x" in shown
 
 
 @pytest.mark.parametrize(

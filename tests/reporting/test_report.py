@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from cifrun.cli.main import main
 from cifrun.config.schema import Config
+from cifrun.runs.lock import LOCK, alone
 from cifrun.training.loop import train
 
 from .example_runs import read, write, write_pairs
@@ -70,3 +75,56 @@ def test_mistakes_get_a_sentence(
     monkeypatch.chdir(tmp_path)
     assert main(["report", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("nowhere/there", "there is no folder 'nowhere'"),
+        ("report.csv", "name the folder for report.md, report.csv"),
+        ("table.dat", "name the folder for report.md, report.csv"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--watch"]])
+def test_where_nothing_can_be_written_is_told_before_the_work(
+    output: str, sentence: str, more: list[str], tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "runs" / "a")
+    (tmp_path / "table.dat").touch()
+    assert main(["report", "runs", f"output={output}", *more]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and sentence in told.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "table.dat"]
+
+
+def test_a_report_follows_no_link_out_of_its_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "runs" / "a")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs" / "report").symlink_to(tmp_path / "elsewhere")
+    assert main(["report", str(tmp_path / "runs")]) == 2
+    assert "is a symbolic link" in capsys.readouterr().err and not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+def test_a_watch_ends_when_all_that_it_waits_for_is_dead(
+    status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While somebody is at work in a run it waits; a kill releases the lock, and it ends."""
+    write(tmp_path / "done")
+    run = write(tmp_path / "killed", status=status, seed=2)
+    with alone(run):
+        pass  # the lock stays, as it does when its holder is killed
+    held = ExitStack()
+    lock = held.enter_context(FileLock(run / LOCK))
+    pauses = []
+
+    def pause(_: float) -> None:
+        pauses.append(read(tmp_path).runs[1].busy)
+        held.close()
+
+    monkeypatch.setattr(time, "sleep", pause)
+    assert main(["report", str(tmp_path), "--watch"]) == 0
+    assert pauses == [True] and not lock.is_locked
+    told = capsys.readouterr().out
+    assert ("killed: killed, step 40 of 100" if status == "running" else "killed: interrupted") in told
