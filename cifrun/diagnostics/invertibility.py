@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from ..cif.model import Model
-from ..cif.paths import Path, infer, outward
+from ..cif.paths import Path, reconstruct
 from ..errors import ConvergenceError
 
 #: Up to this many dimensions Jacobians are taken whole.
@@ -249,8 +249,7 @@ def round_trip(model: Model, x: Tensor) -> float:
     Raises:
         ConvergenceError: F has no inverse that can be found, or one that is not finite.
     """
-    path = infer(model, x)
-    back = outward(model, path.z, path.u)
+    back = reconstruct(model, x)
     scale = 1 + x.abs().flatten(1).amax(1)
     error = (back - x).abs().flatten(1).amax(1) / scale
     if bad := int((~error.isfinite()).sum()):

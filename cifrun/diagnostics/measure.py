@@ -93,10 +93,9 @@ class Diagnostics:
         return result | ({"left_out": left_out} if left_out else {})
 
     def _test(self, count: int, like: Tensor) -> Tensor:
-        """At most `count` test data, spread over the set, as a file may be sorted; grey levels with fixed noise."""
-        x = self.data.test
+        """At most `count` test data, as of `Data.some_test`; grey levels with fixed noise."""
         noise = torch.Generator().manual_seed(self.config.eval.seed)
-        return dequantize(x[:: -(-len(x) // count)], noise).to(like)
+        return dequantize(self.data.some_test(count), noise).to(like)
 
     def _chunk_size(self, model: Model) -> int:
         return chunk_size(model, self.config.eval.chunk_size)

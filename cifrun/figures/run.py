@@ -63,7 +63,7 @@ def draw(model: Model, data: Data, config: Config, step: int | None = None) -> I
 def _pictures(model: Model, data: Data, config: Config, title: str) -> Iterator[tuple[str, Figure]]:
     seed, size, like = config.eval.seed, chunk_size(model, config.eval.chunk_size), next(model.parameters())
     samples = model.sample(IMAGES if data.levels else SAMPLES, seed=seed, chunk_size=size).cpu()
-    test = _some(data, SAMPLES)
+    test = data.some_test(SAMPLES)
     if data.levels:
         yield "samples", images_figure(quantize(samples, data.levels), data.levels, f"{title}, samples")
         if not data.binary:
@@ -81,11 +81,6 @@ def _pictures(model: Model, data: Data, config: Config, title: str) -> Iterator[
         yield "marginals", marginals_figure(test, samples, title)
 
 
-def _some(data: Data, most: int) -> Tensor:
-    """At most so many of the test data, spread over the set, as a file may be sorted."""
-    return data.test[:: -(-len(data.test) // most)]
-
-
 @torch.no_grad()
 def draw_diagnostics(
     model: Model, data: Data, config: Config, result: Mapping[str, Any]
@@ -101,7 +96,7 @@ def draw_diagnostics(
         yield "bounds", bounds_figure(result["iwae_curve"], result["bracket"], title)
     if model.shape != (2,):
         return
-    window = window_of(_some(data, ENOUGH), data.target, margin=0.0)
+    window = window_of(data.some_test(ENOUGH), data.target, margin=0.0)
     try:
         images = _images_of_lattice(model, config.eval.seed)
         figure = maps_figure(lattice(HALF), images, window, data.test[:SAMPLES], title)

@@ -89,7 +89,7 @@ def test_a_known_density_gives_its_mean_and_standard_error() -> None:
     x = points(2500)
     exact = Normal(0.0, 1.0).log_prob(x).sum(1).tolist()
     mean, error = statistics.fmean(exact), statistics.stdev(exact) / math.sqrt(2500)
-    result = evaluate_split(normal(), x, config_of(), 7)
+    _, result = evaluate_split(normal(), x, config_of(), 7)
     assert result.pop("seconds") >= 0
     bits = 2 * math.log(2)
     assert result == {
@@ -101,7 +101,7 @@ def test_a_known_density_gives_its_mean_and_standard_error() -> None:
 
 
 def test_one_datum_has_a_mean_and_no_error() -> None:
-    result = evaluate_split(normal(), torch.zeros(1, 2), config_of(), 1)
+    _, result = evaluate_split(normal(), torch.zeros(1, 2), config_of(), 1)
     assert result["log_likelihood"] == pytest.approx(-math.log(2 * math.pi)) and math.isnan(result["log_likelihood_se"])
 
 
@@ -109,7 +109,7 @@ def test_kl_to_the_truth_is_the_mean_difference_of_log_densities() -> None:
     """log p*(x) − log p(x) = μᵀx − |μ|²/2, whose mean is KL(p* ‖ p) = |μ|²/2 where x comes from p*."""
     x, mean = points(400) + Shifted.mean, Shifted.mean
     differences = (x @ mean - mean @ mean / 2).tolist()
-    result = evaluate_split(normal(), x, config_of(), 1, Shifted(name="shifted"))
+    _, result = evaluate_split(normal(), x, config_of(), 1, Shifted(name="shifted"))
     error = statistics.stdev(differences) / 20
     assert result["kl_to_truth"] == pytest.approx(statistics.fmean(differences), rel=1e-9)
     assert result["kl_to_truth_se"] == pytest.approx(error, rel=1e-9)
@@ -134,7 +134,7 @@ def test_estimates_of_a_linear_gaussian_model_are_its_closed_forms() -> None:
     elbo, variance = log_normal(identity) - W @ W / 2, (x @ W) ** 2 + (W @ W) ** 2 / 2
     assert ((result.elbo - elbo).abs() < 5 * (variance / m).sqrt()).all()
     torch.testing.assert_close(result.ess, m / ratio, rtol=0.1, atol=0)
-    told = evaluate_split(noisy(), x, config_of(True, eval={"chunk_size": 5000}), m)
+    _, told = evaluate_split(noisy(), x, config_of(True, eval={"chunk_size": 5000}), m)
     gaps = result.log_likelihood - result.elbo
     assert told["gap"] == pytest.approx(gaps.mean().item())
     assert told["gap_se"] == pytest.approx(gaps.std().item() / math.sqrt(40))

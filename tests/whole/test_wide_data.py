@@ -193,7 +193,7 @@ def test_a_run_of_any_data_ends_well(family: str, dataset: dict[str, Any], tmp_p
     run, data = RunDirectory(tmp_path / "run"), build_data(config)
     model = load_model(run)
     assert isinstance(model.steps[0].bijection, Standardize) == (build_standardize(config, data) is not None)
-    again = evaluate_split(model, data.test, config, 3)
+    _, again = evaluate_split(model, data.test, config, 3)
     assert again["log_likelihood"] == pytest.approx(summary["test"]["log_likelihood"], abs=1e-5)
     samples = model.sample(300, seed=0)
     far = (samples - data.train.mean(0)).abs().amax(0) / data.train.std(0)

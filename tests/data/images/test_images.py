@@ -79,7 +79,7 @@ def test_a_known_distribution_gets_its_bits_per_dim(probabilities: list[float], 
         step = Logit(shape, levels, 0.05) if first == "logit" else Centre(shape, levels)
         steps = [step.double(), Invert(step.double()), *steps]
     model = Model([Step(step) for step in steps])
-    result = evaluate_split(model, x, config_of(), 1)
+    _, result = evaluate_split(model, x, config_of(), 1)
     assert result["bits_per_dim"] == pytest.approx(bits, abs=1e-6)
     assert result["bits_per_dim_se"] == pytest.approx(result["log_likelihood_se"] / 32 / math.log(2))
 
@@ -145,7 +145,7 @@ def test_a_run_remembers_what_it_does_to_pixels(dataset: dict[str, Any], kind: t
     if isinstance(first, Logit):
         found = model.steps[0].bijection
         assert isinstance(found, Logit) and float(found.lam) == pytest.approx(0.01) and float(found.levels) == 17
-    again = evaluate_split(model, data.test, config, 2)
+    _, again = evaluate_split(model, data.test, config, 2)
     assert again["bits_per_dim"] == pytest.approx(summary["test"]["bits_per_dim"], abs=1e-5)
     samples = model.sample(5, seed=0)
     assert samples.shape == (5, 1, 8, 8)
