@@ -18,6 +18,7 @@ from .cif.bounds import beyond_bound
 from .cif.index import Index
 from .cif.model import Model
 from .cif.step import Step
+from .compute.memory import building
 from .compute.rng import forked
 from .config.schema import Config, IndexConfig
 from .data.base import AnyDataset, Data, DatasetConfig
@@ -150,7 +151,7 @@ def build_model(config: Config, shape: Sequence[int], standardize: Bijection | N
 
     `standardize` stands before the flow's own steps.
     """
-    with forked(config.seed):
+    with forked(config.seed), building():
         steps = build_steps(config, shape)
     return Model(steps if standardize is None else [Step(standardize), *steps])
 

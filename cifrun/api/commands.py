@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def train(config: Config, directory: str | Path, resume: bool = False) -> dict[s
     """
     run = RunDirectory(Path(directory))
     _check_is_config(config)
-    if run.exists() and not resume:
+    if run.exists() and not run.unbegun() and not resume:
         raise RunError(f"{run.path} already holds a run: resume=True continues it")
     if resume:
         _check_agrees(run.config(), config, "train")
@@ -78,7 +79,8 @@ def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, A
 
     Arguments:
         directory: The run directory.
-        config: The run's own, with other settings of `eval` or `device`; by default as they are in the run.
+        config: The run's own, with other settings of `eval`, `diagnostics` or `device`; by default as they are in the
+            run, without diagnostics, which are there already.
 
     Returns:
         The test result, as `summary.json` has it under "test".
@@ -98,6 +100,7 @@ def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, A
     run = RunDirectory(Path(directory))
     if config is None:
         config = run.config()
+        config = replace(config, diagnostics=replace(config.diagnostics, enabled=False))
     else:
         _check_is_config(config)
         _check_agrees(run.config(), config, "eval")

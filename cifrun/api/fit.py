@@ -31,6 +31,7 @@ from ..errors import ConfigError, DataWarning, RunError, TrainingError
 from ..io.files import writing
 from ..io.table_files import numbered, write_table
 from ..runs.directory import RunDirectory
+from ..runs.lock import alone
 from ..runs.unwritten import Unwritten
 from ..training.loop import optimise
 from .arguments import checked_seed, whole
@@ -133,7 +134,7 @@ def fit(
         ConfigError: A setting is not allowed, or no density can be learned from the data; the sentence says why.
         TypeError: The model is none of `cifrun.Flow` or `cifrun.CIF`.
         ValueError: x is of another shape than the model's events, or a count or the seed is no whole number.
-        RunError: The directory holds another run.
+        RunError: The directory holds another run, or another process is at work there.
         TrainingError: Too many losses in a row were not finite; the model has the last good weights.
         KeyboardInterrupt: Ctrl-C; the model has the last weights that were kept.
 
@@ -175,14 +176,16 @@ def fit(
     config = _configured(model.config, {name: value for name, value in asked.items() if value is not None})
     if config.device.count > 1 or config.device.nodes > 1:
         raise ConfigError("device.count and device.nodes are for the command line: fit trains on one device")
-    run: RunDirectory | Unwritten = Unwritten()
-    resume = False
     if directory is None:
-        data = _data(splits, model.columns)
         config = replace(config, diagnostics=replace(config.diagnostics, enabled=False))
-    else:
-        run = RunDirectory(Path(directory).absolute())
-        config, data, resume = _in_directory(run, config, splits, model)
+        return _train(model, config, Unwritten(), _data(splits, model.columns), False)
+    run = RunDirectory(Path(directory).absolute())
+    with alone(run.path):
+        return _train(model, *_in_directory(run, config, splits, model))
+
+
+def _train(model: Flow, config: Config, run: RunDirectory | Unwritten, data: Data, resume: bool) -> History:
+    """`fit` where all is known: the run and its data, and whether it goes on."""
     if not model.trained:
         model.standardize(build_standardize(config, data))
     model.config, model.trained = config, True
@@ -257,7 +260,7 @@ def _data(splits: Sequence[Tensor], columns: tuple[str, ...]) -> Data:
 
 def _in_directory(
     run: RunDirectory, config: Config, splits: Sequence[Tensor], model: Flow
-) -> tuple[Config, Data, bool]:
+) -> tuple[Config, RunDirectory, Data, bool]:
     """The config and the data of a run in a directory, where its data are written; and whether it goes on."""
     if len(model.shape) > 1:
         raise ConfigError("directory is for events that are vectors, rows of a table: save the model instead")
@@ -279,7 +282,7 @@ def _in_directory(
         same = all(map(torch.equal, (data.train[:], data.valid[:], data.test[:]), splits))
         if not same or set(another_run) - {"trainer.valid_every"}:  # which follows the length
             raise another
-        return config, data, run.begun()
+        return config, run, data, run.begun()
     # The data first: a run that is killed between the two begins again.
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
@@ -287,7 +290,7 @@ def _in_directory(
     words = np.repeat(np.array(SPLITS), [len(part) for part in splits])
     write_table(path, {**dict(zip(columns, table.T, strict=True)), label: words})
     run.create(config)
-    return config, _load(config), False
+    return config, run, _load(config), False
 
 
 def _load(config: Config) -> Data:

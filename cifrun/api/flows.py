@@ -29,6 +29,7 @@ from ..data.base import Data
 from ..errors import ConfigError, RunError
 from ..io.table_files import numbered
 from ..runs.directory import RunDirectory
+from ..runs.lock import alone
 from ..runs.records import METRICS
 from ..training.training_state import TrainingState
 from .arguments import checked_seed, whole
@@ -221,12 +222,13 @@ class Flow(Model):
         run = RunDirectory(Path(directory))
         if run.path.is_file():
             raise RunError(f"{run.path} is a file, where a directory belongs")
-        if (run.path / METRICS).exists() or run.summary():
-            raise RunError(f"{run.path} holds a run with records: save the model to another directory")
         nothing = torch.empty(0, *self.shape)
         facts = facts_of(self, Data(nothing, nothing, nothing, columns=self.columns, levels=self.levels))
-        run.create(self.config)
-        run.save_checkpoint("latest", TrainingState(**vars(facts)).checkpoint(self))
+        with alone(run.path):
+            if (run.path / METRICS).exists() or run.summary():
+                raise RunError(f"{run.path} holds a run with records: save the model to another directory")
+            run.create(self.config)
+            run.save_checkpoint("latest", TrainingState(**vars(facts)).checkpoint(self))
 
 
 class CIF(Flow):

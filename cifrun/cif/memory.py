@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -12,11 +11,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..compute.memory import free_bytes
 from ..compute.rng import forked
 from .model import Model
 from .modes import evaluating
 
-__all__ = ["chunk_size", "is_short_of_memory", "micro_batches", "numbers_a_row"]
+__all__ = ["chunk_size", "micro_batches", "numbers_a_row"]
 
 #: The chunk where memory is no question, on a CPU and on a GPU, which takes as long for a few rows. More makes nothing
 #: faster, and less would change the order of random draws.
@@ -35,7 +35,7 @@ def chunk_size(model: Model, wanted: int | Literal["auto"]) -> int:
     if wanted != "auto":
         return wanted
     like = next(model.parameters())
-    most, free = MOST.get(like.device.type, MOST["cpu"]), _free_bytes(like.device)
+    most, free = MOST.get(like.device.type, MOST["cpu"]), free_bytes(like.device)
     if free is None:
         return most
     if model not in _measured:
@@ -67,7 +67,7 @@ def micro_batches(model: Model, batch: Tensor, forward: Callable[[Tensor], Tenso
         model: Set to eval mode for the time being, in which a pass changes nothing that is kept.
         forward: From some rows of the batch to what is differentiated.
     """
-    free = _free_bytes(next(model.parameters()).device)
+    free = free_bytes(next(model.parameters()).device)
     if free is None or len(batch) < 2:
         return 1
     rows = min(8, len(batch) // 2)
@@ -92,11 +92,6 @@ def _kept_bytes(forward: Callable[[Tensor], Tensor], batch: Tensor) -> int:
     return sum(seen.values())
 
 
-def is_short_of_memory(error: BaseException) -> bool:
-    """Whether this is what a device says that has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 class _Sizes(TorchDispatchMode):
     """Takes note of the sizes of all tensors that operations inside give."""
 
@@ -109,14 +104,3 @@ class _Sizes(TorchDispatchMode):
         if "empty" not in func.overloadpacket.__name__:  # memory that is kept is made in one pass and not in the next
             self.sizes += [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         return result
-
-
-def _free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on the device; None if the system does not tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None

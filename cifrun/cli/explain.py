@@ -6,6 +6,7 @@ A sentence names the key, its value, what is allowed, and the name that was prob
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterator
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -48,8 +49,10 @@ def explain(error: BaseException, inside: bool = False) -> str | None:
         return _flat(str(error))
     if isinstance(error, OSError) and error.filename and (not inside or not isinstance(error, FileNotFoundError)):
         return f"'{error.filename}' can't be used: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
+        return f"something can't be written: {error.strerror}"
     if isinstance(error, RuntimeError | MemoryError):
-        from ..cif.memory import is_short_of_memory
+        from ..compute.memory import is_short_of_memory
 
         if is_short_of_memory(error):
             return "memory is too small: lower eval.chunk_size, or trainer.batch_size, or raise trainer.micro_batches"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import hydra
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from ..compute.launch_env import started
@@ -49,8 +50,7 @@ def compose(verb: str, words: Sequence[str]) -> int:
             if not arguments.shell_completion:
                 overrides, parsed = prepare(overrides, arguments.multirun)
                 if not inspects:
-                    typed = {override.key_or_group: override.is_sweep_override() for override in parsed}
-                    overrides = _with_places(verb, overrides, typed, stack)
+                    overrides = _with_places(verb, overrides, parsed, stack)
             store_defaults()
             warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\b")
             with environment(["cifrun", *overrides, *options], full_error="1"):
@@ -102,13 +102,11 @@ def _refuse(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"-m is not for {process.by}: device.count=N gives each job of a multirun its own processes")
 
 
-def _with_places(verb: str, overrides: list[str], typed: Mapping[str, bool], stack: ExitStack) -> list[str]:
-    """The overrides, with those that say where a job goes; `stack` holds what is open as long as the jobs run.
-
-    Arguments:
-        typed: The keys of the overrides, and whether several values were typed.
-    """
+def _with_places(verb: str, overrides: list[str], parsed: Sequence[Override], stack: ExitStack) -> list[str]:
+    """The overrides, with those that say where a job goes; `stack` holds what is open as long as the jobs run."""
     process = started()
+    # What was typed, and whether with several values; null is what a key of these is anyway.
+    typed = {word.key_or_group: word.is_sweep_override() for word in parsed if word.input_line != "resume=null"}
     if verb != "train" or "resume" in typed:
         # Nothing new is kept: the job runs where it was called, and a sweeper's notes are thrown away.
         notes = stack.enter_context(tempfile.TemporaryDirectory(prefix="cifrun-"))
@@ -116,6 +114,8 @@ def _with_places(verb: str, overrides: list[str], typed: Mapping[str, bool], sta
     elif process is not None and process.rank > 0 and "hydra.run.dir" not in typed:
         overrides = [*overrides, "hydra.run.dir=."]  # the run directory is that of rank 0
     if verb == "train":
+        for word in parsed:
+            directories.expect(word.key_or_group, word.value() if not word.is_sweep_override() else None)
         if "sweep.name" in typed:  # a job can be extended
             names = ["sweep.name", *(name for name in lengths() if not typed.get(name))]
             overrides = [*overrides, f"{UNNAMED}=[{','.join(names)}]"]

@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..compute.launch_env import started
 from ..compute.slurm import restarted
+from ..config.roles import changeable
 from ..config.schema import Config
 from ..errors import CifrunError, ConfigError, RunError, did_you_mean
-from ..io.files import mute
+from ..io.terminal import mute
 from .explain import explain
 from .hydra_internals import environment
 from .overrides import overlay
@@ -26,11 +27,14 @@ from .resolvers import directories
 
 __all__ = ["COMMANDS", "Job", "names_in"]
 
-#: Keys that are not for `train`, with what to write instead of KEY=VALUE.
-NOT_FOR_TRAINING = {
+#: What to write instead of a key that a verb does not have.
+INSTEAD = {
     "run": "resume=DIR continues a run, hydra.run.dir=DIR names a new one",
     "data": "dataset=file dataset.path={} trains on a file",
     "per_point": "cifrun eval run=DIR per_point=FILE writes one",
+    "resume": "cifrun train resume=DIR continues a run",
+    "n": "cifrun sample run=DIR n=1000 draws from a run",
+    "output": "cifrun sample run=DIR output=FILE draws from a run",
 }
 
 
@@ -144,14 +148,14 @@ class Job:
     def _run(self, composed: DictConfig, overrides: Sequence[str], directory: Path) -> Any:
         """Type the config, that of a run that exists with what was typed, and do the verb."""
         data: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        for override in overrides if self.verb not in ("eval", "sample") else ():  # `overlay` looks at theirs
+            key = override.partition("=")[0].strip("+~")
+            if key in INSTEAD and key not in changeable(self.verb):
+                raise ConfigError(f"{self.verb} has no key '{key}': {INSTEAD[key].format(data.get(key))}")
         if self.verb not in ("train", "eval", "sample"):
             return COMMANDS[self.verb](Config.parse(data), directory)
-        if self.verb == "train":
-            for key, instead in NOT_FOR_TRAINING.items():
-                if data.get(key) is not None:
-                    raise ConfigError(f"train has no key '{key}': {instead.format(data[key])}")
-            if data.get("resume") is None:
-                return self._train(Config.parse(data), directory)
+        if self.verb == "train" and data.get("resume") is None:
+            return self._train(Config.parse(data), directory)
         key = "resume" if self.verb == "train" else "run"
         if data.get(key) is None:
             raise ConfigError(f"'run' is missing: cifrun {self.verb} run=DIR, with a directory that cifrun train made")
@@ -175,7 +179,8 @@ class Job:
         if restarted():
             return go_on(config, directory)
         process = started()
-        if RunDirectory(directory).exists() and (process is None or process.rank == 0):
+        run = RunDirectory(directory)
+        if run.exists() and not run.unbegun() and (process is None or process.rank == 0):
             raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
         return COMMANDS["train"](config, directory)
 

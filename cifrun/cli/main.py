@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import CifrunError, ConfigError, did_you_mean
-from ..io.files import mute
+from ..errors import CifrunError, ConfigError, RunError, did_you_mean
+from ..io.terminal import mute, settle_streams
 from .help import VERBS, catalogue, usage, usage_of
 
 __all__ = ["main"]
@@ -98,7 +98,12 @@ def _main(words: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line `argv` says; the exit code, 0 or, with a sentence on stderr, 2."""
     try:
-        return _main(list(sys.argv[1:] if argv is None else argv))
+        settle_streams()
+        _check_place()
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where what can't be printed has a sentence
+        return code
     except CifrunError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exception(error)
@@ -110,3 +115,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         mute()
         return 0
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        mute()
+        print(f"cifrun: what is left to say can't be printed: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _check_place() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        raise RunError("the working directory is gone: change to one that is there") from None

@@ -24,6 +24,9 @@ from .retired import renamed
 
 __all__ = ["overlay", "prepare", "split"]
 
+#: Hydra's own keys that hold a path.
+PLACES = ("hydra.run.dir", "hydra.sweep.dir")
+
 
 def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
     """(Hydra's arguments, its options as typed, the overrides as typed), whatever their order.
@@ -63,11 +66,13 @@ def _quote_path(override: str, multirun: bool) -> str:
     The text of a key that holds a path is taken as it stands, where Hydra would read = , ( or a space as its grammar.
     """
     key, equals, value = override.partition("=")
-    if not value or value == "null" or value[0] in "'\"" or not holds_path(key):
+    if not value or value == "null" or value[0] in "'\"" or not (key in PLACES or holds_path(key)):
         return override
     if multirun and re.match(r"\w+\(.*\)$|\[", value):  # glob(…), choice(…): the grammar of sweeps
         return override
     parts = value.split(",") if multirun else [value]
+    if key not in PLACES:  # which may say ${now:%H-%M}
+        parts = [part.replace("${", "\\${") for part in parts]
     return key + equals + ",".join(QuotedString(text=part, quote=Quote.single).with_quotes() for part in parts)
 
 
@@ -128,4 +133,7 @@ def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequen
                 target[key] = {}
             source, target, key = source[key], target[key], name
         target[key] = source[key]
+        asked.add(first)
+    if verb == "eval" and "diagnostics" not in asked:  # those of training are kept
+        data["diagnostics"] = {**(data.get("diagnostics") or {}), "enabled": False}
     return {**data, **{key: composed[key] for key in command_defaults() if key in composed}}

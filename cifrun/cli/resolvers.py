@@ -16,12 +16,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ..config.schema import SWEEP_NAME
 from ..errors import ConfigError, RunError
 
 __all__ = ["Directories", "directories", "job_name"]
 
 #: Longest path in which a job's overrides are spelt out; TensorBoard and file systems add their own names to it.
 LONGEST_PATH = 200
+#: Keys that name a directory, and the folder that it is in.
+PLACES = {"hydra.run.dir": "", "hydra.sweep.dir": "", "sweep.name": "multirun"}
 #: Longest name of a job in a sweep that has a name; it must not depend on where the sweep lies.
 LONGEST_NAME = 120
 
@@ -79,6 +82,12 @@ class Directories:
                 self._reserved.append([candidate, *parents])
                 return candidate
 
+    def expect(self, key: str, value: Any) -> None:
+        """Remember what Hydra will make for `key=value`, as typed, so that it is gone in the end if it holds no run."""
+        if isinstance(value, str) and "$" not in value and key in PLACES:
+            directory = Path(PLACES[key], value)
+            self._reserved.append([path for path in (directory, *directory.parents) if not path.exists()])
+
     def release(self) -> None:
         """Remove the reserved directories that hold no run, the innermost first."""
         made = {directory for reserved in self._reserved for directory in reserved}
@@ -107,7 +116,11 @@ def _new_dir(path: str) -> str:
 
 def _sweep_dir(name: str | None, path: str) -> str:
     """`${cifrun.sweep:${sweep.name},PATH}`: the directory of the sweep of that name, or without one a new directory."""
-    return _new_dir(path) if name is None else str(Path("multirun", name))
+    if name is None:
+        return _new_dir(path)
+    if not re.fullmatch(SWEEP_NAME, str(name)):
+        raise ConfigError(f"sweep.name = '{name}' is not allowed: it should be a name, of letters, digits and . _ -")
+    return str(Path("multirun", str(name)))
 
 
 def job_name(name: str | None, sweep: str, overrides: str) -> str:
@@ -117,6 +130,7 @@ def job_name(name: str | None, sweep: str, overrides: str) -> str:
     engine, which may start the job again on another machine, must find it again.
     """
     slug = re.sub(r"(^|--)\+\+", r"\1", overrides)
+    slug = re.sub(r"(\de)\+(\d)", r"\1\2", slug)  # 1e+20, which would become the name of 1e-20
     slug = re.sub(r"=(True|False)\b", lambda match: match[0].lower(), slug)  # as typed, not as Python prints it
     slug = re.sub(r"[^\w=.-]+", "-", re.sub(r"[][{}()'\"]", "", slug)).strip("-") or "job"
     room = LONGEST_NAME if name is not None else max(24, LONGEST_PATH - len(os.path.abspath(sweep)) - 5)

@@ -1,9 +1,8 @@
 """Sweeps that survive: `cifrun train -m … sweep.name=NAME`, given again, does what is left of it.
 
 Each job of the sweep has the directory multirun/NAME/OVERRIDES, whatever else the sweep holds. Whoever works on a job
-holds the lock of its directory, which the operating system takes from a process that ends, however it ends; so a job is
-never done twice, and never lost. The lock holds between machines where their common file system has locks (NFS 4,
-Lustre with flock); of other file systems, give each a sweep of its own.
+holds the lock of its directory (`runs.lock`), so a job is never done twice, and never lost. Between machines whose
+common file system has no locks, give each a sweep of its own.
 """
 
 from __future__ import annotations
@@ -14,19 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ..config.fields import Role
 from ..config.roles import differing
 from ..config.schema import Config, to_dict
 from ..errors import RunError
-from ..io.files import writing
 from ..runs.directory import RunDirectory
+from ..runs.lock import Busy, alone
 
-__all__ = ["LOCK", "go_on", "take_part"]
+__all__ = ["go_on", "take_part"]
 
-#: The lock in the directory of a job.
-LOCK = ".lock"
 #: What may differ between a job and the run in its directory: where it runs, what belongs to one command, and its
 #: length, as a run can be extended.
 FREE = (Role.EXECUTION, Role.COMMAND, Role.LENGTH)
@@ -47,17 +42,11 @@ def take_part(config: Config, directory: Path, wait: bool) -> Mapping[str, Any] 
         RunError: the directory holds a run of other settings, or one that failed before.
         TrainingError, KeyboardInterrupt: as in `training.loop.train`.
     """
-    lock = FileLock(directory / LOCK)
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:  # an OSError too
-            return None
     try:
-        return go_on(config, directory)
-    finally:
-        lock.release()
+        with alone(directory, wait):
+            return go_on(config, directory)
+    except Busy:
+        return None
 
 
 def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
@@ -76,7 +65,10 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
     summary = run.summary()
     status, steps = summary.get("status"), max(config.trainer.max_steps, saved.trainer.max_steps)
     if status == "failed":
-        raise RunError(f"'{directory}' failed before, at step {summary.get('steps')}: remove it to try again")
+        raise RunError(
+            f"'{directory}' failed before, at step {summary.get('steps')}: resume={directory} goes on, or remove it to "
+            f"begin anew"
+        )
     if status == "stopped_early" or (status == "completed" and steps == saved.trainer.max_steps):
         print(f"cifrun: {directory.name} is complete", file=sys.stderr)
         return summary

@@ -28,6 +28,7 @@ from lightning_fabric.strategies import DDPStrategy
 
 from ..config.schema import DeviceConfig
 from ..errors import CifrunError, ConfigError, TrainingError
+from ..io.terminal import settle_streams
 from .launch_env import Started, started
 from .slurm import STOPS, hand_on
 
@@ -185,6 +186,7 @@ def _in_process(fabric: Fabric, config: DeviceConfig, failures: Any, work: Calla
     """What each of them does."""
     with suppress(OSError):
         os.setsid()  # a Ctrl-C in the terminal is for the process that started them, which passes it on
+    settle_streams()
     _settle(config, fabric)
     try:
         return work(fabric, *args)

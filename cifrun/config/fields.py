@@ -25,7 +25,7 @@ from typing_extensions import dataclass_transform
 
 from ..registry import Registry
 
-__all__ = ["STRICT", "Role", "Setting", "Sizes", "UserPath", "registered", "setting", "settings"]
+__all__ = ["MOST", "STRICT", "Role", "Setting", "Sizes", "UserPath", "registered", "setting", "settings"]
 
 T = TypeVar("T")
 
@@ -35,8 +35,12 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 #: A path in which ~ is the home directory: not every shell puts it there in KEY=~/FILE.
 UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 
+#: The largest whole number and the largest real one that a setting may be, unless it says another: what is larger is a
+#: slip, or does harm.
+MOST, HIGHEST = 2**31 - 1, 1e30
+
 #: Sizes of the hidden layers of a network.
-Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=64)]
+Sizes = Annotated[list[Annotated[int, Field(ge=1, le=2**16)]], Field(max_length=64)]
 
 
 class Role(Enum):
@@ -79,6 +83,15 @@ class Setting:
         """Its type in words: "integer or 'all'"."""
         return _type(self.schema)
 
+    def misreads(self, value: Any) -> bool:
+        """Whether a value would be taken for what it is not: true for the number 1, or 1.0 for true."""
+        kinds = {part.get("type") for part in _parts(self.schema)}
+        if "boolean" not in kinds:
+            return any(isinstance(entry, bool) for entry in (value if isinstance(value, list) else [value]))
+        if isinstance(value, str):
+            return value not in self.choices
+        return type(value) in (int, float) and not kinds & {"integer", "number"}
+
     @property
     def is_path(self) -> bool:
         """Whether it names a file or a folder."""
@@ -87,7 +100,12 @@ class Setting:
     @property
     def range(self) -> str:
         """The values allowed, beyond the type: "≥ 1"; "" for all of them."""
-        parts = ((text, part[key]) for part in _parts(self.schema) for key, text in _BOUNDS.items() if key in part)
+        parts = (
+            (text, part[key])
+            for part in _parts(self.schema)
+            for key, text in _BOUNDS.items()
+            if part.get(key, MOST) not in (MOST, HIGHEST)
+        )
         return ", ".join(text.format(int(x) if isinstance(x, float) and x.is_integer() else x) for text, x in parts)
 
     @property
@@ -193,6 +211,8 @@ def setting(
     """
     more: dict[str, Any] = {"unit": unit, "role": role and role.name, "follows": follows}
     more["may_change"] = list(may_change)
+    if constraints.keys() & {"ge", "gt"} and not constraints.keys() & {"le", "lt"}:
+        constraints["le"] = HIGHEST if "gt" in constraints or type(default) is float else MOST
     if isinstance(default, type):
         constraints["default_factory"] = default
     elif isinstance(default, list | dict):

@@ -8,17 +8,16 @@ keys, wrong types and values out of range with one sentence, and needs no Hydra.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from ..errors import ConfigError
-from ..registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
-from .fields import STRICT, Role, Sizes, UserPath, setting
-from .messages import Nested, sentence
+from ..registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
+from .checking import check, chosen_from, name_in
+from .fields import MOST, STRICT, Role, Sizes, UserPath, setting
 
 __all__ = [
     "Activation",
@@ -44,7 +43,9 @@ Activation = Literal["tanh", "relu", "silu", "elu"]
 Norm = Literal["none", "actnorm", "batchnorm"]
 #: What p(u | z) or q(u | x) may be: a network with these hidden sizes, or one of two that ask for none.
 _Density = Sizes | Literal["standard_normal", "learned_constant"]
-_Count = Annotated[int, Field(ge=1)]
+#: A name that is a folder of its own, and no way to another.
+SWEEP_NAME = r"\w[\w.-]*"
+_Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
 # --- what datasets and flows add to -----------------------------------------------------------------------------------
@@ -62,43 +63,8 @@ class FlowSettings:
     """The base flow: a stack of steps f_1 … f_L. Each registered family adds its settings."""
 
     family: str = setting("", "name of the family; the group choice sets it")
-    depth: int = setting(1, "number of steps L", ge=1)
+    depth: int = setting(1, "number of steps L", ge=1, le=1000)
     norm: Norm = setting("none", "normalisation after each step")
-
-
-def _validator(check: Callable[[Any], Any]) -> BeforeValidator:
-    """A validator of pydantic's, which collects the sentences of `check`."""
-
-    def run(raw: Any) -> Any:
-        try:
-            return check(raw)
-        except ConfigError as error:
-            raise Nested(error) from error
-
-    return BeforeValidator(run)
-
-
-def _name_in(registry: Registry) -> BeforeValidator:
-    def known(name: str) -> str:
-        registry[name]
-        return name
-
-    return _validator(known)
-
-
-def _chosen_from(registry: Registry, key: str) -> BeforeValidator:
-    """A mapping becomes the dataclass that `registry` holds under the mapping's `key`."""
-
-    def chosen(raw: Any) -> Any:
-        if dataclasses.is_dataclass(raw):
-            return raw
-        if not isinstance(raw, Mapping):
-            raise ConfigError(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
-        if not isinstance(raw.get(key), str):
-            raise ConfigError(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
-        return check(registry[raw[key]], raw, registry.noun)
-
-    return _validator(chosen)
 
 
 # --- the groups -------------------------------------------------------------------------------------------------------
@@ -129,7 +95,7 @@ class IndexConfig:
 class ObjectiveConfig:
     """What training maximises."""
 
-    name: Annotated[str, _name_in(OBJECTIVES)] = setting("elbo", "name of the objective")
+    name: Annotated[str, name_in(OBJECTIVES)] = setting("elbo", "name of the objective")
     importance_samples: int = setting(1, "m, draws of u for each datum of a training batch", ge=1)
 
 
@@ -137,7 +103,7 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """The optimiser, its learning rate over time, and gradient clipping."""
 
-    name: Annotated[str, _name_in(OPTIMIZERS)] = setting("adam", "name of the optimiser")
+    name: Annotated[str, name_in(OPTIMIZERS)] = setting("adam", "name of the optimiser")
     lr: float = setting(1e-3, "learning rate after the warm-up", gt=0)
     weight_decay: float = setting(0.0, "L2 penalty (decoupled from the gradient for adamw)", ge=0)
     schedule: Literal["none", "cosine"] = setting(
@@ -232,7 +198,7 @@ class DeviceConfig:
 class SweepConfig:
     """With -m: a sweep that, given again, skips what is complete and continues what was interrupted."""
 
-    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = setting(
+    name: Annotated[str, Field(pattern=f"^{SWEEP_NAME}$")] | None = setting(
         None, "jobs go to multirun/NAME, where the same command, or one with more values, finds them; null: a new place"
     )
 
@@ -248,8 +214,8 @@ LATER = ("train", "eval", "sample")
 class Config:
     """Everything that defines a run. `Config.parse(data)` and `to_dict(config)` are inverse to each other."""
 
-    dataset: Annotated[DatasetSettings, _chosen_from(DATASETS, "name")] = setting(..., "where x comes from")
-    flow: Annotated[FlowSettings, _chosen_from(FLOWS, "family")] = setting(
+    dataset: Annotated[DatasetSettings, chosen_from(DATASETS, "name")] = setting(..., "where x comes from")
+    flow: Annotated[FlowSettings, chosen_from(FLOWS, "family")] = setting(
         ..., "the base flow: a stack of steps f_1 … f_L"
     )
     cif: bool = setting(True, "index the flow's steps (true), or train the plain flow (false)")
@@ -273,6 +239,7 @@ class Config:
         DiagnosticsConfig,
         "where the mass is, how near to non-invertible, how far the estimate can be trusted",
         role=Role.MEASUREMENT,
+        may_change=("eval",),
     )
     device: DeviceConfig = setting(DeviceConfig, "where it runs, and in which precision", may_change=LATER)
     sweep: SweepConfig = setting(
@@ -336,15 +303,3 @@ def to_dict(config: Any) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return plain(dataclasses.asdict(config))
-
-
-def check(cls: type, data: Any, prefix: str = "") -> Any:
-    """`cls(**data)` with types and ranges checked.
-
-    Raises:
-        ConfigError: A value is not allowed; the sentence says what is, and for which key.
-    """
-    try:
-        return TypeAdapter(cls).validate_python(data)
-    except ValidationError as error:
-        raise ConfigError(sentence(error, cls, prefix)) from None

@@ -12,6 +12,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from ..compute.memory import check_room
 from ..config.fields import STRICT, Role, setting
 from ..config.schema import DatasetSettings
 from ..errors import ConfigError
@@ -77,6 +78,10 @@ class Data:
         mean = self.moments[0][:, None]
         return total((x - mean) @ (x - mean).T for x in coordinates(self.train)) / len(self.train)
 
+    def some_test(self, most: int) -> Tensor:
+        """At most so many of the test data, spread over the set, as a file may be sorted."""
+        return self.test[:: -(-len(self.test) // most)]
+
     def column(self, k: int) -> str:
         """What to call coordinate (channel) k in a message."""
         if self.columns:
@@ -138,6 +143,8 @@ class Target(DatasetConfig):
     resolution: ClassVar[int] = 1
 
     def load(self) -> Data:
+        count = self.num_train + self.num_valid + self.num_test
+        check_room(2 * count, f"{count:,} points of {self.name}", bytes_each=8)
         train, valid, test = (
             self.sample(n, torch.Generator().manual_seed(4 * self.seed + k)).float()
             for k, n in enumerate((self.num_train, self.num_valid, self.num_test))

@@ -26,15 +26,19 @@ from ..data.base import Data, Target
 from ..data.grey_levels import dequantize
 from ..data.images.files import read_array
 from ..data.tables.base import File
+from ..data.tables.source import listed
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
-from ..errors import ConfigError
+from ..errors import ConfigError, RunError
 from ..io.table_files import TABLES, check_ending, numbered, write_table
 from ..io.text import table
 from ..runs.directory import RunDirectory
+from ..runs.lock import alone
 from ..runs.metrics import HEADLINE, NUMBERS, RESULT, estimate
 from ..runs.records import Tracker
 
+#: Data that are looked over for NaN at once.
+NAN_ROWS = 2**16
 #: The place of dequantisation among what `eval.seed` seeds, and how many data one of its generators serves.
 NOISE, NOISE_ROWS = 2**31, 100
 
@@ -53,8 +57,10 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
             set; or the directory is a saved model, which has no test set.
 
     Returns:
-        What `evaluate_split` does, and for the test set the diagnostics too, if they are on. Of the test set, it is
-        also written to `summary.json`, under "test", and shown in TensorBoard; of other data, it is only printed.
+        The means of `evaluate_split`, and for the test set the diagnostics too, if they are on. Of the test set, it is
+        also written to `summary.json`, under "test", with the diagnostics that are there already, and shown in
+        TensorBoard; but not while another process is at work in the directory, nor if it holds other weights by then,
+        nor where nobody may write: a line on stderr says so. Of other data, it is only printed.
     """
     if config.data is None:
         check_has_data(RunDirectory(directory), config, "name a file to evaluate it on, data=FILE")
@@ -70,6 +76,7 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
 def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]:
     """`evaluate` in one of the processes."""
     run = RunDirectory(directory)
+    weights = run.version()
     model = load_model(run, config).to(fabric.device)
     leads = fabric.is_global_zero
     if config.data is None:
@@ -77,21 +84,37 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
         run.check_data(data.fingerprint)
         estimate, result = result_of(model, data, config, Diagnostics(config, data) if leads else None)
     else:
-        x = read_other(config.data, model, config)
-        estimate, result = _judge(model, x, config, config.eval.importance_samples)
+        estimate, result = evaluate_whole(model, read_other(config.data, model, config), config)
     if not leads:
         return result
-    if config.data is None:
-        summary = run.summary()
-        run.write_summary({**summary, "test": result})
-        with Tracker(directory) as tracker:
-            tracker.result(int(summary.get("steps", 0)), scalars(result))
     if config.per_point is not None:
         write_points(config.per_point, estimate)
     print(report(config, result, "test" if config.data is None else config.data.name))
     if config.per_point is not None:
-        print(f"{result['num_data']:,} rows → {config.per_point}")
+        print(f"{len(estimate.elbo):,} rows → {config.per_point}")
+    if config.data is None:
+        try:
+            _keep(run, result, weights)
+        except RunError as error:
+            print(f"cifrun: this result is not kept: {error}", file=sys.stderr)
     return result
+
+
+def _keep(run: RunDirectory, result: dict[str, Any], weights: object) -> None:
+    """Write a test result down.
+
+    Raises:
+        RunError: It is of other weights than those that are there now, or another process is at work there, or nobody
+            may write there.
+    """
+    with alone(run.path):
+        if run.version() != weights:
+            raise RunError(f"{run.path} holds other weights by now")
+        summary = run.summary()
+        known = {name: value for name, value in summary.get("test", {}).items() if name not in result}
+        run.write_summary({**summary, "test": {**result, **known}})
+        with Tracker(run.path) as tracker:
+            tracker.result(int(summary.get("steps", 0)), scalars(result))
 
 
 def result_of(
@@ -102,7 +125,7 @@ def result_of(
     Arguments:
         diagnostics: Measured too if they are on; None in a process that leaves them to another.
     """
-    estimate, result = _judge(model, data.test, config, config.eval.importance_samples, data.target)
+    estimate, result = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
     if diagnostics is not None and config.diagnostics.enabled:
         result |= diagnostics(model)
     return estimate, result
@@ -112,7 +135,7 @@ def read_other(path: Path, model: Model, config: Config) -> Tensor:
     """Other data for the model of a run, (N, *shape): the columns that it was trained on, found by their names; of
     images, an array of grey levels.
 
-    Says on stderr which other columns the file has.
+    Says on stderr which other columns the file has. With `dataset.missing=skip`, rows with an empty cell hold NaN.
 
     Raises:
         ConfigError: The file lacks one of them, or can't be read.
@@ -126,8 +149,33 @@ def read_other(path: Path, model: Model, config: Config) -> Tensor:
     reader = config.dataset if isinstance(config.dataset, File) else File(name="file")
     values, others = reader.read(path, columns)
     if others and processes.rank() == 0:
-        print(f"cifrun: ignored columns of {path}: {', '.join(others)}", file=sys.stderr)
+        print(f"cifrun: ignored columns of {path}: {listed(others)}", file=sys.stderr)
     return values.unflatten(1, model.shape)
+
+
+def evaluate_whole(model: Model, x: Tensor, config: Config) -> tuple[Estimate, dict[str, Any]]:
+    """`evaluate_split` of the data without NaN; the others keep their place, with NaN, and are counted as "skipped".
+
+    Raises:
+        ConfigError: All of them hold NaN.
+    """
+    m = config.eval.importance_samples
+    if not x.is_floating_point() or bool((whole := ~torch.cat([_has_nan(part) for part in x.split(NAN_ROWS)])).all()):
+        return evaluate_split(model, x, config, m)
+    if not bool(whole.any()):
+        raise ConfigError(f"{config.data} has no row without an empty cell")
+    found, result = evaluate_split(model, x[whole], config, m)
+    names = ("log_likelihood", "elbo", "ess")
+    spread_out = {name: getattr(found, name).new_full((len(x),), math.nan) for name in names}
+    for name, values in spread_out.items():
+        values[whole.to(values.device)] = getattr(found, name)
+    estimate = Estimate(**spread_out, importance_samples=found.importance_samples)
+    return estimate, {**result, "skipped": int((~whole).sum())}
+
+
+def _has_nan(x: Tensor) -> Tensor:
+    """Whether each of x, (N, *shape), holds NaN, (N,)."""
+    return x.flatten(1).isnan().any(1)
 
 
 def write_points(path: Path, estimate: Estimate) -> None:
@@ -138,7 +186,7 @@ def write_points(path: Path, estimate: Estimate) -> None:
 
 def evaluate_split(
     model: Model, x: Tensor, config: Config, importance_samples: int, target: Target | None = None
-) -> dict[str, Any]:
+) -> tuple[Estimate, dict[str, Any]]:
     """Log-likelihood and its companions over a split, in nats per datum; each mean with its standard error over data.
 
     Arguments:
@@ -148,10 +196,30 @@ def evaluate_split(
         target: The density that x was drawn from, for KL(p* ‖ p) = E[log p*(x) − log p(x)].
 
     Returns:
-        log_likelihood (exact or IWAE_m, as "exact" says), elbo, gap, ess, kl_to_truth, bits_per_dim, each with "…_se"
-        where it is a mean over data; importance_samples, num_data, seconds.
+        The estimates for each datum; and log_likelihood (exact or IWAE_m, as "exact" says), elbo, gap, ess,
+        kl_to_truth, bits_per_dim, each with "…_se" where it is a mean over data; importance_samples, num_data, seconds.
     """
-    return _judge(model, x, config, importance_samples, target)[1]
+    began = time.monotonic()
+    estimate = estimate_split(model, x, config, importance_samples)
+    log_p = estimate.log_likelihood.double().cpu()
+    elbo = estimate.elbo.double().cpu()
+    bits = -1 / math.log(2) / math.prod(model.shape)
+    result: dict[str, Any] = {
+        **mean_and_error(log_p, "log_likelihood"),
+        **mean_and_error(elbo, "elbo"),
+        **mean_and_error(log_p - elbo, "gap"),
+        "ess": estimate.ess.double().mean().item(),
+        **mean_and_error(bits * log_p, "bits_per_dim"),
+    }
+    if target is not None:
+        result |= mean_and_error(target.log_prob(x[:].double().cpu()) - log_p, "kl_to_truth")
+    result |= {
+        "exact": model.exact,
+        "importance_samples": estimate.importance_samples,
+        "num_data": len(x),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    return estimate, result
 
 
 @torch.inference_mode()
@@ -189,33 +257,6 @@ def _events(x: Tensor, place: slice, seed: int) -> Tensor:
     return torch.cat(parts)[before : before + place.stop - place.start]
 
 
-def _judge(
-    model: Model, x: Tensor, config: Config, importance_samples: int, target: Target | None = None
-) -> tuple[Estimate, dict[str, Any]]:
-    """The estimates for each datum, and `evaluate_split` of them."""
-    began = time.monotonic()
-    estimate = estimate_split(model, x, config, importance_samples)
-    log_p = estimate.log_likelihood.double().cpu()
-    elbo = estimate.elbo.double().cpu()
-    bits = -1 / math.log(2) / math.prod(model.shape)
-    result: dict[str, Any] = {
-        **mean_and_error(log_p, "log_likelihood"),
-        **mean_and_error(elbo, "elbo"),
-        **mean_and_error(log_p - elbo, "gap"),
-        "ess": estimate.ess.double().mean().item(),
-        **mean_and_error(bits * log_p, "bits_per_dim"),
-    }
-    if target is not None:
-        result |= mean_and_error(target.log_prob(x[:].double().cpu()) - log_p, "kl_to_truth")
-    result |= {
-        "exact": model.exact,
-        "importance_samples": estimate.importance_samples,
-        "num_data": len(x),
-        "seconds": round(time.monotonic() - began, 3),
-    }
-    return estimate, result
-
-
 def scalars(test: Mapping[str, Any]) -> dict[str, float]:
     """What the records show of a test result: its means, and the standard errors of those that are quoted.
 
@@ -234,4 +275,10 @@ def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
     kind = estimate(exact, config.cif, test["importance_samples"]).replace("unbiased", "unbiased log-det")
     shown = ((m, row) for m, row in RESULT if m.name in test and not (exact and row.estimated))
     rows = [[row.label.format(kind=kind), m.told(test), m.unit] for m, row in shown]
-    return table(rows, [f"{config.dataset.name}, {config.flow_name}", f"{of}, {test['num_data']:,} data", ""], "lrl")
+    data = f"{of}, {test['num_data']:,} data{skipped(test)}"
+    return table(rows, [f"{config.dataset.name}, {config.flow_name}", data, ""], "lrl")
+
+
+def skipped(test: Mapping[str, Any]) -> str:
+    """How many data had no score, for the head of a table; nothing if all had one."""
+    return f", {test['skipped']:,} skipped" if "skipped" in test else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..build import load_model
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute.device import launch
+from ..compute.memory import check_room
 from ..config.schema import Config
 from ..data.grey_levels import quantize
 from ..figures.density import sample_png
@@ -39,6 +41,7 @@ def sample(directory: Path, config: Config) -> Path:
     model = load_model(RunDirectory(directory), config).to(fabric.device)
     if not fabric.is_global_zero:  # one process draws
         return output
+    check_room(config.n * math.prod(model.shape), f"n = {config.n} samples")
     samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config.eval.chunk_size)).cpu()
     if model.levels is not None:
         samples = quantize(samples, model.levels)

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import RunError
 
-__all__ = ["cache", "fingerprint", "mute", "replacing", "writing"]
+__all__ = ["cache", "fingerprint", "inside", "left_over", "read_text", "replacing", "writing"]
 
 #: Of a larger file than `WHOLE` bytes, `fingerprint` looks at `SAMPLES` pieces of `BLOCK` bytes.
 WHOLE, SAMPLES, BLOCK = 2**28, 64, 2**20
@@ -50,8 +51,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         RunError: The file can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with writing(path):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # never one that is there already
         try:
             yield temporary
             with open(temporary, "rb+") as stream:
@@ -59,6 +61,45 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def left_over(folder: Path) -> list[Path]:
+    """The temporary files in a folder, of processes that were killed if nobody writes there."""
+    return sorted(folder.glob(".*.tmp"))
+
+
+def inside(path: Path, root: Path) -> Path:
+    """`path`, of which no part below the folder `root` leads elsewhere: a plain file, a folder, or nothing yet.
+
+    Raises:
+        RunError: It is a symbolic link, or below one; or neither a file nor a folder.
+    """
+    for part in (path, *path.parents):
+        if part == root:
+            break
+        try:
+            kind = part.lstat().st_mode
+        except OSError:  # whoever opens it is told
+            continue
+        if stat.S_ISLNK(kind):
+            raise RunError(f"{part} is a symbolic link, which is not followed: put what it leads to in its place")
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise RunError(f"{part} is neither a file nor a folder")
+    return path
+
+
+def read_text(path: Path, most: int) -> str:
+    """A file of UTF-8 text.
+
+    Raises:
+        ValueError: It is longer than `most` bytes, or not UTF-8.
+        OSError: It can't be read.
+    """
+    with open(path, "rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content.decode()
 
 
 @contextmanager
@@ -72,8 +113,3 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror or error}") from error
-
-
-def mute() -> None:
-    """Print to nowhere from here on: for when nobody reads on, as in `cifrun list | head -3`."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

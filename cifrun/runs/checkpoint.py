@@ -5,12 +5,16 @@ Reading one gives data and never runs code.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,6 +22,10 @@ from torch import Tensor, nn
 from ..errors import RunError
 from ..io.files import replacing
 from .validation import check, kinds_of, saved
+
+#: What a file says it is: with a checksum, and as it was before there was one. One changed bit does not make one of
+#: them the other.
+FORMAT, WITHOUT_CHECKSUM = "cifrun-2", "cifrun-1"
 
 
 class Checkpoint:
@@ -60,9 +68,14 @@ class Checkpoint:
         """
         # safetensors refuses tensors that share memory; a copy on the CPU shares none.
         tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in self.tensors.items()}
-        metadata = {"format": "cifrun-1", "state": json.dumps(self.state)}
+        state = json.dumps(self.state)
+        metadata = {"format": FORMAT, "state": state, "sha256": _checksum(tensors, state)}
         with replacing(path) as file:
-            save_file(tensors, file, metadata)
+            try:
+                save_file(tensors, file, metadata)
+            except SafetensorError as error:  # what the system said is in its text alone
+                number = int(found[1]) if (found := re.search(r"os error (\d+)", str(error))) else 0
+                raise OSError(number, os.strerror(number) if number else str(error)) from error
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -73,12 +86,27 @@ class Checkpoint:
         """
         try:
             with safe_open(path, framework="pt") as reader:
-                state = json.loads((reader.metadata() or {})["state"])
-                if not isinstance(state, dict):
-                    raise ValueError("the state is no mapping")
-                return cls({key: reader.get_tensor(key) for key in reader.keys()}, state)  # noqa: SIM118
+                metadata = reader.metadata() or {}
+                tensors = {key: reader.get_tensor(key) for key in reader.keys()}  # noqa: SIM118
+            state = json.loads(metadata["state"])
+            if not isinstance(state, dict):
+                raise ValueError("the state is no mapping")
+            if metadata.get("format") != WITHOUT_CHECKSUM and not (
+                metadata["format"] == FORMAT and metadata["sha256"] == _checksum(tensors, metadata["state"])
+            ):
+                raise ValueError("other content than was saved")
+            return cls(tensors, state)
         except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
             raise RunError(f"{path} is damaged or not a checkpoint of this program") from error
+
+
+def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
+    """SHA-256 of all that a checkpoint holds, in hexadecimal."""
+    digest = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass

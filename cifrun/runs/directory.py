@@ -23,7 +23,8 @@ import yaml
 from ..config.roles import command_defaults, flattened
 from ..config.schema import Config, to_dict
 from ..errors import ConfigError, RunError
-from ..io.files import replacing, writing
+from ..io.files import inside, left_over, read_text, replacing, writing
+from ..io.yaml_files import read_yaml
 from . import summary
 from .checkpoint import Checkpoint
 from .records import METRICS, Silent, Tracker, read_metrics
@@ -34,6 +35,9 @@ __all__ = ["DONE", "RunDirectory"]
 #: States of a run that has a test result; `stopped_early` is one whose patience ran out.
 DONE = ("completed", "stopped_early")
 
+
+#: Bytes of a config and of a summary, at most.
+CONFIG, SUMMARY = 2**20, 2**26
 
 #: What every config names, and by which readers tell runs apart.
 NAMED = {
@@ -63,11 +67,15 @@ class RunDirectory:
     # --- the config ---------------------------------------------------------------------------------------------------
 
     def create(self, config: Config) -> None:
-        """Make the directory and write `config.yaml`."""
+        """Make the directory, without what killed processes left in it, and write `config.yaml`."""
         if self.writes:
             with writing(self.path):
-                (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-                self.figures.mkdir(exist_ok=True)
+                self.path.mkdir(parents=True, exist_ok=True)
+                for folder in (self._at("checkpoints"), self._at("figures")):
+                    folder.mkdir(exist_ok=True)
+                for folder in (self.path, self._at("checkpoints"), self._at("figures"), self._at("figures", "frames")):
+                    for file in left_over(folder):
+                        file.unlink(missing_ok=True)
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
@@ -83,6 +91,19 @@ class RunDirectory:
         """Whether there is something to go on with."""
         return self.exists() and self.checkpoint_path("latest").is_file()
 
+    def unbegun(self) -> bool:
+        """Whether there is a run that was killed before it had anything to go on with, and can begin again."""
+        if self.begun() or (self.path / METRICS).exists() or (self.path / "summary.json").exists():
+            return False
+        try:
+            return bool(self.plain_config())
+        except RunError:
+            return False
+
+    def _at(self, *names: str) -> Path:
+        """A place in the directory that does not lead out of it."""
+        return inside(self.path.joinpath(*names), self.path)
+
     def last_written(self) -> float | None:
         """When its records or its summary were last written, in seconds since 1970; None if there are none."""
         files = [file for name in (METRICS, "summary.json") if (file := self.path / name).is_file()]
@@ -97,12 +118,14 @@ class RunDirectory:
         """What `config.yaml` holds, as plain data: its names, types and ranges are `Config.parse`'s to check."""
         if not self.path.is_dir():
             raise RunError(f"there is no run directory {self.path}")
-        file = self.path / "config.yaml"
+        file = self._at("config.yaml")
         if not file.is_file():
             raise RunError(f"{self.path} is not a run directory: it has no config.yaml")
         try:
-            data = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            data = read_yaml(read_text(file, CONFIG))
+        except OSError as error:
+            raise RunError(f"{file} can't be read: {error.strerror or error}") from error
+        except ValueError as error:
             raise RunError(f"{file} can't be read as YAML") from error
         groups = [data.get(key) for key in ("dataset", "flow")] if isinstance(data, dict) else [None]
         if not all(isinstance(group, dict) and all(isinstance(name, str) for name in group) for group in groups):
@@ -127,12 +150,14 @@ class RunDirectory:
 
     def summary(self) -> dict[str, Any]:
         """`summary.json`, or an empty dict when the run has not written one yet."""
-        file = self.path / "summary.json"
+        file = self._at("summary.json")
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(read_text(file, SUMMARY))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise RunError(f"{file} can't be read: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{file} can't be read as JSON") from error
         if not isinstance(found, dict):
             raise RunError(f"{file} does not hold the summary of a run")
@@ -148,12 +173,12 @@ class RunDirectory:
 
     def _write(self, name: str, text: str) -> None:
         if self.writes:
-            with replacing(self.path / name) as file:
+            with replacing(self._at(name)) as file:
                 file.write_text(text, encoding="utf-8")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.jsonl`, without values that are no numbers; none if the run has not logged yet."""
-        file = self.path / METRICS
+        file = self._at(METRICS)
         try:
             rows = read_metrics(file)
         except FileNotFoundError:
@@ -190,14 +215,22 @@ class RunDirectory:
         """The checkpoint to use: the best weights if there was a validation, else the latest."""
         return "best" if self.checkpoint_path("best").is_file() else "latest"
 
+    def version(self) -> object:
+        """What changes whenever the checkpoint to use does."""
+        try:
+            file = self.checkpoint_path(self.best_tag()).stat()
+        except OSError:
+            return None
+        return file.st_ino, file.st_size, file.st_mtime_ns
+
     def save_checkpoint(self, tag: str, checkpoint: Checkpoint) -> None:
         """Write `checkpoints/TAG.safetensors`; what was there stays until the new one is whole and on disk."""
         if self.writes:
-            checkpoint.save(self.checkpoint_path(tag))
+            checkpoint.save(inside(self.checkpoint_path(tag), self.path))
 
     def load_checkpoint(self, tag: str) -> Checkpoint:
         """Read `checkpoints/TAG.safetensors`."""
-        file = self.checkpoint_path(tag)
+        file = inside(self.checkpoint_path(tag), self.path)
         if not file.is_file():
             raise RunError(f"{self.path} has no checkpoint '{tag}': {file} is missing")
         return Checkpoint.read(file)

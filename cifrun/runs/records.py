@@ -10,15 +10,19 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ..io.files import replacing, writing
+from ..errors import RunError
+from ..io.files import inside, replacing, writing
 from .tensorboard import Events
 from .validation import KINDS
 
 __all__ = ["METRICS", "Silent", "Tracker", "read_metrics"]
 
+#: What the tags of a test result begin with.
+RESULTS = ("test/", "best/")
 #: The name of the metrics file in a run directory.
 METRICS = "metrics.jsonl"
 
@@ -60,7 +64,7 @@ class Tracker(Events):
         path = directory / METRICS
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            fresh = not path.exists()
+            fresh = not inside(path, directory).exists()
             _mend(path, resume_from)
             self._metrics: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
             self._path = path
@@ -78,8 +82,9 @@ class Tracker(Events):
         A value that is not finite is null in the file.
         """
         numbers = {tag: float(value) for tag, value in values.items()}
-        self._metrics.write(_line({"step": step, "time": round(time.time(), 3), **numbers}))
-        self._metrics.flush()
+        with writing(self._path):
+            self._metrics.write(_line({"step": step, "time": round(time.time(), 3), **numbers}))
+            self._metrics.flush()
         self._step = step
         for tag, number in numbers.items():
             self.scalar(step, tag, number)
@@ -90,11 +95,16 @@ class Tracker(Events):
         super().scalar(step, tag, number)
 
     def result(self, step: int, values: Mapping[str, float]) -> None:
-        """What the run is worth in the end: one line of `metrics.jsonl`, and a level over all steps in TensorBoard.
+        """What the run is worth in the end: one line of `metrics.jsonl`, in the place of an earlier one of the same
+        step, and a level over all steps in TensorBoard.
 
         The scale of a chart leaves out the outermost twentieth of all values: of two runs with one point each, both.
         """
         known = {tag for row in read_metrics(self._path) for tag in row}
+        self._metrics.close()
+        with writing(self._path):
+            _mend(self._path, None, tested=step)
+            self._metrics = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
         for tag, value in values.items():
             if tag not in known:
                 self.scalar(0, tag, float(value))
@@ -115,14 +125,17 @@ class Tracker(Events):
 
     def close(self) -> None:
         """Write what is left and close the files; a second call does nothing."""
-        self._metrics.close()
+        with writing(self._path):
+            self._metrics.close()
         super().close()
 
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What can't be written is told once.
+        with nullcontext() if kind is None else suppress(RunError):
+            self.close()
 
 
 class Silent:
@@ -138,12 +151,16 @@ class Silent:
         pass
 
 
-def _mend(path: Path, last_step: int | None) -> None:
-    """Drop what a killed process left half-written and, going on from `last_step`, all that came after it."""
+def _mend(path: Path, last_step: int | None, tested: int | None = None) -> None:
+    """Drop what a killed process left half-written; going on from `last_step`, all that came after it; and what was
+    said of a test after the step `tested`, which is said anew.
+    """
     if not path.exists():
         return
-    rows = read_metrics(path)
-    kept = "".join(_line(row) for row in rows if last_step is None or row["step"] <= last_step)
+    rows = (row for row in read_metrics(path) if last_step is None or row["step"] <= last_step)
+    kept = "".join(
+        _line(row) for row in rows if row["step"] != tested or not any(tag.startswith(RESULTS) for tag in row)
+    )
     if kept.encode() != path.read_bytes():
         with replacing(path) as temporary:
             temporary.write_text(kept, encoding="utf-8")

@@ -20,10 +20,12 @@ class Summary:
         data_warnings: What makes their density grow without limit, or keeps it from being learned.
         best_valid_log_likelihood: In nats.
         versions: Of this package, of Python and of torch.
+        error: Why it failed, in one sentence.
         git_commit: That of the source that ran, if it was in a git checkout.
     """
 
     status: str = saved("a text")
+    error: str | None = saved("a text", "null")
     dataset: str = saved("a text")
     data_fingerprint: str | None = saved("a text", "null")
     data_warnings: list[str] = saved("a list of texts")

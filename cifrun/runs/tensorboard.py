@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..io.files import writing
 from .metrics import CHARTS, meaning
 
 
@@ -37,6 +38,9 @@ class Events:
     Arguments:
         directory: The run directory.
         purge_step: TensorBoard hides what was written of this step and later ones, before; None if nothing is hidden.
+
+    Raises:
+        RunError: The events can't be written; of any method, as a thread of TensorBoard's own writes them.
     """
 
     def __init__(self, directory: Path, purge_step: int | None = None) -> None:
@@ -45,12 +49,14 @@ class Events:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from torch.utils.tensorboard.writer import SummaryWriter
+        self._directory = directory
         _wait_for_a_later_name(directory)
         self._writer = SummaryWriter(str(directory), purge_step=purge_step, flush_secs=10)
 
     def charts(self, absent: Sequence[str] = ()) -> None:
         """The page "Custom Scalars", without charts of `absent`."""
-        self._writer.add_custom_scalars(layout(absent))
+        with writing(self._directory):
+            self._writer.add_custom_scalars(layout(absent))
 
     def scalar(self, step: int, tag: str, number: float) -> None:
         """A number at a step, with its meaning."""
@@ -70,7 +76,8 @@ class Events:
 
     def text(self, tag: str, markdown: str) -> None:
         """A text that belongs to the run as a whole, in Markdown."""
-        self._writer.add_text(tag, markdown, 0)
+        with writing(self._directory):
+            self._writer.add_text(tag, markdown, 0)
 
     def begin(self, settings: Mapping[str, bool | int | float | str]) -> None:
         """The run's row on the page HPARAMS, while it goes on."""
@@ -100,7 +107,8 @@ class Events:
 
     def close(self) -> None:
         """Write what is left and close the file; a second call does nothing."""
-        self._writer.close()
+        with writing(self._directory):
+            self._writer.close()
 
     def _tensor(self, step: int, tag: str, values: Any, metadata: Any) -> None:
         # What SummaryWriter writes of scalars and images has no room for a description.
@@ -120,7 +128,8 @@ class Events:
         self._add(Summary(value=[value]), 0)
 
     def _add(self, summary: Any, step: int) -> None:
-        self._writer._get_file_writer().add_summary(summary, step)
+        with writing(self._directory):
+            self._writer._get_file_writer().add_summary(summary, step)
 
 
 def _wait_for_a_later_name(directory: Path) -> None:

@@ -48,6 +48,10 @@ class Unwritten:
     def write_summary(self, content: Mapping[str, Any]) -> None:
         """The summary is returned."""
 
+    def summary(self) -> dict[str, Any]:
+        """None is kept."""
+        return {}
+
     def check_data(self, fingerprint: str | None) -> None:
         """The data are those of the call."""
 

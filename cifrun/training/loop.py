@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,19 @@ from ..build import build_data, build_model, build_standardize, check_has_data, 
 from ..cif.model import Model
 from ..compute import processes, rng
 from ..compute.device import Fabric, spread
+from ..compute.launch_env import started
 from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..data.loader import Loader
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
-from ..errors import CifrunError, TrainingError
+from ..errors import CifrunError, RunError, TrainingError
 from ..evaluation.evaluate import evaluate_split, report, result_of, scalars
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import rendered, save_twice
 from ..figures.training import Film, training_figure
-from ..runs.directory import RunDirectory
+from ..runs.directory import DONE, RunDirectory
+from ..runs.lock import alone
 from ..runs.metrics import HPARAMS, NUMBERS, kinds
 from ..runs.progress import Progress
 from ..runs.records import Silent, Tracker
@@ -51,23 +53,26 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
     Arguments:
         config: What to train.
         directory: Where the run's files go.
-        resume: Go on from `checkpoints/latest` of that directory.
+        resume: Go on from its `checkpoints/latest`; from the start, if it was killed before there was one.
 
     Returns:
         The content of `summary.json`.
 
     Raises:
         ConfigError: Something named in the config can't be used.
-        RunError: A file of the run can't be used.
+        RunError: A file of the run can't be used, or another process is at work in the directory.
         TrainingError: Too many losses in a row were not finite; the last good checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2; the state was saved, and a sentence says how to go on.
     """
-    return spread(config.device, _train, config, directory, resume)
+    process = started()
+    with alone(directory) if process is None or process.rank == 0 else nullcontext():
+        return spread(config.device, _train, config, directory, resume)
 
 
 def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dict[str, Any]:
     """`train` in one of the processes; all of them go the same way, and the one of rank 0 keeps the records."""
     run = RunDirectory(fabric.broadcast(directory), writes=fabric.is_global_zero)
+    resume = resume and not run.unbegun()
     if resume:  # whatever today's default is, a run keeps its first step
         check_has_data(run, config, "train it from Python, with cifrun.load and cifrun.fit")
         first = saved_first_step(run)
@@ -132,7 +137,7 @@ def optimise(
     progress = Progress(options.max_steps, initial=state.step, enabled=options.progress and leads)
     pictures = leads and run.figures is not None
     film = Film(run.figures) if run.figures else None
-    with tracker, progress, _failure(run, config, model, state), stop_requests() as stop_requested:
+    with _failure(run, config, model, state), tracker, progress, stop_requests() as stop_requested:
         tracker.text("config", f"```yaml\n{yaml.safe_dump(to_dict(config), sort_keys=False)}```")
         tracker.hparams(hyperparameters(config), {})
         clock = Clock(state.wall_seconds)
@@ -155,7 +160,6 @@ def optimise(
                 counts = {"train/skipped_steps": state.skipped}
                 tracker.scalars(state.step, {"train/loss": loss, "train/elbo": elbo, **rates, **costs, **counts})
                 if state.bad_steps >= options.max_bad_steps:
-                    run.write_summary(summarise(config, model, state, "failed"))
                     raise TrainingError(
                         f"the loss was not finite for {state.bad_steps} steps in a row, up to step {state.step}; "
                         f"the last good checkpoint is kept in {run.checkpoint_path('latest')}; "
@@ -163,7 +167,7 @@ def optimise(
                     )
             with clock.paused():
                 if state.step % options.valid_every == 0:
-                    valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
+                    _, valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
                     shown = [m.name for m in NUMBERS if m.valid and m.fits(mine)]
                     tracker.scalars(state.step, {f"valid/{name}": valid[name] for name in shown})
                     progress.update(state.step, valid=valid["log_likelihood"])
@@ -187,25 +191,40 @@ def optimise(
                 if state.bad_steps == 0:
                     run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
             if stopping and not last:
-                run.write_summary(summarise(config, model, state, "interrupted"))
                 progress.close()
                 if leads:
                     print(f"stopped at step {state.step} of {options.max_steps}{run.how_to_go_on()}", file=sys.stderr)
                 processes.barrier()
                 raise KeyboardInterrupt
         progress.close()
-    return _finish(run, config, data, model, state, diagnostics)
+    with _failure(run, config, model, state), stop_requests(at_once=True):
+        try:
+            return _finish(run, config, data, model, state, diagnostics)
+        except KeyboardInterrupt:
+            if leads:
+                print(f"stopped before the test and the pictures were done{run.how_to_go_on()}", file=sys.stderr)
+            raise
 
 
 @contextmanager
 def _failure(run: RunDirectory | Unwritten, config: Config, model: Model, state: TrainingState) -> Iterator[None]:
-    """An error inside that nobody foresaw, as a flow's own may be, leaves a run that failed, and not one that runs."""
+    """An error inside, whatever it is, leaves a run that failed, with a sentence on it; a request to stop leaves one
+    that was interrupted.
+    """
+
+    def end(status: str, error: str | None = None) -> None:
+        with suppress(RunError):  # as on a full disk
+            if run.summary().get("status") not in DONE:  # in which case it has its test result, and lacks pictures
+                run.write_summary(summarise(config, model, state, status, error))
+
     try:
         yield
-    except CifrunError:
+    except KeyboardInterrupt:
+        end("interrupted")
         raise
-    except Exception:
-        run.write_summary(summarise(config, model, state, "failed"))
+    except Exception as error:
+        kind = "" if isinstance(error, CifrunError) else f"{type(error).__name__}: "
+        end("failed", f"{kind}{' '.join(str(error).split())}")
         raise
 
 
@@ -232,9 +251,12 @@ def _finish(
         return summary
     with run.tracker() as tracker:
         tracker.result(state.step, scalars(test))
-        _draw(run, config, data, model, state.step, test, tracker)
         tracker.hparams(hyperparameters(config), {f"test/{name}": test[name] for name in HPARAMS})
-    run.write_summary(summary)
+        run.write_summary(summary)
+        try:
+            _draw(run, config, data, model, state.step, test, tracker)
+        except Exception as error:  # whatever a library has against it: a picture is no reason to lose the run
+            print(f"cifrun: pictures are missing: {' '.join(str(error).split())}", file=sys.stderr)
     return summary
 
 

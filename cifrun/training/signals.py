@@ -10,8 +10,11 @@ from ..compute.slurm import STOPS, hand_on
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests(at_once: bool = False) -> Iterator[Callable[[], bool]]:
     """Inside, a first signal only asks for a stop after the present step; a second Ctrl-C stops at once.
+
+    Arguments:
+        at_once: The first one stops at once too, as `KeyboardInterrupt`, whichever signal it is.
 
     What handled the signal before, as the queue of a cluster does, is told of it when all is saved. Gives a function
     that says whether a stop was asked for.
@@ -22,6 +25,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         nonlocal requested
         requested = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if at_once:
+            raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in STOPS}
     try:

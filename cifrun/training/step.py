@@ -20,10 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..cif.memory import is_short_of_memory, micro_batches
+from ..cif.memory import micro_batches
 from ..cif.model import Model
 from ..compute import processes, rng
 from ..compute.device import Fabric
+from ..compute.memory import is_short_of_memory
 from ..config.schema import Config
 from ..data.loader import Loader
 from ..errors import ConfigError, TrainingError

@@ -20,11 +20,14 @@ from ..runs.summary import Summary
 from .training_state import TrainingState
 
 
-def summarise(config: Config, model: Model, state: TrainingState, status: str) -> dict[str, Any]:
+def summarise(
+    config: Config, model: Model, state: TrainingState, status: str, error: str | None = None
+) -> dict[str, Any]:
     """`Summary` of a run, as plain data."""
     device = next(model.parameters()).device
     summary = Summary(
         status=status,
+        error=error,
         dataset=config.dataset.name,
         data_fingerprint=state.fingerprint,
         data_warnings=state.warnings,

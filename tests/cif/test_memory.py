@@ -23,7 +23,7 @@ def test_chunks_shrink_with_the_memory_that_is_free(monkeypatch):
     model = build_model(config, (2,))
     sizes = []
     for free in (2**40, 2**24, 2**20, 1, None):
-        monkeypatch.setattr(memory, "_free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         sizes.append(chunk_size(model, config.eval.chunk_size))
         monkeypatch.setattr(model, "log_w", None)  # what was measured is known from now on
     assert sizes[0] == sizes[-1] == MOST["cpu"]

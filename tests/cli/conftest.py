@@ -64,6 +64,7 @@ def run(calls: list[Call], tmp_path: Path) -> Path:
         "n": 9,
     }
     write_run(Config.parse(data), tmp_path / "a run")
+    (tmp_path / "a run" / "metrics.jsonl").touch()  # it has begun
     return tmp_path / "a run"
 
 

@@ -48,7 +48,8 @@ def test_a_group_is_taken_whole(calls: list[Call], run: Path) -> None:
 def test_a_run_from_before_a_group_existed_takes_what_is_typed_of_it() -> None:
     composed = {"eval": {"seed": 3, "chunk_size": "auto"}, "run": None, "n": 1000}
     data = overlay({"flow": {"depth": 3}}, composed, ["eval.seed=3"], "eval")
-    assert data == {"flow": {"depth": 3}, "eval": {"seed": 3}, "run": None, "n": 1000}
+    kept = {"diagnostics": {"enabled": False}}  # those of training
+    assert data == {"flow": {"depth": 3}, "eval": {"seed": 3}, "run": None, "n": 1000, **kept}
 
 
 def test_what_may_be_typed_beside_a_run_is_there_and_names_each_key_of_one_command() -> None:

@@ -16,12 +16,13 @@ import pytest
 from filelock import FileLock
 
 from cifrun.cli.main import main
-from cifrun.cli.sweep import LOCK, take_part
+from cifrun.cli.sweep import take_part
 from cifrun.config.schema import Config
 from cifrun.errors import RunError
 from cifrun.reporting.report import Report
 from cifrun.reporting.runs import find_runs
 from cifrun.runs.directory import RunDirectory
+from cifrun.runs.lock import LOCK
 from cifrun.training import loop
 from tests.cli.helpers import signalled_main, statuses, write_run
 from tests.forks import Forked
@@ -115,7 +116,7 @@ def test_a_job_that_is_complete_or_whose_patience_ran_out_is_left_alone(
 
 def test_a_job_that_failed_is_not_begun_again(job: Path) -> None:
     set_status(job, "failed")
-    with pytest.raises(RunError, match="failed before, at step 2: remove it"):
+    with pytest.raises(RunError, match=r"failed before, at step 2: resume=.* goes on, or remove it"):
         take_part(config_of(), job, wait=False)
 
 

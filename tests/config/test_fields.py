@@ -54,7 +54,7 @@ def test_a_setting_without_a_role_has_that_of_its_group() -> None:
     ("name", "kind", "span", "choices"),
     [
         ("needed", "text", "", ()),
-        ("sizes", "list of integer or 'zero'", "at most 64 long, ≥ 1", ("zero",)),
+        ("sizes", "list of integer or 'zero'", "at most 64 long, ≥ 1, ≤ 65536", ("zero",)),
         ("many", "integer or 'all'", "≥ 1", ("all",)),
         ("norm", "'none' or 'batch'", "", ("none", "batch")),
         ("mode", "true or false or 'auto'", "", ("true", "false", "auto")),

@@ -64,5 +64,5 @@ def test_nested_settings_are_flattened_to_dotted_names() -> None:
 
 def test_a_verb_may_change_what_the_fields_of_a_config_say() -> None:
     assert changeable("train") == ("resume", "trainer", "eval", "device")
-    assert changeable("eval") == ("run", "data", "per_point", "eval", "device", "seed")
+    assert changeable("eval") == ("run", "data", "per_point", "eval", "diagnostics", "device", "seed")
     assert changeable("sample") == ("run", "n", "output", "eval", "device", "seed")

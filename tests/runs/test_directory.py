@@ -58,7 +58,7 @@ def test_files_of_a_run(finished):
     events = {n for n in names if n.startswith("events.out.tfevents")}
     pictures = {n for n in names if n.startswith("figures/")}
     assert events and names - events - pictures == {
-        "config.yaml", "summary.json", "metrics.jsonl",
+        ".lock", "config.yaml", "summary.json", "metrics.jsonl",
         "checkpoints/latest.safetensors", "checkpoints/best.safetensors",
     }  # fmt: skip
     drawn = ("density", "samples", "training", "lipschitz", "bounds", "maps", "index")

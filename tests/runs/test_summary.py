@@ -15,7 +15,8 @@ from cifrun.runs.metrics import NUMBERS
 from cifrun.runs.summary import KINDS, TEST
 
 HEAD: dict[str, Any] = {
-    "status": "completed", "dataset": "two_moons", "data_fingerprint": None, "data_warnings": [], "flow": "maf",
+    "status": "completed", "error": None,
+    "dataset": "two_moons", "data_fingerprint": None, "data_warnings": [], "flow": "maf",
     "cif": True, "seed": 1, "parameters": 1234, "steps": 100, "skipped_steps": 0, "best_valid_log_likelihood": -1.5,
     "wall_seconds": 2.5, "device": "cpu", "versions": {"torch": "2.6"}, "git_commit": None,
 }  # fmt: skip

@@ -132,7 +132,7 @@ def test_micro_batches_are_as_many_as_memory_asks_for(monkeypatch):
     sizes = {k: sum(x.untyped_storage().nbytes() for x in tensors.values()) for k, tensors in kept.items()}
     a_row = (sizes[400] - sizes[100]) / 300
     # Room for what 100 rows keep and its gradient, of which training may fill its share.
-    monkeypatch.setattr("cifrun.cif.memory._free_bytes", lambda device: int(2 * 100 * a_row / SHARE_OF_TRAINING))
+    monkeypatch.setattr("cifrun.cif.memory.free_bytes", lambda device: int(2 * 100 * a_row / SHARE_OF_TRAINING))
     step = UpdateOn(model, config, launch(config.device))
     step(torch.randn(400, 2), 0.01)
     assert 4 <= step._micro_batches <= 5

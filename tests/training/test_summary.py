@@ -57,7 +57,8 @@ def test_a_summary_is_what_its_readers_take(monkeypatch: pytest.MonkeyPatch) -> 
     assert told.keys() == HEAD.keys()
     assert told.pop("versions").keys() == {"cifrun", "python", "torch"}
     assert told == {
-        "status": "running", "dataset": "two_uniforms", "data_fingerprint": "f00", "data_warnings": ["few"],
+        "status": "running", "error": None, "dataset": "two_uniforms",
+         "data_fingerprint": "f00", "data_warnings": ["few"],
         "flow": "maf", "cif": True, "seed": 5,
         "parameters": torch.nn.utils.parameters_to_vector(model.parameters()).numel(), "steps": 40,
         "skipped_steps": 3, "best_valid_log_likelihood": -1.5, "wall_seconds": 2.5, "device": "cpu",

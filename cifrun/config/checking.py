@@ -1,0 +1,76 @@
+"""From plain data to a typed config dataclass, or to one sentence that says which value is not allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from ..errors import ConfigError
+from ..registry import Registry
+from .fields import Setting, settings
+from .messages import Nested, sentence
+
+__all__ = ["check", "chosen_from", "name_in"]
+
+
+def check(cls: type, data: Any, prefix: str = "") -> Any:
+    """`cls(**data)` with types and ranges checked.
+
+    Raises:
+        ConfigError: A value is not allowed; the sentence says what is, and for which key.
+    """
+    for one in _settings(cls):
+        value = data
+        for key in one.name.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if one.misreads(value):
+            name = f"{prefix}.{one.name}" if prefix else one.name
+            raise ConfigError(f"{name} = {value!r} is not allowed: it should be {one.type}")
+    try:
+        return TypeAdapter(cls).validate_python(data)
+    except ValidationError as error:
+        raise ConfigError(sentence(error, cls, prefix)) from None
+
+
+@lru_cache
+def _settings(cls: type) -> tuple[Setting, ...]:
+    return tuple(settings(cls))
+
+
+def _validator(check: Callable[[Any], Any]) -> BeforeValidator:
+    """A validator of pydantic's, which collects the sentences of `check`."""
+
+    def run(raw: Any) -> Any:
+        try:
+            return check(raw)
+        except ConfigError as error:
+            raise Nested(error) from error
+
+    return BeforeValidator(run)
+
+
+def name_in(registry: Registry) -> BeforeValidator:
+    def known(name: str) -> str:
+        registry[name]
+        return name
+
+    return _validator(known)
+
+
+def chosen_from(registry: Registry, key: str) -> BeforeValidator:
+    """A mapping becomes the dataclass that `registry` holds under the mapping's `key`."""
+
+    def chosen(raw: Any) -> Any:
+        if dataclasses.is_dataclass(raw):
+            return raw
+        if not isinstance(raw, Mapping):
+            raise ConfigError(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
+        if not isinstance(raw.get(key), str):
+            raise ConfigError(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
+        return check(registry[raw[key]], raw, registry.noun)
+
+    return _validator(chosen)
