@@ -78,9 +78,8 @@ class Arrays(Source):
                 raise ConfigError(f"{self.path}: {key} is an array of shape {array.shape}, and not (rows, columns)")
         full = {key: array for key, array in usable.items() if 0 not in array.shape}
         if not full:
-            raise ConfigError(
-                f"{self.path} has no {'rows' if next(iter(usable.values())).shape[0] == 0 else 'columns'}"
-            )
+            no_rows = any(array.shape[0] == 0 for array in usable.values())
+            raise ConfigError(f"{self.path} has no {'rows' if no_rows else 'columns'}")
         usable = full
         if len(usable) < len(found):
             self.aside["no columns of numbers"] = [key for key in found if key not in usable]
