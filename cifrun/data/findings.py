@@ -283,6 +283,9 @@ def _dependent(data: Data, rows: np.ndarray, columns: Sequence[Column]) -> Findi
     for k in range(len(columns)):
         if std[k] == 0:
             continue
+        if abs(r[k, k]) > ROUNDED:  # the rest, if columns that are no part of `kept` are taken away too
+            kept.append(k)
+            continue
         weights = np.linalg.lstsq(r[:, kept], r[:, k], rcond=None)[0] if kept else np.zeros(0)
         rest = float(np.linalg.norm(r[:, k] - r[:, kept] @ weights))
         # Of each column, what it was rounded by.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -141,6 +144,81 @@ def test_files_that_are_not_there_or_others(name: str, root: Path, tmp_path: Pat
     with pytest.raises(ConfigError) as error:
         load(name, tmp_path)
     assert len(str(error.value).splitlines()) == 1
+
+
+# --- an HDF5 file is all that is read ---------------------------------------------------------------------------------
+
+
+def hdf5(path: Path, change: Callable[[h5py.File], object]) -> str:
+    """The sentence for a file of BSDS300 in which something was changed."""
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, rows in (("train", 100), ("validation", 5), ("test", 25)):
+            file[name] = np.zeros((rows, 63))
+        change(file)
+    with pytest.raises(ConfigError) as error:
+        load("bsds300", path.parents[1])
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+def test_an_hdf5_file_leads_nowhere_else(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file["x"] = np.zeros((100, 63))
+    (tmp_path / "raw").write_bytes(bytes(100 * 63 * 8))
+
+    def linked(link: Any) -> Callable[[h5py.File], object]:
+        def change(file: h5py.File) -> None:
+            del file["train"]
+            file["train"] = link
+
+        return change
+
+    def external(file: h5py.File) -> None:
+        del file["train"]
+        file.create_dataset("train", (100, 63), "f8", external=[(str(tmp_path / "raw"), 0, 100 * 63 * 8)])
+
+    def virtual(file: h5py.File) -> None:
+        del file["train"]
+        layout = h5py.VirtualLayout((100, 63), "f8")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.hdf5"), "x", (100, 63))
+        file.create_virtual_dataset("train", layout)
+
+    path = tmp_path / "BSDS300/BSDS300.hdf5"
+    assert "a link to somewhere else" in hdf5(path, linked(h5py.ExternalLink(str(tmp_path / "other.hdf5"), "/x")))
+    assert "a link to somewhere else" in hdf5(path, linked(h5py.SoftLink("/validation")))
+    assert "in other files, which are not followed" in hdf5(path, external)
+    assert "in other files, which are not followed" in hdf5(path, virtual)
+
+
+def test_an_hdf5_file_is_not_believed_what_it_says_of_its_size(tmp_path: Path) -> None:
+    def claiming(shape: tuple[int, ...], dtype: str = "f8", **more: Any) -> Callable[[h5py.File], object]:
+        def change(file: h5py.File) -> None:
+            del file["train"]
+            file.create_dataset("train", shape, dtype, **more)
+
+        return change
+
+    path = tmp_path / "BSDS300/BSDS300.hdf5"
+    assert "has 1,000,000,000,000 rows, and holds none" in hdf5(path, claiming((10**12, 63), chunks=(100, 63)))
+    assert "no array of numbers" in hdf5(path, claiming((100, 9, 7)))
+    assert "no array of numbers" in hdf5(path, claiming((100, 63), "S5"))
+
+    def partly(file: h5py.File) -> None:
+        del file["train"]
+        file.create_dataset("train", (10**12, 63), "f8", chunks=(100, 63))[:100] = 1.0
+
+    assert "has 1,000,000,000,000 + 5 + 25 points" in hdf5(path, partly)
+    assert "it has no 'train'" in hdf5(path, lambda file: file.move("train", "t"))
+
+
+def test_an_array_is_not_believed_what_it_says_of_its_size(root: Path, tmp_path: Path) -> None:
+    for name, file in (("power", "power/data.npy"), ("miniboone", "miniboone/data.npy")):
+        content = (root / file).read_bytes()
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_bytes(re.sub(rb"'shape': \((\d)", rb"'shape': (9999999999\1", content))
+        with pytest.raises(ConfigError, match=f"is not dataset '{name}'"):
+            load(name, tmp_path)
 
 
 def test_where_files_are_without_a_root(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
