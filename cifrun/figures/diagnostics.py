@@ -22,9 +22,9 @@ def lipschitz_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], title: s
     Arguments:
         runs: By what to call them, the rows "lipschitz_by_depth" of a test result.
     """
+    figure, axis = style.panel((6.2, 3.9), title, "depth [steps from the data]", "Lipschitz constant, at least")
     from matplotlib.ticker import MaxNLocator
 
-    figure, axis = style.panel((6.2, 3.9), title, "depth [steps from the data]", "Lipschitz constant, at least")
     axis.set_yscale("log")
     ceilings: set[tuple[float, ...]] = set()
     for colour, (label, rows) in zip(cycle(style.PALETTE), runs.items(), strict=False):
@@ -53,9 +53,9 @@ def bounds_figure(
     Arguments:
         curve, bracket: The rows "iwae_curve" and "bracket" of a test result.
     """
+    figure, axes = style.panels((8.8, 3.7), title, 1, 2, above=0.3)
     from matplotlib.ticker import StrMethodFormatter
 
-    figure, axes = style.panels((8.8, 3.7), title, 1, 2, above=0.3)
     look: dict[str, Any] = {"linewidth": 1.6, "markersize": 4, "capsize": 2.5, "elinewidth": 1.0}
     left, right = axes[0]
     for axis, name in ((left, "test data"), (right, "the model's own draws")):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.grey_levels import quantize
-from .style import DPI, TICK, TITLE, array
+from .style import DPI, TICK, TITLE, array, blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,14 +68,12 @@ def reconstructions_figure(data: Tensor, again: Tensor, levels: int, title: str 
 
 def _exact_figure(canvas: Tensor, title: str) -> Figure:
     """A canvas, (height, width, 3), pixel by pixel, with a margin of white and a title above it."""
-    from matplotlib.figure import Figure
-
     margin, (height, width, _) = 24, canvas.shape
     lines = title.splitlines()
     line = int(DPI * TITLE / 72 * 1.5)
     head = line * len(lines)
     size = (width + 2 * margin, height + 2 * margin + head)
-    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, facecolor="white")
+    figure = blank((size[0] / DPI, size[1] / DPI))
     axis = figure.add_axes((margin / size[0], margin / size[1], width / size[0], height / size[1]))
     axis.imshow(array(canvas), interpolation="nearest", aspect="auto", vmin=0, vmax=1)
     axis.set_axis_off()

@@ -1,15 +1,21 @@
 """What all pictures share: colours, panels, legends, names of axes, the file, and in the plane a box and a grid.
 
-Pictures are matplotlib's objects, made without pyplot, so that drawing needs no display and leaves no state behind.
-matplotlib is imported when the first picture is drawn. Everywhere a `title` is a line above the panels, and a `window`
-the box of the plane to draw.
+Pictures are matplotlib's objects, made without pyplot on the canvas Agg, so that drawing needs no display, whatever
+MPLBACKEND says, and leaves no state behind. matplotlib is imported when the first picture is drawn.
+
+Everywhere a `title` is a line above the panels, and a `window` the box of the plane to draw.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +25,8 @@ from torch import Tensor
 
 from ..data.base import Box, Target
 from ..io.files import replacing
+from ..io.text import visible
+from .ticks import fit_labels, spread_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +40,35 @@ PALE = "#999999"
 #: One of these a label, where several models are compared (Okabe and Ito's, without yellow).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TITLE, LABEL, TICK = 12, 11, 9  # points
+LONGEST = 24  # characters of the name of an axis
 MAX_POINTS = 5_000  # dots of one colour in a picture
 LINE, DENSITY = "$x$", "density $p(x)$"  # what the axes of a density on a line are called
+
+
+def import_matplotlib() -> None:
+    """Import matplotlib, which refuses to be imported if MPLBACKEND names what only the kernel of a notebook has."""
+    try:
+        import matplotlib
+    except ValueError:
+        backend = os.environ.pop("MPLBACKEND", None)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:  # half of it
+            del sys.modules[name]
+        try:
+            import matplotlib  # noqa: F401
+        finally:
+            if backend is not None:
+                os.environ["MPLBACKEND"] = backend
+
+
+def blank(size: tuple[float, float], **options: Any) -> Figure:
+    """An empty figure of a width and height in inches."""
+    import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white", **options)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def panels(
@@ -46,12 +81,11 @@ def panels(
         rows, columns: How many panels.
         shared: `sharex` and `sharey`, whether all panels have the same scale.
     """
-    from matplotlib.figure import Figure
+    import_matplotlib()
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     width, height = size
-    layout = ConstrainedLayoutEngine(h_pad=0.08)
-    figure = Figure(figsize=(width, height + (above if title else 0)), dpi=DPI, layout=layout, facecolor="white")
+    figure = blank((width, height + (above if title else 0)), layout=ConstrainedLayoutEngine(h_pad=0.08))
     if title:
         figure.suptitle(title, fontsize=TITLE + 1)
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
@@ -118,9 +152,12 @@ def coordinate(k: int, letter: str = "x") -> str:
 
 
 def name_axes(figure: Figure, columns: Sequence[str]) -> Figure:
-    """Write the names of a table's columns, if it has any, where axes are called x, or x₁, x₂, …; the same figure."""
-    names = {coordinate(k): name.replace("$", r"\$") for k, name in enumerate(columns)}
-    if len(columns) == 1:
+    """Write the names of a table's columns, if it has any, where axes are called x, or x₁, x₂, …; the same figure.
+
+    A name that the font can't write stays x_k, and a long one is cut.
+    """
+    names = {coordinate(k): _written(name) for k, name in enumerate(columns) if _writable(name)}
+    if len(columns) == 1 and coordinate(0) in names:
         names[LINE] = names[coordinate(0)]
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -128,12 +165,43 @@ def name_axes(figure: Figure, columns: Sequence[str]) -> Figure:
     return figure
 
 
+def _written(name: str) -> str:
+    """The name of a column as a label: of one line, not too long, and no formula."""
+    plain = visible(name)
+    short = plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+    return short.replace("$", r"\$")
+
+
+def _writable(name: str) -> bool:
+    return all(map(_has_glyph, visible(name)))
+
+
+@lru_cache(maxsize=4096)
+def _has_glyph(character: str) -> bool:
+    """Whether the font of labels has a character."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return get_font(findfont(FontProperties())).get_char_index(ord(character)) != 0
+
+
 def rendered(figure: Figure, ending: str = "png") -> bytes:
     """A figure as the bytes of a file with this ending."""
     stream = io.BytesIO()
-    figure.draw_without_rendering()  # square panels take the layout a second pass to settle
-    figure.savefig(stream, format=ending)
+    with _quiet():
+        figure.draw_without_rendering()  # square panels take the layout a second pass to settle
+        fit_labels(figure)
+        spread_ticks(figure)
+        figure.savefig(stream, format=ending)
     return stream.getvalue()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, nobody is told of signs that the fonts lack, which are boxes, nor of names wider than their panels."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
+        yield
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -147,15 +215,23 @@ def save(figure: Figure, path: Path) -> None:
         temporary.write_bytes(data)
 
 
-def save_twice(figure: Figure, path: Path) -> bytes:
+def save_twice(figure: Figure, path: Path, *, pdf_title: bool = True) -> bytes:
     """Write a figure as a PNG, of which `path` is the name, and as a PDF beside it; the bytes of the PNG.
+
+    Arguments:
+        pdf_title: Whether the PDF has the line above the panels too; in a paper, the caption says it.
 
     Raises:
         RunError: One can't be written.
     """
     save(figure, path)
+    if not pdf_title:
+        for line in figure.texts:  # the one text that belongs to no panel
+            line.set_visible(False)
+            line.set_in_layout(False)
+    data = rendered(figure, "pdf")
     with replacing(path.with_suffix(".pdf")) as temporary:
-        figure.savefig(temporary, format="pdf")  # its layout has settled
+        temporary.write_bytes(data)
     return path.read_bytes()
 
 

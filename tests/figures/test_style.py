@@ -6,6 +6,8 @@ import math
 import os
 import subprocess
 import sys
+import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from torch import Tensor
 
 from cifrun.errors import RunError
 from cifrun.figures.density import density_figure, marginals_figure, sample_png, samples_figure
-from cifrun.figures.style import DENSITY, grid, name_axes, save, window_of
+from cifrun.figures.images import images_figure
+from cifrun.figures.style import DENSITY, grid, name_axes, rendered, save, save_twice, window_of
+from cifrun.figures.ticks import label_boxes
 
 from .helpers import Boxes, standard_normal
 
@@ -59,6 +63,78 @@ def test_drawing_needs_no_pyplot_and_importing_no_matplotlib(tmp_path: Path) -> 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[2])
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "module://nothing.there", "TkAgg"])
+def test_no_backend_keeps_a_picture_from_being_drawn(backend: str, tmp_path: Path) -> None:
+    """The kernel of a notebook names its own in MPLBACKEND, which commands that it starts find there; it stays."""
+    code = (
+        "import os, torch; from pathlib import Path; from cifrun.figures.density import samples_figure\n"
+        "from cifrun.figures.style import save_twice, window_of\n"
+        "x = torch.randn(50, 2)\n"
+        f"save_twice(samples_figure(x, x, window_of(x)), Path({str(tmp_path / 'x.png')!r}))\n"
+        f"assert os.environ['MPLBACKEND'] == {backend!r}"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": backend, "DISPLAY": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[2])
+    assert (tmp_path / "x.pdf").is_file() and (tmp_path / "x.png").is_file()
+
+
+def test_figures_are_drawn_on_agg_alone() -> None:
+    """What a program has set otherwise does not matter."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    x = torch.randn(50, 2)
+    pictures = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    for figure in (marginals_figure(x, x), images_figure(pictures, 256)):
+        assert type(figure.canvas) is FigureCanvasAgg
+
+
+@pytest.mark.parametrize(
+    "name", ["身長", "\U0001f600", "देवनागरी", "a\x1b[31m", "x" * 10_000, "a\nb", "$a$_{b", "\\frac{"]
+)
+def test_no_name_of_a_column_makes_a_warning_or_leaves_its_place(name: str, tmp_path: Path) -> None:
+    """A name that the font lacks stays a coordinate; whatever else it has in it, it is one short line."""
+    x = torch.randn(50, 2)
+    figure = name_axes(marginals_figure(x, x), [name, "weight"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_twice(figure, tmp_path / "x.png")
+    label = figure.axes[-2].xaxis.label
+    assert (label.get_text() == "$x_{1}$") is (name in ("身長", "देवनागरी"))
+    assert len(label.get_text()) < 40 and "\n" not in label.get_text() and "\x1b" not in label.get_text()
+    assert label.get_window_extent().width < 1.02 * figure.axes[-2].bbox.width
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 12345.0, 1e6, 1e12])
+@pytest.mark.parametrize("shift", [0.0, 1.7e9, -123456.0])
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_labels_of_ticks_do_not_touch(dim: int, scale: float, shift: float) -> None:
+    x = shift + scale * torch.randn(50, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    figures = [marginals_figure(x, x)]
+    if dim == 2:
+        window = window_of(x)
+        figures += [samples_figure(x, x, window)]
+        figures += [density_figure(None, standard_normal(grid(window, 16)), x, window, data=x)]
+    for figure in figures:
+        rendered(figure)
+        for axes in figure.axes:
+            for axis, side in ((axes.xaxis, "intervalx"), (axes.yaxis, "intervaly")):
+                ends = sorted(sorted(getattr(box, side)) for box in label_boxes(axis))
+                assert all(a[1] <= b[0] for a, b in pairwise(ends)), (axis, ends)
+
+
+def test_a_pdf_may_go_without_its_title(tmp_path: Path) -> None:
+    x = torch.randn(50, 2)
+    sizes = []
+    for title in (True, False):
+        figure = samples_figure(x, x, window_of(x), "a title")
+        save_twice(figure, tmp_path / "x.png", pdf_title=title)
+        (line,) = figure.texts
+        assert line.get_visible() is title
+        sizes.append(((tmp_path / "x.png").read_bytes(), (tmp_path / "x.pdf").stat().st_size))
+    (png, pdf), (same, smaller) = sizes
+    assert png == same and smaller < pdf
 
 
 # --- in the plane -----------------------------------------------------------------------------------------------------
