@@ -4,9 +4,10 @@
 
 The maxima are over points where the model is used: data, with u ~ q, and its own samples, with u ~ p. Only ∂F⁻¹/∂x is
 needed, as that of F at z = F⁻¹(x) is its inverse matrix; so an inverse that is a search never has to be differentiated.
-F⁻¹ is a composition of steps. Up to 64 dimensions each step's Jacobian is taken whole, by one vector–Jacobian product
-a row, and they are multiplied; above, the extreme singular values of the product come from Lanczos' bidiagonalisation
-by products with it and its transpose.
+F⁻¹ is a composition of steps. A first one that standardises the data is left out: it is not trained, and constants with
+it would be in the units of the data, as those of an income. Up to 64 dimensions each step's Jacobian is taken whole, by
+one vector–Jacobian product a row, and they are multiplied; above, the extreme singular values of the product come from
+Lanczos' bidiagonalisation by products with it and its transpose.
 
 If the supports of p_0 and of the data are not homeomorphic, a flow approaches the data in distribution only if the
 bi-Lipschitz constant max(Lip F, Lip F⁻¹) goes to infinity. The maps F(·; u) of a CIF need not.
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bijections.preprocess.standardize import Centred
 from ..cif.model import Model
 from ..cif.paths import Path, reconstruct
 from ..errors import ConvergenceError
@@ -42,6 +44,11 @@ MOST_DEPTHS = 8
 QUANTILE = 0.999
 
 Product = Callable[[Tensor], Tensor]
+
+
+def standardising(model: Model) -> int:
+    """How many steps, from the data, only standardise them; not all of a model's."""
+    return int(isinstance(model.steps[0].bijection, Centred) and len(model.steps) > 1)
 
 
 # --- Jacobians --------------------------------------------------------------------------------------------------------
@@ -86,26 +93,29 @@ def step_jacobians(model: Model, path: Path) -> list[Tensor]:
 def singular_values(model: Model, path: Path) -> tuple[Tensor, Tensor, list[int]]:
     """The extreme singular values of the Jacobians of the first k steps of F⁻¹(·; u), for each depth k.
 
+    Steps are counted behind one that standardises the data.
+
     Returns:
         Of the composition, and of each step by itself, (depths, batch, 2), largest and smallest; and the depths k. In
         more than 64 dimensions they are estimates, the largest from below and the smallest from above, at 8 depths.
     """
     if math.prod(model.shape) <= EXACT_UP_TO:
-        jacobians = step_jacobians(model, path)
+        jacobians = step_jacobians(model, path)[standardising(model) :]
         products = accumulate(jacobians, lambda product, jacobian: jacobian @ product)
         return _extremes(products), _extremes(jacobians), list(range(1, len(jacobians) + 1))
     steps = _Steps(model, path)
-    length = len(steps.ends)
+    before = standardising(model)
+    length = len(steps.ends) - before
     depths = sorted({math.ceil(length * (k + 1) / MOST_DEPTHS) for k in range(MOST_DEPTHS)})
 
     def of(first: int, last: int) -> Tensor:
         def matvec(v: Tensor) -> Tensor:
-            for k in range(first, last):
+            for k in range(before + first, before + last):
                 v = steps.jvp(k, v)
             return v.flatten(1)
 
         def rmatvec(w: Tensor) -> Tensor:
-            for k in reversed(range(first, last)):
+            for k in reversed(range(before + first, before + last)):
                 w = steps.vjp(k, w)
             return w.flatten(1)
 
@@ -174,12 +184,13 @@ def _orthogonal(v: Tensor, basis: Sequence[Tensor]) -> Tensor:
 
 
 def ceilings(model: Model) -> list[float] | None:
-    """A bound on the bi-Lipschitz constant of the first k steps, for k = 1 … L; None where a step has none.
+    """A bound on the bi-Lipschitz constant of the first k steps, for k = 1 … L, behind one that standardises the data;
+    None where a step has none.
 
     A product of the bounds of the steps: (1/(1−κ))^k for residual blocks. An index has none, so a CIF has none.
     """
     bounds, total = [], 1.0
-    for step in model.steps:
+    for step in list(model.steps)[standardising(model) :]:
         bound = step.bijection.lipschitz_ceiling
         if bound is None or step.index is not None:
             return None
@@ -199,8 +210,9 @@ def lipschitz(model: Model, paths: Sequence[Path]) -> dict[str, Any]:
         lip_f, lip_f_inverse: Largest singular values, and with "_q999" what all but one point in a thousand stay below;
         bi_lipschitz: the larger of the two;
         lipschitz_ceiling: the bound that the architecture sets, where it does;
-        lipschitz_by_depth: a row for each depth k, counted in steps from the data: "lip_f" and "lip_f_inverse" of the
-        first k steps, "product_f" and "product_f_inverse", the products of each step's own constant, and "ceiling".
+        lipschitz_by_depth: a row for each depth k, counted in steps from the data, or behind the one that standardises
+        them: "lip_f" and "lip_f_inverse" of the first k steps, "product_f" and "product_f_inverse", the products of
+        each step's own constant, and "ceiling".
     """
     of_all, of_each, each_depths = zip(*(singular_values(model, path) for path in paths), strict=True)
     inverse, smallest = torch.cat(of_all, 1).unbind(-1)  # of F⁻¹, (depths, points)

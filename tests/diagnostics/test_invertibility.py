@@ -68,6 +68,41 @@ def test_linear_maps_have_their_singular_values(dim: int) -> None:
     assert "lipschitz_ceiling" not in result  # a map that tells no bound
 
 
+@pytest.mark.parametrize("limit", [64, 1])
+@pytest.mark.parametrize("kind", [Standardize, Whiten])
+@pytest.mark.parametrize("flow", ["maf", "resflow"])
+def test_a_step_that_standardises_is_left_out(
+    flow: str, kind: type[Bijection], limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of incomes, constants are those of the flow behind it, by autograd; and of five blocks there are five depths."""
+    monkeypatch.setattr(invertibility, "EXACT_UP_TO", limit)
+    mean, scale = torch.tensor([3e4, 40.0, -2.0]).double(), torch.tensor([1e4, 10.0, 0.01]).double()
+    first = Standardize((3,), mean, scale) if kind is Standardize else Whiten((3,), mean, scale.diag())
+    flow_alone = build_model(small_config(flow, False, flow={"depth": 5}), (3,)).double().eval()
+    randomise(flow_alone, scale=0.1)
+    model = Model([Step(first), *flow_alone.steps]).double().eval()
+    z = torch.randn(20, 3, dtype=torch.float64)
+    result = invertibility.lipschitz(model, [paths.infer(model, mean + z * scale)])
+
+    def inward(z: Tensor) -> Tensor:
+        *_, last = flow_alone.inward(z[None], [None] * len(flow_alone.steps))
+        return last.z[0]
+
+    values = torch.linalg.svdvals(torch.stack([torch.autograd.functional.jacobian(inward, row) for row in z]))
+    assert result["lip_f_inverse"] == pytest.approx(values[:, 0].max().item(), rel=1e-4)
+    assert result["lip_f"] == pytest.approx(1 / values[:, -1].min().item(), rel=1e-4)
+    depths = [row["depth"] for row in result["lipschitz_by_depth"]]
+    assert depths[-1] == len(flow_alone.steps) and len(depths) == min(len(flow_alone.steps), 8 if limit == 1 else 64)
+    if flow == "resflow":
+        assert result["lipschitz_ceiling"] == pytest.approx(1e5)
+        assert [row["ceiling"] for row in result["lipschitz_by_depth"]] == pytest.approx([10.0**k for k in range(1, 6)])
+
+
+def test_of_a_model_that_only_standardises_that_is_measured() -> None:
+    only = Standardize((1,), torch.zeros(1), torch.tensor([4.0]))
+    assert measured(stack(only))["lip_f"] == pytest.approx(4)
+
+
 def test_rotations_change_nothing_and_scales_may_cancel() -> None:
     turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]]).double()
     result = measured(stack(Linear(turn), Linear(4 * turn), Linear(turn.T / 4), Flip((2,))))
