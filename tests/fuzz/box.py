@@ -135,6 +135,11 @@ def _state(path: Path) -> tuple[Any, ...]:
 
 
 def none_of(problems: Collection[str], case: str) -> None:
-    """Fail with the problems of a case, if it has any."""
-    if problems:
-        pytest.fail("\n".join([case, *problems]), pytrace=False)
+    """Fail with the problems of a case, if it has any. They are added to the file $FUZZ_LOG too, as they are found."""
+    if not problems:
+        return
+    told = "\n".join([case, *problems])
+    if "FUZZ_LOG" in os.environ:
+        with open(os.environ["FUZZ_LOG"], "a", encoding="utf-8") as stream:
+            stream.write(f"{told}\n\n")
+    pytest.fail(told, pytrace=False)

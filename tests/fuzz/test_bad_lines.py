@@ -15,10 +15,11 @@ from .runs import FEW, TINY
 
 
 def left_behind(work: Path) -> list[str]:
-    """Folders that a refused command made: a run that began and then failed may leave its own."""
+    """Folders of nothing, and runs that are not what they say: one that began and then failed may leave its own."""
     found = []
     for folder in work.rglob("*"):
-        if folder.is_dir() and not any(folder.iterdir()):
+        inside = any((parent / "config.yaml").exists() for parent in folder.parents)
+        if folder.is_dir() and not inside and not any(folder.iterdir()):
             found.append(f"an empty folder: {folder.relative_to(work)}")
     for file in work.rglob("config.yaml"):
         summary = file.parent / "summary.json"
