@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 import torch
 from scipy.io import savemat
 
+from cifrun.data.images import files
+from cifrun.data.images.files import read_array, read_batch, read_idx, read_mat, read_records
 from cifrun.errors import ConfigError
 
 from ..image_archive import NAMES, batch, idx, images, load, put, records
@@ -81,3 +85,68 @@ def test_one_sentence_for_a_file_that_is_damaged_or_another(
     text = str(error.value)
     assert len(text.splitlines()) == 1 and str(tmp_path) in text and all(word in text for word in words), text
     assert not Path("evil").exists()
+
+
+# --- sizes that can't be true -----------------------------------------------------------------------------------------
+
+
+def header(count: int) -> bytes:
+    return b"\x00\x00\x08\x03" + struct.pack(">3I", count, 28, 28)
+
+
+def test_what_an_idx_file_says_of_its_size_is_compared_with_what_it_holds(tmp_path: Path) -> None:
+    most = header(2**32 - 1)
+    for content in (most, gzip.compress(most)):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(ConfigError, match="announces 3,367,254,359,280 pixels and holds far fewer"):
+            read_idx(tmp_path / "x", (1, 28, 28))
+
+
+def test_what_is_packed_beyond_the_images_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(gzip.compress(idx(GREY) + bytes(2**25)))
+    asked: list[int] = []
+    read = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda self, size=-1: asked.append(size) or read(self, size))
+    with pytest.raises(ConfigError, match="holds 81,216 or more"):
+        read_idx(tmp_path / "x", (1, 28, 28))
+    assert min(asked) >= 0 and sum(asked) < 2**18
+
+
+def test_what_an_array_says_of_its_size_is_compared_with_what_it_holds(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", GREY)
+    assert torch.equal(read_array(tmp_path / "x.npy", (1, 28, 28)), torch.from_numpy(GREY))
+    content = (tmp_path / "x.npy").read_bytes()
+    for old, new in (
+        (b"(20, ", b"(99999999999, "),
+        (b"'|u1'", b"'|V0'"),
+        (b"'|u1'", b"'|O'"),
+        (b"\x93NUMPY", b"PK\x03\x04  "),
+    ):
+        (tmp_path / "x.npy").write_bytes(content.replace(old, new, 1))
+        with pytest.raises(ConfigError, match=r"is not a \.npy file of images, or damaged"):
+            read_array(tmp_path / "x.npy", (1, 28, 28))
+
+
+def test_what_a_matlab_file_says_of_its_size_is_compared_with_what_it_holds(tmp_path: Path) -> None:
+    content = mat(X=COLOUR[:3].transpose(2, 3, 1, 0))
+    place = content.index(struct.pack("<4i", 32, 32, 3, 3))
+    (tmp_path / "x.mat").write_bytes(content[: place + 12] + struct.pack("<i", 2**30) + content[place + 16 :])
+    with pytest.raises(ConfigError, match="far larger than the file"):
+        read_mat(tmp_path / "x.mat", (3, 32, 32))
+
+
+def test_too_little_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "x").write_bytes(idx(GREY))
+    monkeypatch.setattr(files, "_images", full)
+    with pytest.raises(ConfigError, match="x can't be read: its images do not fit into memory"):
+        read_idx(tmp_path / "x", (1, 28, 28))
+
+
+@pytest.mark.parametrize("read", [read_array, read_batch, read_idx, read_mat, read_records])
+def test_what_is_no_file_keeps_nobody_waiting(read: Callable[..., torch.Tensor], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(ConfigError, match="what is there is a pipe"):
+        read(tmp_path / "x", (3, 32, 32))
