@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .base import Data
 from .pieces import total, values
+from .row_numbers import counting
 
 __all__ = ["Finding", "findings"]
 
@@ -67,7 +68,7 @@ class Finding:
     """One kind of trouble with some data.
 
     Attributes:
-        kind: few values, repeated values, repeated rows, shared rows, dependent, tails or coarse.
+        kind: row numbers, few values, repeated values, repeated rows, shared rows, dependent, tails or coarse.
         columns: Numbers of the columns that have it; none where it is one of whole rows.
         shares: For each column, or for the rows, the share of rows that have it.
         sentence: For the user: what it is, where, and what to do.
@@ -93,7 +94,7 @@ def findings(data: Data) -> list[Finding]:
     copies, different = _copies(rows, columns, of)
     if copies is not None:  # they explain that values repeat, unless these are few among different rows too
         few = [k for k in few if columns[k].distinct < REPEATED * different]
-    found = [_coarse_columns(data, coarse), _few_values(data, columns, few, of)]
+    found = [_coarse_columns(data, coarse), _counting(data, rows), _few_values(data, columns, few, of)]
     if len(few) + len(coarse) < len(columns):  # else rows are equal by chance
         found += [copies, _shared(data, rows)]
         if copies is None:
@@ -158,6 +159,15 @@ def _coarse_columns(data: Data, which: Sequence[int]) -> Finding | None:
         f"values that single precision can't tell apart: {_listed(data, which, notes)} of the standard deviation; "
         f"subtract a constant near the mean, in double precision",
     )
+
+
+def _counting(data: Data, rows: np.ndarray) -> Finding | None:
+    which = counting([rows, _sample(data.valid), _sample(data.test)], len(rows) == len(data.train))
+    sentence = (
+        f"columns that count rows: {_listed(data, which)}; they say where a row stands in the file, and a model learns "
+        f"no more of them: leave them out (dataset.columns=[…])"
+    )
+    return Finding("row numbers", tuple(which), (1.0,) * len(which), sentence) if which else None
 
 
 def _few_values(data: Data, columns: Sequence[Column], which: Sequence[int], of: str) -> Finding | None:

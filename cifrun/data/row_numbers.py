@@ -1,0 +1,45 @@
+"""Columns that count the rows of their table: a number, or a time, that goes on by one step from row to row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["counting"]
+
+#: Rows of the training data below which nothing is said: few numbers are in order by chance, or for a reason.
+LEAST = 20
+#: Steps that are the same differ by this share of them at most, beside what single precision rounds away.
+SAME = 1e-3
+#: Whole numbers count rows also where some rows were left out: at most half of those in between.
+GAPS = 2
+
+
+def counting(splits: Sequence[np.ndarray], whole: bool) -> list[int]:
+    """The columns that count rows.
+
+    A split takes rows of a table in their order, so that such a column grows, or falls, in every split, and all splits
+    together have each of its values once.
+
+    Arguments:
+        splits: Training, validation and test rows, each (rows, columns), in the order of the table.
+        whole: Whether these are all rows, and no sample of them.
+    """
+    if len(splits[0]) < LEAST:
+        return []
+    found = []
+    for k in range(splits[0].shape[1]):
+        parts = [split[:, k] for split in splits]
+        steps = np.concatenate([np.diff(part) for part in parts])
+        if not ((steps > 0).all() or (steps < 0).all()):
+            continue
+        values = np.sort(np.concatenate(parts))
+        gaps = np.diff(values)
+        rounding = 4 * np.finfo(np.float32).eps * np.abs(values).max()
+        even = gaps.max() - gaps.min() <= SAME * gaps.mean() + rounding and gaps.min() > rounding
+        numbers = bool((values == np.floor(values)).all() and gaps.min() > 0)
+        near = not whole or values[-1] - values[0] <= GAPS * len(values)
+        if (whole and even) or (numbers and near):
+            found.append(k)
+    return found
