@@ -156,7 +156,7 @@ def name_axes(figure: Figure, columns: Sequence[str]) -> Figure:
 
     A name that the font can't write stays x_k, and a long one is cut.
     """
-    names = {coordinate(k): _written(name) for k, name in enumerate(columns) if _writable(name)}
+    names = {coordinate(k): written(name) for k, name in enumerate(columns) if _writable(name)}
     if len(columns) == 1 and coordinate(0) in names:
         names[LINE] = names[coordinate(0)]
     for axes in figure.axes:
@@ -165,10 +165,10 @@ def name_axes(figure: Figure, columns: Sequence[str]) -> Figure:
     return figure
 
 
-def _written(name: str) -> str:
-    """The name of a column as a label: of one line, not too long, and no formula."""
+def written(name: str, longest: int = LONGEST) -> str:
+    """A name that others gave as a label: of one line, not too long, and no formula."""
     plain = visible(name)
-    short = plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+    short = plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
     return short.replace("$", r"\$")
 
 

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..io.files import replacing
-from .style import DATA, MODEL, PALE, PALETTE, legend, log_scale, panel
+from .style import DATA, MODEL, PALE, PALETTE, legend, log_scale, panel, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
+#: Values from here on are not drawn.
+BEYOND = 1e100
+#: Characters of a label.
+LONGEST = 100
 #: Rows of `metrics.jsonl`.
 Rows = Sequence[Mapping[str, Any]]
 #: A label, a colour, a width in points, and for each seed its value at each step.
@@ -63,7 +67,9 @@ def compare_training(
 
 
 def _values(metrics: Rows, tag: str) -> dict[int, float]:
-    return {row["step"]: row[tag] for row in metrics if row.get(tag) is not None}
+    """The values by step, but for those that no scale can show: not finite, or so large that sums of them are not."""
+    known = ((row["step"], row[tag]) for row in metrics if row.get(tag) is not None)
+    return {step: value for step, value in known if abs(value) < BEYOND}
 
 
 def _over_steps(
@@ -78,7 +84,7 @@ def _over_steps(
             continue
         values = np.array([[seed[step] for step in steps] for seed in each])
         several = f", {len(each)} seeds" if len(each) > 1 else ""
-        axis.plot(steps, values.mean(0), color=colour, linewidth=width, label=label + several)
+        axis.plot(steps, values.mean(0), color=colour, linewidth=width, label=written(label, LONGEST) + several)
         if several:
             axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.25, linewidth=0)
         # The first steps are often far below all others: the scale is that of the last nine tenths, but for outliers.

@@ -8,7 +8,6 @@ t test does not tell apart from it (`significance`): which of those is best, the
 from __future__ import annotations
 
 import json
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ..io.text import MINUS, with_error
 from ..runs.directory import RunDirectory
 from ..runs.metrics import NUMBERS, THEMES, Metric, Theme, kinds
 from .runs import Run, number
-from .significance import LEVEL, Sample, differ
+from .significance import LEVEL, Sample, differ, mean
 
 #: What two runs of a group agree in. They may be repetitions of each other, in other places, seen by other commands.
 DEFINING = (Role.DATA, Role.TRAINED, Role.LENGTH, Role.MEASUREMENT)
@@ -93,7 +92,7 @@ class Group:
     @property
     def seconds(self) -> float:
         """What its runs took on average."""
-        return statistics.fmean(number(run.summary.get("wall_seconds")) or 0.0 for run in self.runs)
+        return mean([number(run.summary.get("wall_seconds")) or 0.0 for run in self.runs])
 
     def get(self, key: str) -> Any:
         """A setting by its dotted name."""

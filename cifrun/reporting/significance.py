@@ -22,10 +22,18 @@ import torch
 
 from ..cif.importance import mean_se
 
-__all__ = ["LEVEL", "Sample", "differ", "mean_over_seeds"]
+__all__ = ["LEVEL", "Sample", "differ", "mean", "mean_over_seeds"]
 
 #: The share of equal models that are called different.
 LEVEL = 0.05
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, also of numbers whose sum is too large."""
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
 
 
 def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
@@ -51,7 +59,7 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.values.values())
+        return mean(list(self.values.values()))
 
     def error(self) -> tuple[float, int]:
         """The standard error of the mean, and its degrees of freedom."""

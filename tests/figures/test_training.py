@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_seeds_are_a_band() -> None:
     heights = band.get_paths()[0].vertices
     column = heights[heights[:, 0] == 150, 1]
     assert column.max() - column.min() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.7e308, -1.7e308])
+def test_a_value_that_no_scale_can_show_is_left_out(value: float, tmp_path: Path) -> None:
+    rows = [{"step": k, "valid/log_likelihood": -1.0 - k, "train/elbo": value} for k in range(20)]
+    rows[5]["valid/log_likelihood"] = value
+    figure = compare_training({"a": [rows, rows], "b": [[{"step": 1, "valid/log_likelihood": value}]]})
+    assert list(figure.axes[0].lines[0].get_xdata()) == [k for k in range(20) if k != 5]
+    save(figure, tmp_path / "a.png")
+    save(training_figure(rows), tmp_path / "b.png")
 
 
 # --- the film ---------------------------------------------------------------------------------------------------------

@@ -197,3 +197,16 @@ def test_a_number_and_its_error_on_two_lines(mean: float, se: float | None, part
 def test_equal_values_have_no_error(value, count):
     mean, error = mean_over_seeds([value] * count)
     assert mean == pytest.approx(value) and error == 0
+
+
+@pytest.mark.parametrize("value", [1.7e308, -1.7e308, 5e-324, 0.0])
+def test_no_number_ends_a_report(value: float, runs: Path) -> None:
+    """Sums of the largest have no room in a float; the smallest have none below them."""
+    for seed in (1, 2, 3):
+        file = write(runs / f"large{seed}", flow={"family": "maf"}, seed=seed, likelihood=value) / "summary.json"
+        summary = json.loads(file.read_text())
+        test = {**summary["test"], "gap": value, "ess": abs(value), "log_likelihood_se": abs(value)}
+        file.write_text(json.dumps({**summary, "wall_seconds": abs(value), "test": test}))
+    report = read(runs)
+    assert len(report.groups) == 3 and report.groups[0].cells["log_likelihood"].mean == pytest.approx(value)
+    assert len(report.write(runs / "report")) == 4 and "maf" in report.text()

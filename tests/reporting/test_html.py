@@ -8,9 +8,11 @@ import os
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cifrun.reporting.html import breakable, page, typeset
 
@@ -92,6 +94,22 @@ def test_no_name_is_markup_of_the_page(tmp_path: Path) -> None:
     write(tmp_path / "b", dataset={"name": "file", "path": f"/data/{name}.csv", "columns": ["b"]}, likelihood=-1.5)
     shown = page(read(tmp_path))
     assert "<img src=x" not in shown and "\x1b" not in shown and "\u202e" not in shown and "&lt;img src=x" in shown
+
+
+@pytest.mark.parametrize("value", ["$\\frac{$", "x" * 100_000, "ü☃\u202e", "a\nb", "_", "$a$b$"])
+def test_no_setting_keeps_the_curves_from_being_drawn(value: str, tmp_path: Path) -> None:
+    """It tells two rows apart, so that it is in their labels."""
+    write(tmp_path / "a", likelihood=-1.5)
+    file = write(tmp_path / "b", likelihood=-1.6) / "config.yaml"
+    data = yaml.safe_load(file.read_text())
+    data["optimizer"]["schedule"] = value
+    file.write_text(yaml.safe_dump(data))
+    report = read(tmp_path)
+    assert len(report.groups) == 2 and report.columns == ["optimizer.schedule"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert page(report).count("data:image/png") == 1
+    assert all(path.is_file() for path in report.write(tmp_path / "report"))
 
 
 @pytest.mark.parametrize(
