@@ -137,3 +137,24 @@ def test_large_data_are_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
     assert "column 'b' of the training data holds 1 values" in refusal(data_of(x))
     x[:, 1] = x[:, 0]
     assert "column 'b' is equal to column 'a'" in refusal(data_of(x))
+
+
+def test_columns_of_one_spread_are_compared_without_going_through_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after standardising: 2000 columns are two million pairs."""
+    x = points(40, 2000)
+    x = (x - x.mean(0)) / x.std(0)
+    x[:, 1999] = x[:, 7]
+    compared: list[int] = []
+    close = math.isclose
+    monkeypatch.setattr(math, "isclose", lambda *a, **k: compared.append(1) or close(*a, **k))
+    monkeypatch.setattr(torch, "equal", lambda *_: pytest.fail("columns are compared in pairs"))
+    assert "column 2000 of 2000 is equal to column 8 of 2000" in refusal(Data(x, x[:10], x[:10]))
+    assert len(compared) < 4000
+
+
+def test_a_column_that_is_another_one_but_for_the_sign_of_zero() -> None:
+    x = points()
+    x[:20, 0] = 0.0
+    x[:, 2] = x[:, 0]
+    x[:20, 2] = -0.0
+    assert "column 'c' is equal to column 'a'" in refusal(data_of(x))
