@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from .runs import shown
 from .server import Order, Server
 
 #: Bits of inotify: somebody opened a file, or changed one.
@@ -78,7 +79,7 @@ class Box:
         texts = [file.read_text(errors="replace") if file.exists() else "" for file in files]
         for file in files:
             file.unlink(missing_ok=True)
-        return Outcome(f"{'' if verb == 'main' else verb + ' '}{' '.join(words)}"[:300], code, *texts)
+        return Outcome(shown(words if verb == "main" else (verb, *words)), code, *texts)
 
     def state(self) -> dict[str, tuple[Any, ...]]:
         """Each file and folder here: its kind, and of a file what it holds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 
 from cifrun.config.fields import Setting, settings
@@ -353,8 +352,3 @@ def odd_name(draw: Random) -> str:
         "".join(draw.choice("ab =,$ö:'\"[]{}()~+@#%&;!?*☃.-\\") for _ in range(draw.randrange(1, 9))).strip(". ~")
         or "ö"
     )
-
-
-def shown(words: Sequence[str]) -> str:
-    """Words for a message."""
-    return " ".join(word if len(word) < 100 else f"{word[:100]}…" for word in words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 #: Settings of all of them.
@@ -21,3 +21,9 @@ RUNS: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "cif": lambda _: (*FEW, "cif=true"),
     "table": lambda folder: ("dataset=file", f"dataset.path={folder}/table.csv", "flow=maf", "flow.hidden=[4]"),
 }
+
+
+def shown(words: Sequence[str]) -> str:
+    """Words for a message, without what all of these runs have."""
+    plain = [word for word in words if word not in (*TINY, *FEW)]
+    return " ".join(word if len(word) < 100 else f"{word[:100]}…" for word in plain)

@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from .box import Box, none_of
-from .lines import line, odd_name, shown
-from .runs import FEW, TINY
+from .lines import line, odd_name
+from .runs import FEW, TINY, shown
 
 
 def left_behind(work: Path) -> list[str]:

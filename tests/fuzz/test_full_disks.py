@@ -14,8 +14,7 @@ from cifrun.errors import RunError
 from cifrun.runs.directory import RunDirectory
 
 from .box import Box, none_of
-from .lines import shown
-from .runs import FEW, TINY
+from .runs import FEW, TINY, shown
 from .test_kills import differences
 
 
