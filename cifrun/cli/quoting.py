@@ -36,10 +36,11 @@ def quote_text(override: str, multirun: bool) -> str:
 
 
 def with_reading(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a command on a run; those that say how another file is read are there whatever conf/ has."""
-    if not any(override.startswith("run=") for override in overrides):
-        return list(overrides)
-    return [f"++{word}" if word.partition("=")[0] in reading("eval") else word for word in overrides]
+    """The overrides of a command on a run; those that say how or where a file is read are there whatever conf/ has."""
+    verbs = {"run": "eval", "resume": "train"}
+    verb = next((verbs[key] for key in (word.partition("=")[0] for word in overrides) if key in verbs), None)
+    known = reading(verb) if verb else ()
+    return [f"++{word}" if word.partition("=")[0] in known else word for word in overrides]
 
 
 def _quoted(text: str) -> str:

@@ -60,4 +60,6 @@ def test_several_values_of_a_multirun_stay_several() -> None:
 
 def test_what_says_how_a_file_is_read_is_there_for_every_run() -> None:
     assert with_reading(["run=x", "dataset.path=y", "eval.seed=1"]) == ["run=x", "++dataset.path=y", "eval.seed=1"]
+    assert with_reading(["resume=x", "dataset.path=y"]) == ["resume=x", "++dataset.path=y"]
+    assert with_reading(["resume=x", "dataset.header=true"]) == ["resume=x", "dataset.header=true"]
     assert with_reading(["dataset.path=y"]) == ["dataset.path=y"]

@@ -1,8 +1,8 @@
 """Tables: a row a point. What all of them share, and a table of your own, whatever its size.
 
-A file is read once, front to back, in pieces (of Parquet, one row group after the other; npz: whole), into a file of
-float32 for each split, which is mapped into memory; if single precision can't tell its numbers apart, once more, for
-files of float64. So memory holds a piece, and whatever of the mapped files the system has room for and can take back;
+A file is read once, front to back, in pieces (of Parquet, one row group after the other), into a file of float32 for
+each split, which is mapped into memory; if single precision can't tell its numbers apart, once more, for files of
+float64. So memory holds a piece, and whatever of the mapped files the system has room for and can take back;
 nothing else grows with the rows. These files, and not the original, are what training reads: any row of them can be
 had alone, while Parquet gives up nothing less than a row group, and text has no places at all. `loader.Loader` says in
 which order they are read.
@@ -101,7 +101,7 @@ class File(SplitTable):
         None,
         "your own file, of dataset=file: csv, tsv (or .csv.gz, .zst, .bz2), parquet, npy or npz; its ending says which",
         role=Role.TRAINED,
-        may_change=("eval",),
+        may_change=("train", "eval"),
     )
     columns: list[Name] | Literal["all"] = setting(
         "all", "all, or those to use by name, [height,weight]; for an array by number from 1, [1,3]"

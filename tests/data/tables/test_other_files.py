@@ -89,6 +89,24 @@ def test_a_file_that_has_moved_is_found_and_another_is_refused(
     assert np.array_equal(scores(Path("here.csv")), scores(Path("moved.csv")))
 
 
+def test_a_run_goes_on_with_a_file_that_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.csv").write_text("a;b\n" + "".join(f"{k % 17};{k * k % 13}\n" for k in range(200)))
+    with without_pictures():
+        assert main(["train", *TRAIN.split(), "hydra.run.dir=run"]) == 0
+        Path("my.csv").rename("moved.csv")
+        Path("other.csv").write_text(Path("moved.csv").read_text().replace("7", "8"))
+        more = ["trainer.max_steps=12", "trainer.progress=false"]
+        assert main(["train", "resume=run", "dataset.path=other.csv", *more]) == 2
+        assert "changed" in capsys.readouterr().err
+        assert main(["train", "resume=run", "dataset.path=moved.csv", *more]) == 0
+        assert main(["train", "resume=run", "dataset.seed=2", *more]) == 2
+    assert "moved.csv" in Path("run/config.yaml").read_text()
+    assert main(["eval", "run=run"]) == 0
+
+
 # --- rows that lack numbers -------------------------------------------------------------------------------------------
 
 
