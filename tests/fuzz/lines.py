@@ -347,8 +347,6 @@ def _mutated(word: str, draw: Random) -> str:
 
 
 def odd_name(draw: Random) -> str:
-    """A name of a folder as people have them, and worse."""
-    return (
-        "".join(draw.choice("ab =,$ö:'\"[]{}()~+@#%&;!?*☃.-\\") for _ in range(draw.randrange(1, 9))).strip(". ~")
-        or "ö"
-    )
+    """A name of a folder as people have them, and worse; but for a quote at its beginning, which quotes a value."""
+    signs = "ab =,$ö:'\"[]{}()~+@#%&;!?*☃.-\\"
+    return "".join(draw.choice(signs) for _ in range(draw.randrange(1, 9))).lstrip("'\"").strip(". ~'\"") or "ö"
