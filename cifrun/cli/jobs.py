@@ -19,7 +19,7 @@ from ..compute.slurm import restarted
 from ..config.roles import changeable
 from ..config.schema import Config
 from ..errors import CifrunError, ConfigError, RunError, did_you_mean
-from ..io.terminal import mute
+from ..io.terminal import mute, tell
 from .explain import explain
 from .hydra_internals import environment
 from .overrides import overlay
@@ -132,7 +132,7 @@ class Job:
     def report(self, overrides: Sequence[str], failure: CifrunError) -> None:
         """Say that a job of a multirun failed, here or elsewhere, and remember it."""
         self.multirun = True
-        print(f"cifrun: {' '.join(overrides)}: {failure}", file=sys.stderr)
+        tell(f"{' '.join(overrides)}: {failure}")
         self.failures.append(failure)
 
     def finish(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import CifrunError, ConfigError, RunError, did_you_mean
-from ..io.terminal import mute, settle_streams
+from ..io.terminal import mute, settle_streams, tell
 from .help import VERBS, catalogue, usage, usage_of
 
 __all__ = ["main"]
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exception(error)
         else:
-            print(f"cifrun: {error}", file=sys.stderr)
+            tell(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno is None or error.filename is not None:
             raise
         mute()
-        print(f"cifrun: what is left to say can't be printed: {error.strerror or error}", file=sys.stderr)
+        tell(f"what is left to say can't be printed: {error.strerror or error}")
         return 2
 
 

@@ -84,8 +84,8 @@ class Directories:
 
     def expect(self, key: str, value: Any) -> None:
         """Remember what Hydra will make for `key=value`, as typed, so that it is gone in the end if it holds no run."""
-        if isinstance(value, str) and "$" not in value and key in PLACES:
-            directory = Path(PLACES[key], value)
+        if isinstance(value, str | int) and "$" not in str(value) and key in PLACES:
+            directory = Path(PLACES[key], str(value))
             self._reserved.append([path for path in (directory, *directory.parents) if not path.exists()])
 
     def release(self) -> None:
@@ -94,6 +94,10 @@ class Directories:
         self._reserved.clear()
         for directory in sorted(made, key=lambda path: len(path.parts), reverse=True):
             with suppress(OSError):  # it holds a run
+                for entry in directory.iterdir():  # what Hydra made for a job that wrote nothing
+                    if entry.is_dir() and not entry.is_symlink():
+                        with suppress(OSError):
+                            entry.rmdir()
                 if [entry.name for entry in directory.iterdir()] == ["multirun.yaml"]:
                     (directory / "multirun.yaml").unlink()
                 directory.rmdir()

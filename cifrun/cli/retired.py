@@ -5,10 +5,10 @@ experiment=cifar10_glow    →    experiment=image_glow dataset=cifar10
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from ..errors import ConfigError
+from ..io.terminal import tell
 
 __all__ = ["RETIRED", "renamed"]
 
@@ -45,6 +45,6 @@ def renamed(words: Sequence[str]) -> list[str]:
                 old = next(name for name in names if name in RETIRED)
                 now = "experiment={} dataset={}".format(*RETIRED[old])
                 raise ConfigError(f"{word} needs more than one command, as experiment={old} is now {now}")
-        print(f"cifrun: {word} is now {' '.join(new)}", file=sys.stderr)
+        tell(f"{word} is now {' '.join(new)}")
         result += new
     return result

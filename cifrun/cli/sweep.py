@@ -7,7 +7,6 @@ common file system has no locks, give each a sweep of its own.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..config.fields import Role
 from ..config.roles import differing
 from ..config.schema import Config, to_dict
 from ..errors import RunError
+from ..io.terminal import tell
 from ..runs.directory import RunDirectory
 from ..runs.lock import Busy, alone
 
@@ -70,6 +70,6 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
             f"begin anew"
         )
     if status == "stopped_early" or (status == "completed" and steps == saved.trainer.max_steps):
-        print(f"cifrun: {directory.name} is complete", file=sys.stderr)
+        tell(f"{directory.name} is complete")
         return summary
     return train(replace(config, trainer=replace(config.trainer, max_steps=steps)), directory, resume=True)

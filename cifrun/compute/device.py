@@ -60,6 +60,8 @@ def _precision(name: str, device: str) -> Precision:
     return DoublePrecision() if name == "fp64" else Precision()
 
 
+#: Processes that may be started here for each core: each takes a gigabyte before it does anything.
+A_CORE = 4
 #: How long processes wait for one another: rank 0 measures and draws while the others have nothing to do.
 PATIENCE = timedelta(hours=6)
 
@@ -129,6 +131,8 @@ def _fabric(config: DeviceConfig, outside: Started | None) -> Fabric:
         )
     if accelerator == "cuda" and here > gpus:
         raise ConfigError(f"device.count = {here} is not possible here: {gpus} CUDA devices are visible")
+    if accelerator == "cpu" and outside is None and here > A_CORE * (cores := os.cpu_count() or 1):
+        raise ConfigError(f"device.count = {here} is not possible here: this machine has {cores} cores")
     environment: environments.ClusterEnvironment = environments.LightningEnvironment()
     if outside is not None:
         os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(here))  # Fabric insists; srun sets it if it was given so

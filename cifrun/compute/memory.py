@@ -15,7 +15,7 @@ from ..errors import ConfigError
 __all__ = ["building", "check_room", "free_bytes", "is_short_of_memory"]
 
 #: Tensors of weights that a model may have, and the share of the machine's memory that they may fill.
-MOST_TENSORS, SHARE_OF_WEIGHTS = 1_000_000, 0.5
+MOST_TENSORS, SHARE_OF_WEIGHTS = 100_000, 0.5
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -54,7 +54,11 @@ def _validator(check: Callable[[Any], Any]) -> BeforeValidator:
 
 
 def name_in(registry: Registry) -> BeforeValidator:
-    def known(name: str) -> str:
+    """The value must be a name of that registry."""
+
+    def known(name: Any) -> Any:
+        if not isinstance(name, str):
+            raise ConfigError(f"{registry.noun} = {name!r} is not allowed: choose one of {', '.join(registry)}")
         registry[name]
         return name
 
@@ -69,7 +73,11 @@ def chosen_from(registry: Registry, key: str) -> BeforeValidator:
             return raw
         if not isinstance(raw, Mapping):
             raise ConfigError(f"{registry.noun} = {raw!r} is not allowed: choose one of {', '.join(registry)}")
-        if not isinstance(raw.get(key), str):
+        if raw.get(key) is not None and not isinstance(raw[key], str):
+            raise ConfigError(
+                f"{registry.noun}.{key} = {raw[key]!r} is not allowed: choose one of {', '.join(registry)}"
+            )
+        if raw.get(key) is None:
             raise ConfigError(f"{registry.noun}.{key} is missing: choose one of {', '.join(registry)}")
         return check(registry[raw[key]], raw, registry.noun)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from ..registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
@@ -45,6 +45,8 @@ Norm = Literal["none", "actnorm", "batchnorm"]
 _Density = Sizes | Literal["standard_normal", "learned_constant"]
 #: A name that is a folder of its own, and no way to another.
 SWEEP_NAME = r"\w[\w.-]*"
+#: What is typed as a number and meant as a name.
+_Words = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 _Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -198,7 +200,7 @@ class DeviceConfig:
 class SweepConfig:
     """With -m: a sweep that, given again, skips what is complete and continues what was interrupted."""
 
-    name: Annotated[str, Field(pattern=f"^{SWEEP_NAME}$")] | None = setting(
+    name: Annotated[str, _Words, Field(pattern=f"^{SWEEP_NAME}$")] | None = setting(
         None, "jobs go to multirun/NAME, where the same command, or one with more values, finds them; null: a new place"
     )
 

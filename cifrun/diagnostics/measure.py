@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,6 +27,7 @@ from ..config.schema import Config
 from ..data.base import Data
 from ..data.grey_levels import dequantize
 from ..errors import CifrunError
+from ..io.terminal import tell
 from ..runs.metrics import NUMBERS, kinds
 from . import invertibility, topology, trust
 from .index_use import reach
@@ -186,7 +186,7 @@ def _left_out(what: str, left_out: list[str], *errors: type[Exception]) -> Itera
     except errors as error:
         kind = "" if isinstance(error, CifrunError) else f"{type(error).__name__}: "
         left_out.append(f"{what.strip('_').replace('_', ' ')}: {kind}{' '.join(str(error).split())}")
-        print(f"cifrun: diagnostics leave out {left_out[-1]}", file=sys.stderr)
+        tell(f"diagnostics leave out {left_out[-1]}")
 
 
 def scalars(result: Mapping[str, Any], prefix: str) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
 from ..errors import ConfigError, RunError
 from ..io.table_files import TABLES, check_ending, numbered, write_table
+from ..io.terminal import tell
 from ..io.text import table
 from ..runs.directory import RunDirectory
 from ..runs.lock import alone
@@ -96,7 +96,7 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
         try:
             _keep(run, result, weights)
         except RunError as error:
-            print(f"cifrun: this result is not kept: {error}", file=sys.stderr)
+            tell(f"this result is not kept: {error}")
     return result
 
 
@@ -149,7 +149,7 @@ def read_other(path: Path, model: Model, config: Config) -> Tensor:
     reader = config.dataset if isinstance(config.dataset, File) else File(name="file")
     values, others = reader.read(path, columns)
     if others and processes.rank() == 0:
-        print(f"cifrun: ignored columns of {path}: {listed(others)}", file=sys.stderr)
+        tell(f"ignored columns of {path}: {listed(others)}")
     return values.unflatten(1, model.shape)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+from contextlib import suppress
 
-__all__ = ["mute", "settle_streams"]
+from .text import visible
+
+__all__ = ["mute", "settle_streams", "tell"]
 
 #: What to print for a sign that the encoding of a stream lacks.
 PLAIN = {
@@ -43,3 +46,9 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 def mute() -> None:
     """Print to nowhere from here on: for when nobody reads on, as in `cifrun list | head -3`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(sentence: str) -> None:
+    """Say something on stderr; what a file has put into it moves no cursor. Where that can't be said, work goes on."""
+    with suppress(OSError):
+        print(f"cifrun: {visible(sentence, keep=chr(10))}", file=sys.stderr)

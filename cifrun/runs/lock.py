@@ -7,7 +7,6 @@ machines where their common file system has locks (NFS 4, Lustre with flock).
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import RunError
-from ..io.files import writing
+from ..io.files import inside, writing
+from ..io.terminal import tell
 
 __all__ = ["LOCK", "Busy", "alone", "busy"]
 
@@ -44,7 +44,7 @@ def alone(directory: Path, wait: bool = False) -> Iterator[None]:
         RunError: The directory can't be written to.
     """
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    lock = FileLock(directory / LOCK, is_singleton=True)
+    lock = FileLock(inside(directory / LOCK, directory), is_singleton=True)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -55,7 +55,7 @@ def alone(directory: Path, wait: bool = False) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
             what = "where nothing keeps a second process from writing to the same run"
-            print(f"cifrun: the file system of {directory} has no locks, {what}", file=sys.stderr)
+            tell(f"the file system of {directory} has no locks, {what}")
     try:
         yield
     finally:
@@ -69,7 +69,7 @@ def alone(directory: Path, wait: bool = False) -> Iterator[None]:
 
 def busy(directory: Path) -> bool | None:
     """Whether a process is at work in a run directory; None if that can't be told, as of runs without a lock."""
-    if not (directory / LOCK).is_file():
+    if (directory / LOCK).is_symlink() or not (directory / LOCK).is_file():
         return None
     try:
         with FileLock(directory / LOCK, timeout=0):

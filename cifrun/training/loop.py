@@ -33,6 +33,7 @@ from ..evaluation.evaluate import evaluate_split, report, result_of, scalars
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import rendered, save_twice
 from ..figures.training import Film, training_figure
+from ..io.terminal import tell
 from ..runs.directory import DONE, RunDirectory
 from ..runs.lock import alone
 from ..runs.metrics import HPARAMS, NUMBERS, kinds
@@ -80,10 +81,10 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
     data = build_data(config)
     model = build_model(config, data.shape, first if resume else build_standardize(config, data))
 
-    def tell(sentence: str) -> None:
-        print(f"cifrun: dataset '{config.dataset.name}': {sentence}", file=sys.stderr)
+    def of_the_data(sentence: str) -> None:
+        tell(f"dataset '{config.dataset.name}': {sentence}")
 
-    summary = optimise(fabric, config, run, data, model, resume, tell)
+    summary = optimise(fabric, config, run, data, model, resume, of_the_data)
     if run.writes:
         print(report(config, summary["test"]))
         print(f"run directory: {run.path}\npictures:      {run.figures}")
@@ -97,7 +98,7 @@ def optimise(
     data: Data,
     model: Model,
     resume: bool,
-    tell: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train a model on data, and test its best weights, which it then has; the summary.
 
@@ -108,7 +109,7 @@ def optimise(
         data: The three splits. Where there are no test data, nothing is tested.
         model: On the CPU; its weights are where training begins, unless it resumes.
         resume: Go on from the checkpoint "latest" of `run`.
-        tell: Is called with each sentence that says what is wrong with the data, once a run.
+        warn: Is called with each sentence that says what is wrong with the data, once a run.
 
     Raises:
         RunError, TrainingError, KeyboardInterrupt: as `train`.
@@ -128,7 +129,7 @@ def optimise(
     else:
         state = TrainingState(**vars(facts_of(model, data)))
         for sentence in state.warnings if leads else ():
-            tell(sentence)
+            warn(sentence)
         run.create(config)
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(summarise(config, model, state, "running"))
@@ -256,7 +257,7 @@ def _finish(
         try:
             _draw(run, config, data, model, state.step, test, tracker)
         except Exception as error:  # whatever a library has against it: a picture is no reason to lose the run
-            print(f"cifrun: pictures are missing: {' '.join(str(error).split())}", file=sys.stderr)
+            tell(f"pictures are missing: {' '.join(str(error).split())}")
     return summary
 
 

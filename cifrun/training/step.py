@@ -52,6 +52,9 @@ class Update:
         config: Gives objective, optimiser, micro-batches, and whether to compile.
         fabric: Device and precision.
         loader: Brings the data to the device.
+
+    Raises:
+        ConfigError: A batch has fewer rows than there are processes and micro-batches.
     """
 
     def __init__(self, model: Model, config: Config, fabric: Fabric, loader: Loader) -> None:
@@ -66,6 +69,8 @@ class Update:
         self._config = config
         self._objective = OBJECTIVES[config.objective.name]
         self._micro_batches = 0  # until the first batch comes, if memory is to say
+        if config.trainer.micro_batches != "auto":
+            self._check_parts(loader.batches.size, config.trainer.micro_batches)
         self._counts = torch.zeros(2, dtype=torch.long, device=fabric.device)  # skipped, and of late in a row
         self._lr = torch.zeros((), device=fabric.device)  # where a recorded update finds it
         self._recorded: Recorded | None = None
@@ -76,8 +81,7 @@ class Update:
         """Update with the data of these rows, (batch,), of which this process takes its share, at learning rate `lr`.
 
         Raises:
-            ConfigError: the batch has fewer rows than there are processes and micro-batches.
-            TrainingError: the memory of the device is too small for a micro-batch.
+            TrainingError: The memory of the device is too small for a micro-batch.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -147,15 +151,19 @@ class Update:
             if found == "auto":
                 found = micro_batches(self.model, rows[: -(-len(rows) // count)], self._log_w)
             self._micro_batches = processes.most(found)
-        parts = count * self._micro_batches
-        if parts > len(rows):
-            raise ConfigError(
-                f"a batch of {len(rows)} can't be cut into {parts} parts, one for each process and micro-batch: raise "
-                f"trainer.batch_size, or lower device.count or trainer.micro_batches"
-            )
+        parts = self._check_parts(len(rows), self._micro_batches)
         ends = [len(rows) * k // parts for k in range(parts + 1)]
         mine = range(rank * self._micro_batches, (rank + 1) * self._micro_batches)
         return [range(ends[k], ends[k + 1]) for k in mine]
+
+    def _check_parts(self, size: int, micro_batches: int) -> int:
+        """In how many parts a batch is cut, each of which has a row."""
+        if (parts := processes.count() * micro_batches) > size:
+            raise ConfigError(
+                f"a batch of {size} can't be cut into {parts} parts, one for each process and micro-batch: raise "
+                f"trainer.batch_size, or lower device.count or trainer.micro_batches"
+            )
+        return parts
 
     def _log_w(self, rows: Tensor) -> Tensor:
         return self.model.log_w(self.loader.events(self.loader.fetch(rows)), self._config.objective.importance_samples)

@@ -101,10 +101,14 @@ def test_a_name_decides_which_settings_there_are() -> None:
 def test_a_choice_without_a_name_lists_the_names(group: str) -> None:
     key, registry = {"dataset": ("name", DATASETS), "flow": ("family", FLOWS)}[group]
     names = ", ".join(registry)
-    for value in ({}, {key: None}, {key: ["maf"]}):
+    for value in ({}, {key: None}):
         with pytest.raises(ConfigError) as error:
             parsed(**{group: value})
         assert str(error.value) == f"{group}.{key} is missing: choose one of {names}"
+    for value in (5, ["maf"]):
+        with pytest.raises(ConfigError) as error:
+            parsed(**{group: {key: value}})
+        assert str(error.value) == f"{group}.{key} = {value!r} is not allowed: choose one of {names}"
     for value in ("maf", 3, None):
         with pytest.raises(ConfigError) as error:
             parsed(**{group: value})

@@ -92,3 +92,32 @@ def test_weights_that_are_not_finite_are_refused(value: float) -> None:
     weights["model.weight"][1, 2] = value
     with pytest.raises(RunError, match=r"here holds weights that are not finite, of 'weight' first"):
         Checkpoint(weights, {}).load_model(model, "here")
+
+
+def test_no_single_bit_changes_what_is_read(tmp_path: Path) -> None:
+    """Of a file, each bit in turn: it is refused, or, where the bit says nothing, read as it was."""
+    path = tmp_path / "a.safetensors"
+    named = {"model.a": torch.tensor([1.5, -2.0]), "rng.b": torch.tensor([True, False])}
+    Checkpoint(named, {"step": 3}).save(path)
+    whole, refused = path.read_bytes(), 0
+    for k in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[k // 8] ^= 1 << k % 8
+        path.write_bytes(changed)
+        try:
+            again = Checkpoint.read(path)
+        except RunError:
+            refused += 1
+            continue
+        assert again.state == {"step": 3} and again.tensors.keys() == named.keys(), k
+        assert all(torch.equal(again.tensors[name], named[name]) for name in named), k
+    assert refused > 0.9 * 8 * len(whole)
+
+
+def test_a_checkpoint_from_before_there_were_checksums_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"model.a": torch.ones(2)}, path, {"format": "cifrun-1", "state": '{"step": 3}'})
+    assert Checkpoint.read(path).state == {"step": 3}
+    save_file({"model.a": torch.ones(2)}, path, {"format": "cifrun-2", "state": '{"step": 3}'})
+    with pytest.raises(RunError, match="is damaged"):
+        Checkpoint.read(path)

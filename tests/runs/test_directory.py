@@ -160,3 +160,77 @@ def test_shared_tensors_are_stored_apart(tmp_path):
 def test_a_row_of_metrics_without_a_step_is_left_out(tmp_path: Path, step: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "a": 2.5, "b": [1]}}\n{{"step": {step}, "a": 1}}\n')
     assert RunDirectory(tmp_path).metrics() == [{"step": 1, "a": 2.5}]
+
+
+# --- no way out -------------------------------------------------------------------------------------------------------
+
+FILES = ["config.yaml", "summary.json", "metrics.jsonl", "checkpoints/best.safetensors", "checkpoints"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("inside", [False, True], ids=["to a place outside", "to a place inside"])
+def test_a_link_is_not_followed(run, name, inside, tmp_path):
+    """Neither to read what is outside nor to write there."""
+    elsewhere = tmp_path / ("run/moved" if inside else "moved")
+    (run / name).rename(elsewhere)
+    (run / name).symlink_to(elsewhere)
+    before = {file: file.stat().st_mtime_ns for file in [elsewhere, *elsewhere.rglob("*")]}
+    reader = RunDirectory(run)
+    with pytest.raises(RunError, match=f"{name} is a symbolic link, which is not followed"):
+        for use in (reader.config, reader.summary, reader.metrics, lambda: reader.load_checkpoint("best")):
+            use()
+    with pytest.raises(RunError, match="symbolic link"):
+        train(quick(max_steps=5), run, resume=True)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+@pytest.mark.parametrize("name", FILES[:4])
+def test_a_pipe_does_not_hang(run, name):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(RunError, match="neither a file nor a folder"):
+        reader = RunDirectory(run)
+        for use in (reader.config, reader.summary, reader.metrics, lambda: reader.load_checkpoint("best")):
+            use()
+
+
+def test_a_temporary_file_that_somebody_has_put_there_is_not_written_through(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("cifrun.io.files.secrets.token_hex", lambda count: "foreseen")
+    (run / ".config.yaml.foreseen.tmp").symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match="can't be written"):
+        RunDirectory(run).write_config(quick())
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize(("name", "size"), [("config.yaml", 2**20), ("summary.json", 2**26)])
+def test_a_file_without_end_is_refused(run, name, size):
+    with open(run / name, "ab") as stream:
+        stream.truncate(size + 1)
+    with pytest.raises(RunError, match=f"{name} can't be read"):
+        RunDirectory(run).config(), RunDirectory(run).summary()
+
+
+# --- a run that was killed before it had anything to go on with -------------------------------------------------------
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_that_has_only_its_config_begins_again(resume, tmp_path):
+    config = quick()
+    RunDirectory(tmp_path).create(config)
+    assert RunDirectory(tmp_path).unbegun()
+    with unrendered():
+        cifrun.train(config, tmp_path, resume=resume)
+    assert RunDirectory(tmp_path).summary()["status"] == "completed"
+
+
+def test_what_is_no_run_or_has_begun_does_not_begin_again(run, tmp_path):
+    for name in ("best", "latest"):
+        RunDirectory(run).checkpoint_path(name).unlink()
+    assert not RunDirectory(run).unbegun(), "it has records"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.yaml").write_text("site_name: a project of somebody's\n")
+    assert not RunDirectory(other).unbegun()
+    with pytest.raises(RunError, match="already holds a run"):
+        cifrun.train(quick(), other)
+    assert (other / "config.yaml").read_text() == "site_name: a project of somebody's\n"
