@@ -106,8 +106,7 @@ def test_no_name_of_a_column_makes_a_warning_or_leaves_its_place(name: str, tmp_
     assert label.get_window_extent().width < 1.02 * figure.axes[-2].bbox.width
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 12345.0, 1e6, 1e12])
-@pytest.mark.parametrize("shift", [0.0, 1.7e9, -123456.0])
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (12345, 0), (1e-3, 1.7e9), (1e6, 1.7e9), (1e6, -123456)])
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_labels_of_ticks_do_not_touch(dim: int, scale: float, shift: float) -> None:
     x = shift + scale * torch.randn(50, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
