@@ -54,7 +54,7 @@ class Parquet(ArrowSource):
             yield
         except MemoryError as error:
             raise ConfigError(f"{self.path} can't be read: a page of it does not fit into memory") from error
-        except (self.arrow.ArrowInvalid, self.arrow.ArrowNotImplementedError, OSError) as error:
+        except (self.arrow.ArrowException, ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # without a number, Arrow's of a damaged page
                 raise
             raise ConfigError(f"{self.path} can't be read as parquet: {' '.join(str(error).split())}") from error

@@ -108,3 +108,9 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     content = (tmp_path / "a.parquet").read_bytes()
     for damaged in (content[:-10], content[:4] + bytes(30) + content[34:], content[4:]):
         assert "can't be read" in refusal(tmp_path / "a.parquet", damaged)
+
+
+def test_a_name_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"abcdef": [1.0, 2.0]}), tmp_path / "a.parquet", store_schema=False)
+    content = (tmp_path / "a.parquet").read_bytes().replace(b"abcdef", b"ab\xffdef")
+    assert "can't be read as parquet" in refusal(tmp_path / "a.parquet", content)
