@@ -202,6 +202,8 @@ def _kind(run: Path, outside: Path, draw: Random) -> str:
     """A file or folder is gone, or something else."""
     path = run / draw.choice([*FILES, "checkpoints", "figures"])
     kind = draw.choice(["nothing", "folder", "fifo", "unreadable", "file", "read-only"])
+    if path.name == "figures":
+        path.mkdir(exist_ok=True)
     if kind in ("unreadable", "read-only"):
         path.chmod(0o000 if kind == "unreadable" else 0o555 if path.is_dir() else 0o444)
         return f"{path.name}: {kind}"
@@ -218,6 +220,7 @@ def _kind(run: Path, outside: Path, draw: Random) -> str:
 def _link(run: Path, outside: Path, draw: Random) -> str:
     """A file or folder is a link to its like elsewhere, to itself, to nothing, or to a device."""
     path = run / draw.choice([*FILES, "checkpoints", "figures", "figures/density.png", "checkpoints/.latest.tmp"])
+    (run / "figures").mkdir(exist_ok=True)
     kind = draw.choice(["outside", "outside", "outside", "itself", "nothing", "/dev/zero", "/dev/full", "beside"])
     place = outside / path.name
     if kind == "outside" and path.exists():

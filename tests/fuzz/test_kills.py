@@ -38,7 +38,7 @@ def differences(run: Path, reference: Path) -> list[str]:
 
     def names(folder: Path) -> set[str]:
         names = {str(path.relative_to(folder)) for path in walk(folder)}
-        return {name for name in names if "tfevents" not in name and not name.startswith("figures/")} | {
+        return {name for name in names if "tfevents" not in name and not name.startswith("figures")} | {
             name for name in names if name.endswith(".tmp")
         }
 
