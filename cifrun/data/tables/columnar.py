@@ -14,6 +14,9 @@ from .source import at_once
 
 __all__ = ["Parquet"]
 
+#: Bytes of a file whose columns are read whole.
+SMALL = 2**26
+
 
 class Parquet(ArrowSource):
     """An Apache Parquet file. Its index, if pandas wrote one along, is no data unless it is asked for."""
@@ -30,8 +33,10 @@ class Parquet(ArrowSource):
             self.aside["the index that pandas wrote along"] = sorted(self.hidden)
 
     def _file(self) -> Any:
-        # Each column has a buffer, and pages of a megabyte or so; pre_buffer would keep all that was read.
-        return self._parquet.ParquetFile(self.path, buffer_size=2**16, pre_buffer=False)
+        # Of a large file, each column has a buffer, and pages of a megabyte or so. Of a small one, a column is read
+        # whole: Arrow makes a buffer as large as a page says that it is. pre_buffer would keep all that was read.
+        buffer = 0 if self.path.stat().st_size <= SMALL else 2**16
+        return self._parquet.ParquetFile(self.path, buffer_size=buffer, pre_buffer=False)
 
     def _parts(self, columns: Sequence[int], label: int | None) -> Iterator[Any]:
         types = self.arrow.types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,15 @@ def test_a_name_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"abcdef": [1.0, 2.0]}), tmp_path / "a.parquet", store_schema=False)
     content = (tmp_path / "a.parquet").read_bytes().replace(b"abcdef", b"ab\xffdef")
     assert "can't be read as parquet" in refusal(tmp_path / "a.parquet", content)
+
+
+def test_a_page_is_not_believed_what_it_says_of_its_size(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"a": np.random.default_rng(0).normal(size=50)}), tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    head = re.match(rb"PAR1\x15[\x00-\x7f]\x15[\x80-\xff]*[\x00-\x7f]\x15", content)  # type and unpacked size
+    assert head is not None
+    size = re.compile(rb"[\x80-\xff]*[\x00-\x7f]").match(content, head.end())
+    assert size is not None
+    claimed = content[: head.end()] + b"\xd6\xff\xff\xff\x0f" + content[size.end() :]  # 2 GiB, in Thrift's way
+    assert "can't be read as parquet" in refusal(tmp_path / "a.parquet", claimed)
+    assert pa.default_memory_pool().max_memory() < 2**30
