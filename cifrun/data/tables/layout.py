@@ -106,20 +106,29 @@ def layout_of(path: Path, content: bytes, whole: bool, delimiter: str | None, he
     if not whole and not re.search(rb"[\r\n]", content):
         raise ConfigError(f"{path} can't be read as a table: its first line is longer than {len(content):,} bytes")
     start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    begin = start
     comments, start = _comments(content, start, blank_too=header is not False)
     body = content[start:].decode("utf-8", "surrogateescape")
+    if not body.strip() and comments:  # every line begins with the sign
+        comments, start = [], begin
+        body = content[start:].decode("utf-8", "surrogateescape")
     if not body.strip():
-        raise ConfigError(f"{path} {'has no rows' if comments else 'is empty'}")
+        raise ConfigError(f"{path} is empty")
     mark = delimiter or _delimiter(path, body, whole, decimal)
     records = list(islice(_records(body, mark, whole), RECORDS + 1))
     if not records:
         raise ConfigError(f"{path} can't be read as a table: a quote in its first line has no end")
+    row = next((k for k, (line, _) in enumerate(comments) if _is_row(line, mark, len(records[0][0]))), None)
+    if row is not None:
+        comments, start = comments[:row], comments[row][1]
+        body = content[start:].decode("utf-8", "surrogateescape")
+        records = list(islice(_records(body, mark, whole), RECORDS + 1))
     first, end = records[0]
     rows = [cells for cells, _ in records[1:]]
     rest = [first, *rows]
     alias: dict[str, str] = {}
     names: list[str] | None = None
-    if header is not False and (found := _commented(comments, mark, first)):
+    if header is not False and (found := _commented([line for line, _ in comments], mark, first)):
         names, alias = found
     elif header is not False and _has_names(path, first, rows, header):
         names, rest, start = first, rows, start + len(body[:end].encode("utf-8", "surrogateescape"))
@@ -146,17 +155,23 @@ def not_utf8(path: Path) -> ConfigError:
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def _comments(content: bytes, start: int, blank_too: bool) -> tuple[list[str], int]:
-    """The lines before the table that begin with a comment's sign, and where the table begins."""
+def _comments(content: bytes, start: int, blank_too: bool) -> tuple[list[tuple[str, int]], int]:
+    """The lines before the table that begin with a comment's sign, each with its place, and where the table begins."""
     comments = []
     while start < len(content):
         line = (_LINE.match(content, start) or [b""])[0]
         if COMMENT.match(line):
-            comments.append(line.decode("utf-8", "surrogateescape"))
+            comments.append((line.decode("utf-8", "surrogateescape"), start))
         elif line.strip() or not blank_too:
             break
         start += len(line)
     return comments, start
+
+
+def _is_row(line: str, mark: str, width: int) -> bool:
+    """Whether a line that begins with a comment's sign is a row of the table: #ff0000,1,2."""
+    cells = next((cells for cells, _ in _records(line, mark, True)), [])
+    return len(cells) == width and any(map(_is_value, cells[1:]))
 
 
 def _records(text: str, mark: str, whole: bool) -> Iterator[tuple[list[str], int]]:

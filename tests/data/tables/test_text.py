@@ -191,6 +191,19 @@ def test_a_name_with_the_sign_of_a_comment_is_found_by_both(tmp_path: Path) -> N
     assert table(tmp_path / "a.csv", ["# a"]).values.tolist() == table(tmp_path / "a.csv", ["a"]).values.tolist()
 
 
+@pytest.mark.parametrize("header", ["", "colour,a,b\n", "# colour,a,b\n", "# made by me\n"])
+@pytest.mark.parametrize("first", ["#ff0000", "red"])
+def test_a_row_that_begins_with_the_sign_of_a_comment_is_a_row(first: str, header: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}{first},1,2\n#00ff00,3,4\nblue,5,6\n")
+    found = table(tmp_path / "a.csv", ["a", "b"] if "," in header else ["2", "3"], header="," in header)
+    assert found.values.tolist() == [[1, 2], [3, 4], [5, 6]]
+    if "by me" in header:  # and nothing but such rows: nothing tells it from them
+        return
+    (tmp_path / "a.csv").write_text(f"{header}#ff0000,1,2\n#00ff00,3,4\n")
+    found = table(tmp_path / "a.csv", ["a", "b"] if "," in header else ["2", "3"], header="," in header)
+    assert found.values.tolist() == [[1, 2], [3, 4]]
+
+
 # --- what may be read in two ways -------------------------------------------------------------------------------------
 
 ASKED: list[tuple[str, dict[str, Any], list[str]]] = [
