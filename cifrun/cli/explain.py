@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import textwrap
 from collections.abc import Iterator
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -20,6 +21,8 @@ from .hydra_internals import root_of
 
 __all__ = ["explain"]
 
+#: Characters of a sentence.
+LONGEST = 2_000
 #: Lines of Hydra's messages that do not help here: advice to add keys that no config has, and internals.
 _NOISE = ("To append", "See https", "full_key", "object_type")
 
@@ -29,6 +32,11 @@ def explain(error: BaseException, inside: bool = False) -> str | None:
 
     `inside` a job, an `OSError` is the user's when it is about space or permissions; before it, always.
     """
+    sentence = _sentence(error, inside)
+    return None if sentence is None else textwrap.shorten(sentence, LONGEST, placeholder="…")
+
+
+def _sentence(error: BaseException, inside: bool) -> str | None:
     cause: BaseException | None = error
     while isinstance(cause, HydraException | OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__

@@ -45,6 +45,7 @@ def compose(verb: str, words: Sequence[str]) -> int:
     _refuse(arguments)
     inspects = bool(arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion)
     job = Job(verb)
+    job.multirun = bool(arguments.multirun)
     with directories.command(dry=inspects), ExitStack() as stack:
         try:
             if not arguments.shell_completion:

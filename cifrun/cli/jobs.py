@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -136,7 +137,7 @@ class Job:
         self.failures.append(failure)
 
     def finish(self) -> None:
-        """Wait for the jobs that other processes were at, and do what they left of them."""
+        """Wait for the jobs that other processes were at, and do what they left of them; say what became of all."""
         from .sweep import take_part
 
         for config, directory in self._waiting:
@@ -144,6 +145,13 @@ class Job:
                 take_part(config, directory, wait=True)
             except CifrunError as failure:
                 self.report([directory.name], failure)
+        if self.verb == "train" and self.multirun and directories.sweep is not None:
+            from ..runs.directory import DONE, RunDirectory
+
+            runs = map(RunDirectory, RunDirectory.below(directories.sweep))
+            done = sum(_status(run) in DONE for run in runs)
+            failed = f", {len(self.failures)} failed" if self.failures else ""
+            tell(f"{done} complete{failed}: cifrun report {shlex.quote(str(directories.sweep))}")
 
     def _run(self, composed: DictConfig, overrides: Sequence[str], directory: Path) -> Any:
         """Type the config, that of a run that exists with what was typed, and do the verb."""
@@ -210,6 +218,13 @@ def _config_of_run(directory: Path, composed: dict[str, Any], overrides: Sequenc
     except ConfigError:
         run.config()  # names the file if that is where the mistake is
         raise
+
+
+def _status(run: Any) -> Any:
+    try:
+        return run.summary().get("status")
+    except CifrunError:
+        return None
 
 
 def names_in(directory: Path) -> list[str]:

@@ -93,6 +93,8 @@ def _check(overrides: Sequence[Override]) -> None:
         key, text = override.key_or_group, override.input_line
         if not key:
             raise ConfigError(f"'{text}' is not an override: write KEY=VALUE")
+        if key == "hydra.output_subdir":
+            raise ConfigError(f"{text} is not allowed: the config.yaml of a run holds all there is to say")
         if override.is_delete() and key in ("flow", "debug"):  # conf/config.yaml looks at both
             raise ConfigError(f"{text} is not allowed, as '{key}' would be missing: write {key}=NAME for another")
         if key not in options or override.is_delete() or override.is_sweep_override():

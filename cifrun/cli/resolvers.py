@@ -40,6 +40,7 @@ class Directories:
         self._reserved: list[list[Path]] = []  # each with the parents that were made for it
         self._dry = False
         self._commander = 0
+        self.sweep: Path | None = None  # where the jobs of a multirun go
 
     @contextmanager
     def command(self, dry: bool) -> Iterator[None]:
@@ -48,7 +49,7 @@ class Directories:
         Arguments:
             dry: Make no directory, as the command only prints a config or completes a word.
         """
-        self._commander, self._dry = os.getpid(), dry
+        self._commander, self._dry, self.sweep = os.getpid(), dry, None
         try:
             yield
         finally:
@@ -86,6 +87,7 @@ class Directories:
         """Remember what Hydra will make for `key=value`, as typed, so that it is gone in the end if it holds no run."""
         if isinstance(value, str | int) and "$" not in str(value) and key in PLACES:
             directory = Path(PLACES[key], str(value))
+            self.sweep = directory if key == "hydra.sweep.dir" else self.sweep
             self._reserved.append([path for path in (directory, *directory.parents) if not path.exists()])
 
     def release(self) -> None:
@@ -121,10 +123,12 @@ def _new_dir(path: str) -> str:
 def _sweep_dir(name: str | None, path: str) -> str:
     """`${cifrun.sweep:${sweep.name},PATH}`: the directory of the sweep of that name, or without one a new directory."""
     if name is None:
-        return _new_dir(path)
+        directories.sweep = Path(_new_dir(path))
+        return str(directories.sweep)
     if not re.fullmatch(SWEEP_NAME, str(name)):
         raise ConfigError(f"sweep.name = '{name}' is not allowed: it should be a name, of letters, digits and . _ -")
-    return str(Path("multirun", str(name)))
+    directories.sweep = Path("multirun", str(name))
+    return str(directories.sweep)
 
 
 def job_name(name: str | None, sweep: str, overrides: str) -> str:

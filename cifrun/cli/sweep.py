@@ -69,6 +69,8 @@ def go_on(config: Config, directory: Path) -> Mapping[str, Any]:
             f"'{directory}' failed before, at step {summary.get('steps')}: resume={directory} goes on, or remove it to "
             f"begin anew"
         )
+    if config.trainer.max_steps < saved.trainer.max_steps:
+        tell(f"{directory.name} keeps its {saved.trainer.max_steps} steps, as a run can only grow")
     if status == "stopped_early" or (status == "completed" and steps == saved.trainer.max_steps):
         tell(f"{directory.name} is complete")
         return summary

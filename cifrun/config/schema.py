@@ -143,7 +143,12 @@ class TrainerConfig:
     )
     patience: int = setting(0, "stop after this many validations without improvement; 0 to never stop early", ge=0)
     max_bad_steps: int = setting(20, "stop after this many non-finite losses in a row, seen when it logs", ge=1)
-    progress: bool = setting(True, "show the progress bar", role=Role.EXECUTION)
+    progress: bool = setting(True, "show the progress bar, and say what a run is at", role=Role.EXECUTION)
+    pdf_titles: bool = setting(
+        True,
+        "a title above pictures that are PDFs; false for a paper, where a caption says it",
+        role=Role.EXECUTION,
+    )
 
 
 @dataclass(config=STRICT)

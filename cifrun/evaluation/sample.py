@@ -16,6 +16,7 @@ from ..compute.device import launch
 from ..compute.memory import check_room
 from ..config.schema import Config
 from ..data.grey_levels import quantize
+from ..errors import ConfigError
 from ..figures.density import sample_png
 from ..figures.images import images_figure
 from ..figures.style import save
@@ -37,6 +38,8 @@ def sample(directory: Path, config: Config) -> Path:
     """
     output = config.output or directory / "samples.npy"
     write = WRITERS[check_ending("output", output, WRITERS)]
+    if not output.parent.is_dir():
+        raise ConfigError(f"output = '{output}' is not possible: there is no such folder")
     fabric = launch(config.device)
     model = load_model(RunDirectory(directory), config).to(fabric.device)
     if not fabric.is_global_zero:  # one process draws

@@ -4,6 +4,7 @@ that stay, and which file is the same as before.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from ..errors import RunError
 
-__all__ = ["cache", "fingerprint", "inside", "left_over", "read_text", "replacing", "writing"]
+__all__ = ["cache", "fingerprint", "inside", "left_over", "overwrite", "read_text", "replacing", "writing"]
 
 #: Of a larger file than `WHOLE` bytes, `fingerprint` looks at `SAMPLES` pieces of `BLOCK` bytes.
 WHOLE, SAMPLES, BLOCK = 2**28, 64, 2**20
@@ -64,8 +65,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def left_over(folder: Path) -> list[Path]:
-    """The temporary files in a folder, of processes that were killed if nobody writes there."""
-    return sorted(folder.glob(".*.tmp"))
+    """The temporary files in a folder, of processes that were killed if nobody writes there: ours and safetensors'."""
+    return sorted([*folder.glob(".*.tmp"), *folder.glob(".tmp??????")])
+
+
+def overwrite(path: Path, text: str) -> None:
+    """Put a short text in the place of another where no block is left for a new file: in the blocks of the old one.
+
+    Raises:
+        OSError: They don't hold it, or can't be written.
+    """
+    content = text.encode()
+    with open(path, "r+b") as stream:
+        blocks = os.fstat(stream.fileno()).st_blocks * 512
+        if len(content) > blocks:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        stream.write(content)
+        stream.truncate()
 
 
 def inside(path: Path, root: Path) -> Path:

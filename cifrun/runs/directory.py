@@ -3,7 +3,7 @@
     config.yaml            the resolved config; enough to rebuild the model
     summary.json           status, what was run, and the test results
     metrics.jsonl          one line a logged step
-    checkpoints/latest.safetensors, checkpoints/best.safetensors
+    checkpoints/latest.safetensors, checkpoints/best.safetensors, and perhaps checkpoints/final.safetensors
     figures/*.png
 
 `RunDirectory` is the one reader of all of them. It checks what it reads, as a file may have been changed or cut off,
@@ -12,8 +12,10 @@ and says in one sentence what is wrong.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import yaml
 from ..config.roles import command_defaults, flattened
 from ..config.schema import Config, to_dict
 from ..errors import ConfigError, RunError
-from ..io.files import inside, left_over, read_text, replacing, writing
+from ..io.files import inside, left_over, overwrite, read_text, replacing, writing
 from ..io.yaml_files import read_yaml
 from . import summary
 from .checkpoint import Checkpoint
@@ -85,11 +87,11 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether there is a run here, however far it got."""
-        return (self.path / "config.yaml").is_file()
+        return os.path.isfile(self.path / "config.yaml")
 
     def begun(self) -> bool:
         """Whether there is something to go on with."""
-        return self.exists() and self.checkpoint_path("latest").is_file()
+        return self.exists() and os.path.isfile(self.checkpoint_path("latest"))
 
     def unbegun(self) -> bool:
         """Whether there is a run that was killed before it had anything to go on with, and can begin again."""
@@ -119,7 +121,7 @@ class RunDirectory:
         if not self.path.is_dir():
             raise RunError(f"there is no run directory {self.path}")
         file = self._at("config.yaml")
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise RunError(f"{self.path} is not a run directory: it has no config.yaml")
         try:
             data = read_yaml(read_text(file, CONFIG))
@@ -169,7 +171,14 @@ class RunDirectory:
     def write_summary(self, content: Mapping[str, Any]) -> None:
         """`summary.json`; numbers that are not finite become null."""
         text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-        self._write("summary.json", f"{text}\n")
+        try:
+            self._write("summary.json", f"{text}\n")
+        except RunError as error:
+            full = getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            if not full or not (self.path / "summary.json").is_file():
+                raise
+            with writing(self.path / "summary.json"):
+                overwrite(self._at("summary.json"), f"{text}\n")
 
     def _write(self, name: str, text: str) -> None:
         if self.writes:
@@ -208,12 +217,14 @@ class RunDirectory:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def checkpoint_path(self, tag: str) -> Path:
-        """Where the checkpoint "latest" or "best" is."""
+        """Where the checkpoint "latest", "best" or "final" is."""
         return self.path / "checkpoints" / f"{tag}.safetensors"
 
     def best_tag(self) -> str:
-        """The checkpoint to use: the best weights if there was a validation, else the latest."""
-        return "best" if self.checkpoint_path("best").is_file() else "latest"
+        """The checkpoint to use: "final", the last weights where they turned out the best when the run ended; or the
+        best of the validations; or, where there was none, the latest.
+        """
+        return next((tag for tag in ("final", "best") if os.path.isfile(self.checkpoint_path(tag))), "latest")
 
     def version(self) -> object:
         """What changes whenever the checkpoint to use does."""
@@ -228,10 +239,16 @@ class RunDirectory:
         if self.writes:
             checkpoint.save(inside(self.checkpoint_path(tag), self.path))
 
+    def drop_checkpoint(self, tag: str) -> None:
+        """Remove a checkpoint, if it is there."""
+        if self.writes:
+            with writing(self.checkpoint_path(tag)):
+                inside(self.checkpoint_path(tag), self.path).unlink(missing_ok=True)
+
     def load_checkpoint(self, tag: str) -> Checkpoint:
         """Read `checkpoints/TAG.safetensors`."""
         file = inside(self.checkpoint_path(tag), self.path)
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise RunError(f"{self.path} has no checkpoint '{tag}': {file} is missing")
         return Checkpoint.read(file)
 

@@ -106,7 +106,7 @@ class Tracker(Events):
             _mend(self._path, None, tested=step)
             self._metrics = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
         for tag, value in values.items():
-            if tag not in known:
+            if tag not in known and tag.startswith(RESULTS):
                 self.scalar(0, tag, float(value))
         self.scalars(step, values)
 

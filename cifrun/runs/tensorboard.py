@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class Events:
             from torch.utils.tensorboard.writer import SummaryWriter
         self._directory = directory
         _wait_for_a_later_name(directory)
+        _silence_its_thread()
         self._writer = SummaryWriter(str(directory), purge_step=purge_step, flush_secs=10)
 
     def charts(self, absent: Sequence[str] = ()) -> None:
@@ -130,6 +132,19 @@ class Events:
     def _add(self, summary: Any, step: int) -> None:
         with writing(self._directory):
             self._writer._get_file_writer().add_summary(summary, step)
+
+
+def _silence_its_thread() -> None:
+    """Let TensorBoard's thread, in which a write fails, say nothing of it: the next call here raises the same error."""
+    before = threading.excepthook
+    if before is not _of_a_thread:
+        _of_a_thread.before = before  # type: ignore[attr-defined]
+        threading.excepthook = _of_a_thread
+
+
+def _of_a_thread(failure: threading.ExceptHookArgs) -> None:
+    if not (type(failure.thread).__module__.startswith("tensorboard.") and isinstance(failure.exc_value, OSError)):
+        _of_a_thread.before(failure)  # type: ignore[attr-defined]
 
 
 def _wait_for_a_later_name(directory: Path) -> None:

@@ -60,8 +60,12 @@ class Unwritten:
         return Path("the model")
 
     def best_tag(self) -> str:
-        """The checkpoint to use: the best weights if there was a validation, else the latest."""
-        return "best" if "best" in self._checkpoints else "latest"
+        """The checkpoint to use, as of `RunDirectory`."""
+        return next((tag for tag in ("final", "best") if tag in self._checkpoints), "latest")
+
+    def drop_checkpoint(self, tag: str) -> None:
+        """Forget a checkpoint."""
+        self._checkpoints.pop(tag, None)
 
     def save_checkpoint(self, tag: str, checkpoint: Checkpoint) -> None:
         """Keep a copy."""

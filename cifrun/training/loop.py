@@ -9,9 +9,12 @@ training.
 
 from __future__ import annotations
 
+import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,9 @@ from .signals import stop_requests
 from .step import Update
 from .summary import hyperparameters, summarise
 from .training_state import TrainingState
+
+#: The number that says which weights are best.
+VALID = "valid/log_likelihood"
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
@@ -84,6 +90,10 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
     def of_the_data(sentence: str) -> None:
         tell(f"dataset '{config.dataset.name}': {sentence}")
 
+    if run.writes and config.trainer.progress:
+        count = sum(p.numel() for p in model.parameters())
+        what = f"{title_of(config)}, {count:,} parameters, on {fabric.device}"
+        print(f"{what}\nwatch it with: tensorboard --logdir {shlex.quote(str(run.path))}", file=sys.stderr)
     summary = optimise(fabric, config, run, data, model, resume, of_the_data)
     if run.writes:
         print(report(config, summary["test"]))
@@ -119,13 +129,14 @@ def optimise(
     loader = Loader(data, options, config.seed, fabric.device)
     update = Update(model, config, fabric, loader)
     diagnostics = Diagnostics(config, data)
-    mine = kinds(cif=config.cif, target=data.target is not None, images=bool(data.levels))
     if resume:
         run.check_data(data.fingerprint)
         origin = str(run.checkpoint_path("latest"))
         state = TrainingState.restore(run.load_checkpoint("latest"), model, update.optimizer, origin)
         update.start_from(state)
         run.create(config)
+        if not state.finished(options):
+            run.drop_checkpoint("final")
     else:
         state = TrainingState(**vars(facts_of(model, data)))
         for sentence in state.warnings if leads else ():
@@ -139,7 +150,7 @@ def optimise(
     pictures = leads and run.figures is not None
     film = Film(run.figures) if run.figures else None
     with _failure(run, config, model, state), tracker, progress, stop_requests() as stop_requested:
-        tracker.text("config", f"```yaml\n{yaml.safe_dump(to_dict(config), sort_keys=False)}```")
+        tracker.text("config", textwrap.indent(yaml.safe_dump(to_dict(config), sort_keys=False), "    "))
         tracker.hparams(hyperparameters(config), {})
         clock = Clock(state.wall_seconds)
         while not state.finished(options):
@@ -168,11 +179,10 @@ def optimise(
                     )
             with clock.paused():
                 if state.step % options.valid_every == 0:
-                    _, valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
-                    shown = [m.name for m in NUMBERS if m.valid and m.fits(mine)]
-                    tracker.scalars(state.step, {f"valid/{name}": valid[name] for name in shown})
-                    progress.update(state.step, valid=valid["log_likelihood"])
-                    if state.improves(valid["log_likelihood"]):
+                    valid = _validate(model, data, config)
+                    tracker.scalars(state.step, valid)
+                    progress.update(state.step, valid=valid[VALID])
+                    if state.improves(valid[VALID]):
                         run.save_checkpoint("best", state.checkpoint(model))
                 if pictures and options.plot_every and state.step % options.plot_every == 0:
                     for name, figure in draw(model, data, config, state.step):
@@ -229,6 +239,13 @@ def _failure(run: RunDirectory | Unwritten, config: Config, model: Model, state:
         raise
 
 
+def _validate(model: Model, data: Data, config: Config) -> dict[str, float]:
+    """What is logged of the validation data."""
+    _, valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
+    mine = kinds(cif=config.cif, target=data.target is not None, images=bool(data.levels))
+    return {f"valid/{m.name}": valid[m.name] for m in NUMBERS if m.valid and m.fits(mine)}
+
+
 def _finish(
     run: RunDirectory | Unwritten,
     config: Config,
@@ -237,13 +254,32 @@ def _finish(
     state: TrainingState,
     diagnostics: Diagnostics,
 ) -> dict[str, Any]:
-    """Test the best weights, draw them, and write down how the run ended."""
+    """Test the best weights, draw them, and write down how the run ended.
+
+    Arguments:
+        model: With the last weights. They are validated too, where the last step was none of validation, and count as
+            "final" if they are the best; what a longer run does does not depend on that.
+    """
+
+    def say(what: str) -> None:
+        if run.writes and config.trainer.progress:
+            print(what, file=sys.stderr, flush=True)
+
+    last: dict[str, float] = {}
+    if state.step % config.trainer.valid_every:
+        say("validating the last weights")
+        last = _validate(model, data, config)
+        copy = replace(state)
+        if copy.improves(last[VALID]):
+            run.save_checkpoint("final", copy.checkpoint(model))
+            state = copy
     processes.barrier()  # the checkpoints are written
     tag = run.best_tag()
     run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
     status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
     if not len(data.test):
         return summarise(config, model, state, status)
+    say(f"testing on {len(data.test):,} data" + ", and diagnosing" * config.diagnostics.enabled)
     _, test = result_of(model, data, config, diagnostics if run.writes else None)
     if not run.writes:
         return {}
@@ -251,9 +287,10 @@ def _finish(
     if isinstance(run, Unwritten):
         return summary
     with run.tracker() as tracker:
-        tracker.result(state.step, scalars(test))
+        tracker.result(state.step, {**last, **scalars(test)})
         tracker.hparams(hyperparameters(config), {f"test/{name}": test[name] for name in HPARAMS})
         run.write_summary(summary)
+        say("drawing")
         try:
             _draw(run, config, data, model, state.step, test, tracker)
         except Exception as error:  # whatever a library has against it: a picture is no reason to lose the run
@@ -271,13 +308,15 @@ def _draw(
     tracker: Tracker | Silent,
 ) -> None:
     """All pictures of a run that has ended, into `figures/` and TensorBoard; its film and its curves too."""
-    pictures = {"figures": draw(model, data, config)}
+    pictures, titles = {"figures": draw(model, data, config)}, config.trainer.pdf_titles
     if config.diagnostics.enabled:
         pictures["figures of diagnostics"] = draw_diagnostics(model, data, config, test)
     for group, drawn in pictures.items():
         for name, figure in drawn:
-            tracker.image(step, f"{group}/{name}", save_twice(figure, run.figures / f"{name}.png"))
+            png = save_twice(figure, run.figures / f"{name}.png", pdf_title=titles)
+            tracker.image(step, f"{group}/{name}", png)
     if gif := Film(run.figures).write(run.figures / "density.gif", step):
         tracker.image(step, "figures/density over training", gif)
     truth = None if data.target is None else data.target.log_prob(data.test.double()).mean().item()
-    save_twice(training_figure(run.metrics(), title_of(config), truth=truth), run.figures / "training.png")
+    curves = training_figure(run.metrics(), title_of(config), truth=truth)
+    save_twice(curves, run.figures / "training.png", pdf_title=titles)

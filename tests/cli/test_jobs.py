@@ -62,7 +62,8 @@ def test_a_failing_job_leaves_the_others_alone(calls: list[Call], capsys: pytest
     assert [config.trainer.max_steps for _, _, config in calls] == [1, 2]
     out, err = capsys.readouterr()
     assert out == ""
-    (line,) = [line for line in err.splitlines() if line.startswith("cifrun: ")]
+    line, last = [line for line in err.splitlines() if line.startswith("cifrun: ")]
+    assert last == "cifrun: 0 complete, 1 failed: cifrun report sweep"  # nothing is trained here
     assert line.startswith("cifrun: flow=maf trainer.max_steps=0: trainer.max_steps = 0 is not allowed")
     assert "Error executing" not in err
     done = ["flow=maf--trainer.max_steps=1", "flow=maf--trainer.max_steps=2", "multirun.yaml"]

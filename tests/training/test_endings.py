@@ -145,3 +145,40 @@ def test_a_run_of_another_machine_may_say_what_went_wrong(tmp_path):
     file = tmp_path / "summary.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "error": "memory is too small"}))
     assert RunDirectory(tmp_path).summary()["error"] == "memory is too small"
+
+
+# --- the last weights -------------------------------------------------------------------------------------------------
+
+
+def test_the_last_weights_are_validated_and_used_if_they_are_the_best(tmp_path):
+    train(config(max_steps=8, batch_size=300), tmp_path / "uneven")
+    train(config(max_steps=8, valid_every=4, batch_size=300), tmp_path / "even")
+    uneven, even = RunDirectory(tmp_path / "uneven"), RunDirectory(tmp_path / "even")
+    last = uneven.load_checkpoint("latest").part("model")
+    assert uneven.best_tag() == "final" and even.best_tag() == "best"
+    for name, weight in uneven.load_checkpoint("final").part("model").items():
+        assert weight.equal(last[name]) and weight.equal(even.load_checkpoint("best").part("model")[name])
+    assert uneven.summary()["best_valid_log_likelihood"] == even.summary()["best_valid_log_likelihood"]
+    assert uneven.summary()["test"]["log_likelihood"] == even.summary()["test"]["log_likelihood"]
+    steps = [row["step"] for row in read_metrics(uneven.path / "metrics.jsonl") if "valid/log_likelihood" in row]
+    assert steps == [3, 6, 8]
+
+
+def test_what_a_longer_run_does_does_not_depend_on_it(tmp_path):
+    """Runs of 9 steps, at once and in two parts of which the first ends between validations, are the same."""
+    train(config(max_steps=9), tmp_path / "whole")
+    train(config(max_steps=8), tmp_path / "parts")
+    assert RunDirectory(tmp_path / "parts").best_tag() == "final"
+    train(config(max_steps=9), tmp_path / "parts", resume=True)
+    whole, parts = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "parts")
+    assert parts.best_tag() == whole.best_tag() == "best"
+    for tag in ("best", "latest"):
+        one, other = whole.load_checkpoint(tag), parts.load_checkpoint(tag)
+        assert {**one.state, "wall_seconds": 0} == {**other.state, "wall_seconds": 0}
+        assert all(weight.equal(other.tensors[name]) for name, weight in one.tensors.items())
+    assert whole.summary()["test"]["log_likelihood"] == parts.summary()["test"]["log_likelihood"]
+
+
+def test_a_run_shorter_than_its_first_validation_has_one(tmp_path):
+    train(config(max_steps=2), tmp_path)
+    assert RunDirectory(tmp_path).summary()["best_valid_log_likelihood"] < 0
