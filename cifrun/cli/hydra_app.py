@@ -117,8 +117,10 @@ def _with_places(verb: str, overrides: list[str], parsed: Sequence[Override], st
     if verb == "train":
         for word in parsed:
             directories.expect(word.key_or_group, word.value() if not word.is_sweep_override() else None)
-        if "sweep.name" in typed:  # a job can be extended
-            names = ["sweep.name", *(name for name in lengths() if not typed.get(name))]
-            overrides = [*overrides, f"{UNNAMED}=[{','.join(names)}]"]
+        # What is in the name of a job: in a sweep that is found again all but its length, as a job can be extended; in
+        # another one what varies.
+        fixed = [name for name, several in typed.items() if not several] if any(typed.values()) else []
+        names = [name for name in lengths() if not typed.get(name)] if "sweep.name" in typed else fixed
+        overrides = [*overrides, f"{UNNAMED}=[{','.join(dict.fromkeys(['sweep.name', *names]))}]"]
         stack.enter_context(requeued(again=not typed.keys().isdisjoint(AGAIN)))
     return overrides

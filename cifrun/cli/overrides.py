@@ -9,6 +9,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -24,6 +25,8 @@ from .retired import renamed
 
 __all__ = ["overlay", "prepare", "split"]
 
+#: Brackets in brackets that a value may have; the parser would run out of stack.
+DEEPEST = 20
 #: Hydra's own keys that hold a path.
 PLACES = ("hydra.run.dir", "hydra.sweep.dir")
 
@@ -53,11 +56,19 @@ def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[O
     Raises:
         ConfigError: Hydra would refuse an override, in words that name neither the key nor the choices.
     """
+    for word in overrides:
+        if _nesting(word) > DEEPEST:
+            raise ConfigError(f"{word.partition('=')[0]} nests deeper than {DEEPEST} brackets")
     words = (quote_text(word, multirun) for word in renamed(overrides))
     ready = with_reading([_open(_quote_path(word, multirun)) for word in words])
     parsed = OverridesParser.create().parse_overrides(ready)
     _check(parsed)
     return ready, parsed
+
+
+def _nesting(text: str) -> int:
+    """How deep the brackets of a word are nested."""
+    return max(accumulate((sign in "[{(") - (sign in ")}]") for sign in text), default=0)
 
 
 def _quote_path(override: str, multirun: bool) -> str:

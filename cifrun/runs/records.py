@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from ..errors import RunError
 from ..io.files import inside, replacing, writing
+from .metrics import HPARAMS
 from .tensorboard import Events
 from .validation import KINDS
 
@@ -81,13 +82,9 @@ class Tracker(Events):
 
         A value that is not finite is null in the file.
         """
-        numbers = {tag: float(value) for tag, value in values.items()}
-        with writing(self._path):
-            self._metrics.write(_line({"step": step, "time": round(time.time(), 3), **numbers}))
-            self._metrics.flush()
-        self._step = step
-        for tag, number in numbers.items():
-            self.scalar(step, tag, number)
+        self._write(step, values)
+        for tag, value in values.items():
+            self.scalar(step, tag, float(value))
 
     def scalar(self, step: int, tag: str, number: float) -> None:
         """A number at a step, for TensorBoard alone."""
@@ -96,19 +93,24 @@ class Tracker(Events):
 
     def result(self, step: int, values: Mapping[str, float]) -> None:
         """What the run is worth in the end: one line of `metrics.jsonl`, in the place of an earlier one of the same
-        step, and a level over all steps in TensorBoard.
-
-        The scale of a chart leaves out the outermost twentieth of all values: of two runs with one point each, both.
+        step; in TensorBoard a point of each number that its page HPARAMS shows, and no curve.
         """
-        known = {tag for row in read_metrics(self._path) for tag in row}
         self._metrics.close()
         with writing(self._path):
             _mend(self._path, None, tested=step)
             self._metrics = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        self._write(step, values)
         for tag, value in values.items():
-            if tag not in known and tag.startswith(RESULTS):
-                self.scalar(0, tag, float(value))
-        self.scalars(step, values)
+            if tag.removeprefix("test/") in HPARAMS or not tag.startswith("test/"):
+                self.scalar(step, tag, float(value))
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of `metrics.jsonl`."""
+        numbers = {tag: float(value) for tag, value in values.items()}
+        with writing(self._path):
+            self._metrics.write(_line({"step": step, "time": round(time.time(), 3), **numbers}))
+            self._metrics.flush()
+        self._step = step
 
     def hparams(self, settings: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
         """The run's row on TensorBoard's page HPARAMS: its settings and how it ended.

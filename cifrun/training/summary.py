@@ -52,7 +52,8 @@ def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     return {
         name: value if isinstance(value, (bool, int, float)) else str(value)
         for name, value in settings.items()
-        if role_of(name, settings) in (Role.DATA, Role.TRAINED, Role.LENGTH, Role.REPETITION)
+        if value is not None  # a text among numbers would make texts of all in TensorBoard's table
+        and role_of(name, settings) in (Role.DATA, Role.TRAINED, Role.LENGTH, Role.REPETITION)
     }
 
 

@@ -88,6 +88,7 @@ BAD = [
     (["train", "optimizer.lr=1e308"], ["optimizer.lr = 1e+308"]),
     (["train", "flow=maf", "flow.hidden=[1e308]"], ["flow.hidden", "fewer digits"]),
     (["sample", "run=a run", "n=100000000000000000000"], ["n = 100000000000000000000"]),
+    (["train", f"index.dim={'[' * 200}{']' * 200}"], ["index.dim nests deeper than 20 brackets"]),
     # keys of other verbs
     (["show", "run=a run"], ["show has no key 'run'"]),
     (["show", "resume=a run"], ["show has no key 'resume'", "cifrun train"]),

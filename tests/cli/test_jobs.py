@@ -66,7 +66,7 @@ def test_a_failing_job_leaves_the_others_alone(calls: list[Call], capsys: pytest
     assert last == "cifrun: 0 complete, 1 failed: cifrun report sweep"  # nothing is trained here
     assert line.startswith("cifrun: flow=maf trainer.max_steps=0: trainer.max_steps = 0 is not allowed")
     assert "Error executing" not in err
-    done = ["flow=maf--trainer.max_steps=1", "flow=maf--trainer.max_steps=2", "multirun.yaml"]
+    done = ["multirun.yaml", "trainer.max_steps=1", "trainer.max_steps=2"]
     assert sorted(os.listdir("sweep")) == done
 
 

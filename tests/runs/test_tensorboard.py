@@ -67,12 +67,14 @@ def test_hparams_keep_their_types(tmp_path: Path) -> None:
     assert points(tmp_path, "test/elbo") == [(100, -1.75)]
 
 
-def test_a_result_is_a_level(tmp_path: Path) -> None:
-    """Written first, it goes from step 0; the run goes on and is tested again, it leads from one to the other."""
+def test_a_result_is_a_point_of_what_is_compared_and_no_curve(tmp_path: Path) -> None:
+    """The run goes on and is tested again: a second point. What no table shows is in `metrics.jsonl` alone."""
     for resume_from, step, value in ((None, 100, -1.5), (100, 200, -1.25)):
         with Tracker(tmp_path, resume_from=resume_from) as tracker:
-            tracker.result(step, {"test/elbo": value})
-    assert points(tmp_path, "test/elbo") == [(0, -1.5), (100, -1.5), (200, -1.25)]
+            tracker.result(step, {"test/elbo": value, "best/log_likelihood": value, "test/kl_to_truth_se": 0.1})
+    assert points(tmp_path, "test/elbo") == points(tmp_path, "best/log_likelihood") == [(100, -1.5), (200, -1.25)]
+    with pytest.raises(KeyError):
+        points(tmp_path, "test/kl_to_truth_se")
     assert [(row["step"], row["test/elbo"]) for row in read_metrics(tmp_path / METRICS)] == [(100, -1.5), (200, -1.25)]
 
 

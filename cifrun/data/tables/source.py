@@ -17,11 +17,14 @@ import numpy as np
 
 from ...compute import processes
 from ...errors import ConfigError
+from ...io.text import visible
 
 __all__ = ["FILL", "ROWS", "Batch", "Form", "Source", "at_once", "listed", "typed", "warn"]
 
 #: Rows that are in memory at once, or fewer, to hold at most so many numbers; of text, Arrow's blocks of a megabyte.
 ROWS, NUMBERS = 65_536, 2**22
+#: Characters of a name that a sentence shows: of a file that is no table, one may hold all of it.
+LONGEST = 80
 #: What to do about a number that is not there.
 FILL = (
     "remove the row, fill it in, or leave out the column; or say dataset.missing=skip to leave out all rows with an "
@@ -37,7 +40,8 @@ def at_once(width: int) -> int:
 def listed(names: Iterable[str], most: int = 12) -> str:
     """The names with commas between them, and how many there are if that is too many to read."""
     names = list(names)
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+    shown = [visible(name if len(name) <= LONGEST else f"{name[:LONGEST]}…") for name in names[:most]]
+    return ", ".join(shown) + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
 def typed(names: Sequence[str], most: int = 12) -> str:

@@ -55,3 +55,8 @@ def test_the_word_for_columns_is_one_that_a_shell_and_the_command_line_take() ->
     assert configure(["dataset=file", "dataset.path=x.csv", word]).dataset.columns == names  # type: ignore[attr-defined]
     assert typed(["a", "größe"]) == "'dataset.columns=[a,größe]'"
     assert typed([f"x{k}" for k in range(13)]).startswith("dataset.columns=[…], of x0, x1, ")
+
+
+def test_a_name_that_holds_a_whole_file_is_cut() -> None:
+    told = listed(["height", "1.5\r\n2.5\r\n" * 500])
+    assert told.startswith(r"height, 1.5\r\n2.5") and len(told) < 200 and "\n" not in told
