@@ -206,9 +206,9 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
     Raises:
         RunError: A file of the run is missing, damaged, or of another model.
     """
-    tag = run.best_tag() if tag is None else tag
     config = run.config() if config is None else config
-    checkpoint, origin = run.load_checkpoint(tag), str(run.checkpoint_path(tag))
+    tag, checkpoint = run.load_best() if tag is None else (tag, run.load_checkpoint(tag))
+    origin = str(run.checkpoint_path(tag))
     facts = DataFacts.of(checkpoint.state, origin)
     model = build_model(config, facts.shape, first_step(facts.shape, facts.standardized))
     model.columns, model.levels = tuple(facts.columns), facts.levels

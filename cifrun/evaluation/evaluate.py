@@ -110,6 +110,7 @@ def _keep(run: RunDirectory, result: dict[str, Any], weights: object) -> None:
     with alone(run.path):
         if run.version() != weights:
             raise RunError(f"{run.path} holds other weights by now")
+        run.clean()
         summary = run.summary()
         known = {name: value for name, value in summary.get("test", {}).items() if name not in result}
         run.write_summary({**summary, "test": {**result, **known}})

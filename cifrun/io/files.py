@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import RunError
 
-__all__ = ["cache", "fingerprint", "inside", "left_over", "overwrite", "read_text", "replacing", "writing"]
+__all__ = ["cache", "fingerprint", "inside", "is_there", "left_over", "overwrite", "read_text", "replacing", "writing"]
 
 #: Of a larger file than `WHOLE` bytes, `fingerprint` looks at `SAMPLES` pieces of `BLOCK` bytes.
 WHOLE, SAMPLES, BLOCK = 2**28, 64, 2**20
@@ -55,8 +55,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with writing(path):
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # never one that is there already
+        mode = temporary.stat().st_mode
         try:
             yield temporary
+            os.chmod(temporary, stat.S_IMODE(mode))  # a library may have put a file of its own there
             with open(temporary, "rb+") as stream:
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
@@ -82,6 +84,17 @@ def overwrite(path: Path, text: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         stream.write(content)
         stream.truncate()
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something of that name, also such that can't be looked at."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def inside(path: Path, root: Path) -> Path:

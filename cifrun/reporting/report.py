@@ -44,6 +44,8 @@ class Report(Comparison):
         texts = {directory / f"report.{ending}": writer(self) for ending, writer in WRITERS.items()}
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
+            for path in directory.glob(".report.*.tmp"):  # of a report that was killed
+                path.unlink(missing_ok=True)
         for path, content in texts.items():
             with replacing(path) as file:
                 file.write_text(content, encoding="utf-8")

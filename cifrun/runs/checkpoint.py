@@ -96,6 +96,8 @@ class Checkpoint:
             ):
                 raise ValueError("other content than was saved")
             return cls(tensors, state)
+        except PermissionError as error:
+            raise RunError(f"{path} can't be read: {error.strerror}") from error
         except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
             raise RunError(f"{path} is damaged or not a checkpoint of this program") from error
 

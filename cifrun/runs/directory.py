@@ -25,7 +25,7 @@ import yaml
 from ..config.roles import command_defaults, flattened
 from ..config.schema import Config, to_dict
 from ..errors import ConfigError, RunError
-from ..io.files import inside, left_over, overwrite, read_text, replacing, writing
+from ..io.files import inside, is_there, left_over, overwrite, read_text, replacing, writing
 from ..io.yaml_files import read_yaml
 from . import summary
 from .checkpoint import Checkpoint
@@ -75,10 +75,26 @@ class RunDirectory:
                 self.path.mkdir(parents=True, exist_ok=True)
                 for folder in (self._at("checkpoints"), self._at("figures")):
                     folder.mkdir(exist_ok=True)
-                for folder in (self.path, self._at("checkpoints"), self._at("figures"), self._at("figures", "frames")):
-                    for file in left_over(folder):
-                        file.unlink(missing_ok=True)
+                self.clean()
         self.write_config(config)
+
+    def clean(self) -> None:
+        """Remove what killed processes left half-written; for whoever is alone there."""
+        for names in ((), ("checkpoints",), ("figures",), ("figures", "frames")):
+            for file in left_over(self._at(*names)):
+                file.unlink(missing_ok=True)
+
+    def check_places(self) -> None:
+        """Refuse a directory of which a file that a run reads or writes leads elsewhere, before any work is done."""
+        tags = [self.checkpoint_path(tag).name for tag in ("latest", "best", "final")]
+        for names in (
+            ("config.yaml",),
+            ("summary.json",),
+            (METRICS,),
+            ("figures",),
+            *(("checkpoints", t) for t in tags),
+        ):
+            self._at(*names)
 
     def write_config(self, config: Config) -> None:
         """`config.yaml`, with what belongs to one command only (run, output, data, n, …) as if nobody had typed it."""
@@ -224,7 +240,14 @@ class RunDirectory:
         """The checkpoint to use: "final", the last weights where they turned out the best when the run ended; or the
         best of the validations; or, where there was none, the latest.
         """
-        return next((tag for tag in ("final", "best") if os.path.isfile(self.checkpoint_path(tag))), "latest")
+        return next((tag for tag in ("final", "best") if is_there(self.checkpoint_path(tag))), "latest")
+
+    def load_best(self) -> tuple[str, Checkpoint]:
+        """The checkpoint to use, and its tag; never other weights than those that a validation chose."""
+        checkpoint = self.load_checkpoint(tag := self.best_tag())
+        if tag == "latest" and checkpoint.state.get("best_valid") is not None:
+            raise RunError(f"{self.checkpoint_path('best')} is missing, with the weights that were best in validation")
+        return tag, checkpoint
 
     def version(self) -> object:
         """What changes whenever the checkpoint to use does."""
@@ -248,7 +271,7 @@ class RunDirectory:
     def load_checkpoint(self, tag: str) -> Checkpoint:
         """Read `checkpoints/TAG.safetensors`."""
         file = inside(self.checkpoint_path(tag), self.path)
-        if not os.path.isfile(file):
+        if not is_there(file):
             raise RunError(f"{self.path} has no checkpoint '{tag}': {file} is missing")
         return Checkpoint.read(file)
 

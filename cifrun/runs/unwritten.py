@@ -63,6 +63,10 @@ class Unwritten:
         """The checkpoint to use, as of `RunDirectory`."""
         return next((tag for tag in ("final", "best") if tag in self._checkpoints), "latest")
 
+    def load_best(self) -> tuple[str, Checkpoint]:
+        """The checkpoint to use, and its tag."""
+        return (tag := self.best_tag()), self.load_checkpoint(tag)
+
     def drop_checkpoint(self, tag: str) -> None:
         """Forget a checkpoint."""
         self._checkpoints.pop(tag, None)

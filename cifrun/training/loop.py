@@ -79,13 +79,20 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
 def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dict[str, Any]:
     """`train` in one of the processes; all of them go the same way, and the one of rank 0 keeps the records."""
     run = RunDirectory(fabric.broadcast(directory), writes=fabric.is_global_zero)
-    resume = resume and not run.unbegun()
-    if resume:  # whatever today's default is, a run keeps its first step
-        check_has_data(run, config, "train it from Python, with cifrun.load and cifrun.fit")
-        first = saved_first_step(run)
-    rng.seed_all(config.seed)
-    data = build_data(config)
-    model = build_model(config, data.shape, first if resume else build_standardize(config, data))
+    with stop_requests(at_once=True):
+        try:
+            resume = resume and not run.unbegun()
+            if resume:  # whatever today's default is, a run keeps its first step
+                check_has_data(run, config, "train it from Python, with cifrun.load and cifrun.fit")
+                run.check_places()
+                first = saved_first_step(run)
+            rng.seed_all(config.seed)
+            data = build_data(config)
+            model = build_model(config, data.shape, first if resume else build_standardize(config, data))
+        except KeyboardInterrupt:
+            if run.writes:
+                tell("stopped before the first step")
+            raise
 
     def of_the_data(sentence: str) -> None:
         tell(f"dataset '{config.dataset.name}': {sentence}")
@@ -95,9 +102,10 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
         what = f"{title_of(config)}, {count:,} parameters, on {fabric.device}"
         print(f"{what}\nwatch it with: tensorboard --logdir {shlex.quote(str(run.path))}", file=sys.stderr)
     summary = optimise(fabric, config, run, data, model, resume, of_the_data)
-    if run.writes:
-        print(report(config, summary["test"]))
-        print(f"run directory: {run.path}\npictures:      {run.figures}")
+    with stop_requests():  # what there is to say is said
+        if run.writes:
+            print(report(config, summary["test"]))
+            print(f"run directory: {run.path}\npictures:      {run.figures}")
     return summary
 
 
@@ -134,6 +142,7 @@ def optimise(
         origin = str(run.checkpoint_path("latest"))
         state = TrainingState.restore(run.load_checkpoint("latest"), model, update.optimizer, origin)
         update.start_from(state)
+        run.load_best()  # what the end needs is there
         run.create(config)
         if not state.finished(options):
             run.drop_checkpoint("final")
@@ -212,8 +221,10 @@ def optimise(
         try:
             return _finish(run, config, data, model, state, diagnostics)
         except KeyboardInterrupt:
+            done = run.summary().get("status") in DONE
             if leads:
-                print(f"stopped before the test and the pictures were done{run.how_to_go_on()}", file=sys.stderr)
+                what = "while it drew: pictures are missing" if done else "before the end of the test"
+                print(f"stopped {what}{run.how_to_go_on()}", file=sys.stderr)
             raise
 
 
@@ -274,8 +285,8 @@ def _finish(
             run.save_checkpoint("final", copy.checkpoint(model))
             state = copy
     processes.barrier()  # the checkpoints are written
-    tag = run.best_tag()
-    run.load_checkpoint(tag).load_model(model, str(run.checkpoint_path(tag)))
+    tag, best = run.load_best()
+    best.load_model(model, str(run.checkpoint_path(tag)))
     status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
     if not len(data.test):
         return summarise(config, model, state, status)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -235,3 +236,39 @@ def test_what_is_no_run_or_has_begun_does_not_begin_again(run, tmp_path):
     with pytest.raises(RunError, match="already holds a run"):
         cifrun.train(quick(), other)
     assert (other / "config.yaml").read_text() == "site_name: a project of somebody's\n"
+
+
+# --- the checkpoint to use --------------------------------------------------------------------------------------------
+
+
+def test_other_weights_than_the_best_are_not_used_without_a_word(run):
+    (run / "checkpoints" / "best.safetensors").unlink()
+    with pytest.raises(RunError, match=r"best\.safetensors is missing, with the weights that were best in validation"):
+        cifrun.load(run)
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != ".lock"}
+    with pytest.raises(RunError, match="is missing"):
+        train(quick(max_steps=6), run, resume=True)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_files_have_the_rights_that_the_user_gives_files(finished):
+    mask = os.umask(0)
+    os.umask(mask)
+    files = [file for file in finished.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
+
+
+def test_what_can_not_be_looked_at_is_not_said_to_be_missing(run, monkeypatch):
+    from cifrun.io import files
+
+    def lstat(path, real=files.Path.lstat):
+        if path.name == "best.safetensors":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(files.Path, "lstat", lstat)
+    monkeypatch.setattr(
+        "cifrun.runs.checkpoint.safe_open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "no"))
+    )
+    with pytest.raises(RunError, match=r"best\.safetensors can't be read"):
+        cifrun.load(run)

@@ -49,6 +49,14 @@ def test_a_stop_in_the_test_is_told_and_the_run_goes_on_there(number, tmp_path, 
     assert run.summary()["status"] == "completed" and run.summary()["test"]["log_likelihood"] == expected
 
 
+def test_a_stop_before_the_first_step_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "build_data", lambda config: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), tmp_path / "run")
+    assert capsys.readouterr().err == "cifrun: stopped before the first step\n"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_is_tested_again_has_one_result(tmp_path):
     train(config(), tmp_path)
     first = RunDirectory(tmp_path).summary()["test"]
