@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import CifrunError, ConfigError, RunError, did_you_mean
-from ..io.terminal import mute, settle_streams, tell
+from ..io.terminal import mute, not_printed, settle_streams, tell
 from .help import VERBS, catalogue, usage, usage_of
 
 __all__ = ["main"]
@@ -101,8 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settle_streams()
         _check_place()
         code = _main(list(sys.argv[1:] if argv is None else argv))
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where what can't be printed has a sentence
+        if (error := not_printed()) is not None:
+            tell(f"the work is done, but not all there was to say could be printed: {error.strerror or error}")
+            return code or 2
         return code
     except CifrunError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -115,12 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         mute()
         return 0
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        mute()
-        tell(f"what is left to say can't be printed: {error.strerror or error}")
-        return 2
 
 
 def _check_place() -> None:

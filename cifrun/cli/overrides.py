@@ -148,5 +148,6 @@ def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequen
         target[key] = source[key]
         asked.add(first)
     if verb == "eval" and "diagnostics" not in asked:  # those of training are kept
-        data["diagnostics"] = {**(data.get("diagnostics") or {}), "enabled": False}
+        kept = data.get("diagnostics", {})
+        data["diagnostics"] = {**kept, "enabled": False} if isinstance(kept, dict) else kept
     return {**data, **{key: composed[key] for key in command_defaults() if key in composed}}

@@ -50,6 +50,7 @@ def sentence(error: ValidationError, cls: type, prefix: str) -> str:
     messages = {
         m.removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable to")[0] for m in same
     }
+    messages = {"a mapping with names as keys" if m == "Keys should be strings" else m for m in messages}
     messages = {"a number of fewer digits" if m.startswith("Unable to parse") else m for m in messages}
     what = " or ".join(sorted(messages)).replace("a valid boolean", "true or false")
     return f"{key or 'the configuration'} = {first['input']!r} is not allowed: it should be {what}"
