@@ -217,7 +217,7 @@ class Comparison:
             for group, sample in found:
                 rank = ""
                 if metric.better and len(found) > 1:
-                    rank = "best" if sample is winner else "" if differ(sample, winner) else "near"
+                    rank = "best" if sample is winner else "" if differ(sample, winner, len(found)) else "near"
                 if (cell := group.measure(metric)) is not None:
                     group.cells[metric.name] = replace(cell, rank=rank)
         return bool(by_dataset)
@@ -255,7 +255,7 @@ class Comparison:
         if any(len(group.runs) == 1 for group in self.groups):
             notes = ["± is the standard error over seeds; where there is one seed (*), over its test data."]
         if len(self.groups) > 1:
-            notes.append(f"Of equal models, {100 * LEVEL:.0f} % of comparisons with the best call one worse by chance.")
+            notes.append(f"Of tables of equal models, at most {100 * LEVEL:.0f} % call any of them worse by chance.")
         notes.append("IWAE_m is a lower bound of the log-likelihood in expectation.")
         commits = {str(run.summary.get("git_commit")) for group in self.groups for run in group.runs}
         if len(commits) > 1:

@@ -5,6 +5,7 @@
 
 With few seeds the error itself is uncertain: "two standard errors" calls equal models different in 29 % of comparisons
 with two seeds and in 18 % with three; this does in 5 % of them, if what differs from seed to seed is about normal.
+Of more than two models, 5 % is for the whole table.
 
 References: Student, "The probable error of a mean", Biometrika 1908; Welch, "The generalization of ‘Student's’ problem
 when several different population variances are involved", Biometrika 1947.
@@ -24,7 +25,7 @@ from ..cif.importance import mean_se
 
 __all__ = ["LEVEL", "Sample", "differ", "mean", "mean_over_seeds"]
 
-#: The share of equal models that are called different.
+#: The share of tables of equal models in which some are called different.
 LEVEL = 0.05
 
 
@@ -68,18 +69,24 @@ class Sample:
         return self.se or 0.0, max(1, self.count - 1)
 
 
-def differ(a: Sample, b: Sample) -> bool:
-    """Whether the means differ at the level; seed by seed if both have the same repetitions, and more than one."""
+def differ(a: Sample, b: Sample, models: int = 2) -> bool:
+    """Whether the means differ at the level; seed by seed if both have the same repetitions, and more than one.
+
+    Arguments:
+        models: How many there are, of which these are two. The best of K equal models is the best by chance, and all
+            K (K − 1) / 2 pairs had that chance: each is tested at the level divided by their number (Bonferroni).
+    """
+    level = LEVEL / max(1, math.comb(models, 2))
     if len(a.values) > 1 and a.values.keys() == b.values.keys():
         difference, error = mean_over_seeds([a.values[k] - b.values[k] for k in a.values])
-        return beyond_chance(difference, error, len(a.values) - 1)
+        return beyond_chance(difference, error, len(a.values) - 1, level)
     (se_a, free_a), (se_b, free_b) = a.error(), b.error()
     error = math.hypot(se_a, se_b)
     free = 1.0 if error == 0 else 1 / ((se_a / error) ** 4 / free_a + (se_b / error) ** 4 / free_b)
-    return beyond_chance(a.mean - b.mean, error, free)
+    return beyond_chance(a.mean - b.mean, error, free, level)
 
 
-def beyond_chance(difference: float, error: float, freedom: float) -> bool:
+def beyond_chance(difference: float, error: float, freedom: float, level: float = LEVEL) -> bool:
     """Whether a difference with that standard error is one at the level. Without an error, any difference is."""
     from scipy.special import stdtr  # a tenth of a second to import
 
@@ -87,4 +94,4 @@ def beyond_chance(difference: float, error: float, freedom: float) -> bool:
         return False
     if error == 0:
         return difference != 0
-    return bool(2 * stdtr(freedom, -abs(difference) / error) < LEVEL)
+    return bool(2 * stdtr(freedom, -abs(difference) / error) < level)

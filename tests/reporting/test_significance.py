@@ -54,6 +54,18 @@ def test_few_equal_models_are_called_different(seeds: int, shared: bool) -> None
         assert found / 4000 > LEVEL - 4 * error
 
 
+@pytest.mark.parametrize(("models", "seeds"), [(3, 3), (5, 5), (10, 5)])
+def test_few_tables_of_equal_models_call_any_of_them_worse(models: int, seeds: int) -> None:
+    """At most 5 % of 800, the best of each table chosen by its mean (4 standard errors, one false alarm in 30 000)."""
+    rng = np.random.default_rng(models)
+    found = 0
+    for _ in range(800):
+        all_of_them = [sample(list(values)) for values in rng.standard_normal((models, seeds))]
+        best = max(all_of_them, key=lambda one: one.mean)
+        found += any(differ(one, best, models) for one in all_of_them if one is not best)
+    assert 0 < found / 800 < LEVEL + 4 * math.sqrt(LEVEL * (1 - LEVEL) / 800)
+
+
 def test_one_seed_has_its_error_over_the_test_data() -> None:
     one, other = Sample({0: 1.0}, se=0.1, count=1000), Sample({0: 1.3}, se=0.1, count=1000)
     assert differ(one, other) and not differ(one, Sample({0: 1.27}, se=0.1, count=1000))
