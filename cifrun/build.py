@@ -136,7 +136,8 @@ def facts_of(model: Model, data: Data) -> DataFacts:
     """What a checkpoint of the model says of the data."""
     kind, told = kind_of(model.steps[0].bijection), [finding.sentence for finding in findings(data)]
     if data.levels is None:
-        told += filter(None, [beyond_bound(model, data.train[:LOOKED_AT].to(model.takes))])
+        looked_at = data.train[:LOOKED_AT].to(model.takes)
+        told += filter(None, [beyond_bound(model, looked_at, data.column)])
     return DataFacts(list(data.shape), kind, list(data.columns), data.levels, data.fingerprint, told)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cifrun.build import build_data, build_model, build_standardize
+from cifrun.build import build_data, build_model, build_standardize, facts_of
 from cifrun.cif.bounds import beyond_bound
 from cifrun.cif.model import Model
 from cifrun.cli.hydra_app import configure
+from cifrun.data.base import Data
 from cifrun.registry import DATASETS
 
 
@@ -30,8 +31,48 @@ def test_a_bound_is_told_with_the_share_beyond_it(flow: list[str]) -> None:
     x = torch.randn(1000, 2)
     assert beyond_bound(model(*flow), x) is None  # 0.27 % of a standard normal
     sentence = beyond_bound(model(*flow), torch.cat([x[:900], x[900:] + torch.tensor([0.0, 20.0])]))
-    assert sentence is not None and sentence.startswith("6 % of the numbers in the training data are beyond ±3,")
+    assert sentence is not None and sentence.startswith("5.")
+    assert " % of the numbers in the training data are beyond ±3," in sentence and "standardize=true" in sentence
     assert "100 %" in str(beyond_bound(model(*flow), x + 20))
+
+
+@pytest.mark.parametrize("flow", [["flow=nsf_ar"], ["flow=nsf_coupling"], ["flow=sos", "flow.bound=3"]], ids=" ".join)
+@pytest.mark.parametrize("k", range(4))
+def test_the_column_with_the_largest_share_is_named(flow: list[str], k: int) -> None:
+    x = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
+    x[:500, k] += 20
+    sentence = beyond_bound(model(*flow, dim=4), x, "abcd".__getitem__)
+    assert sentence is not None and f" % of those in {'abcd'[k]}, are beyond ±3," in sentence
+    assert "training data, and 50" in sentence
+
+
+@pytest.mark.parametrize("kind", ["true", "whiten"])
+def test_standardised_data_are_not_to_be_standardised(kind: str) -> None:
+    """A part of the rows is far from the rest; one in the model's units, and one before the model sees them."""
+    x = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    x[:100, 0] += 40
+    x[100:180, 1] += 40
+    config = configure(["flow=nsf_ar", f"dataset.standardize={kind}"])
+    data = Data(x, x[:100], x[:100], columns=("a", "b"))
+    standardised = build_model(config, (2,), build_standardize(config, data))
+    (sentence,) = (s for s in facts_of(standardised, data).warnings if "beyond" in s)
+    own = beyond_bound(build_model(config, (2,)), (x - x.mean(0)) / x.std(0))
+    for told in (sentence, str(own)):
+        assert " % of the numbers in the standardised training data" in told and "a larger flow.bound" in told
+        assert "dataset.standardize" not in told
+    assert (" % of those in column 'a', are" in sentence) == (kind == "true")
+
+
+@pytest.mark.parametrize("flow", ["nsf_ar", "nsf_coupling", "sos"])
+@pytest.mark.parametrize("name", ["iris", "wine", "diabetes", "breast_cancer"])
+def test_tables_with_heavy_tails_are_not_told_of_once_they_are_standardised(name: str, flow: str) -> None:
+    config = configure([f"flow={flow}", f"dataset={name}", "dataset.standardize=true"])
+    data = build_data(config)
+    standardize = build_standardize(config, data)
+    assert standardize is not None
+    assert beyond_bound(build_model(config, data.shape, standardize), data.train[:]) is None
+    with torch.no_grad():  # what a user has standardised
+        assert beyond_bound(build_model(config, data.shape), standardize(data.train[:])[0]) is None
 
 
 def test_the_bounds_of_zukos_flows_are_known() -> None:
