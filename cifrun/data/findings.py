@@ -4,9 +4,7 @@ A number that many rows share has a probability, and no density: a flow that nar
 test too. So has a row that stands in training and test data, or a column that others determine. Each kind of it is one
 sentence for the user, with the columns, the share of the rows, and what to do. The rules are about what a flow can gain
 from, not about what is exactly continuous: real measurements are rounded, and a rounding that is fine beside the number
-of rows does no harm.
-
-At most `ROWS` rows are looked at; the moments alone are those of all training data.
+of rows does no harm. At most `ROWS` rows are looked at; the moments alone are those of all training data.
 """
 
 from __future__ import annotations
@@ -58,7 +56,6 @@ FAR = 10.0
 #: Steps of single precision at a column's mean in its standard deviation, below which it is coarse if it was rounded to
 #: them: then every second value is an odd number of steps. Of whole numbers around 10⁶, none is.
 STEPS, ODD = 1000, 0.1
-
 #: Columns that a sentence names.
 NAMED = 6
 
@@ -91,7 +88,7 @@ def findings(data: Data) -> list[Finding]:
     columns = [Column(column) for column in rows.T]
     few = [k for k, column in enumerate(columns) if k not in coarse and column.is_discrete]
     repeated = [k for k, column in enumerate(columns) if k not in coarse and k not in few and column.repeats]
-    copies, different = _copies(rows, columns, of)
+    copies, different = _copies(data, rows, columns, of)
     if copies is not None:  # they explain that values repeat, unless these are few among different rows too
         few = [k for k in few if columns[k].distinct < REPEATED * different]
     found = [_coarse_columns(data, coarse), _counting(data, rows), _few_values(data, columns, few, of)]
@@ -176,12 +173,11 @@ def _few_values(data: Data, columns: Sequence[Column], which: Sequence[int], of:
     count = len(columns[0].counts)
     shares = [columns[k].distinct / count for k in which]
     notes = [f"{columns[k].distinct:,}, {_percent(share)}" for k, share in zip(which, shares, strict=True)]
-    told = _listed(data, which, notes)
     return Finding(
         "few values",
         tuple(which),
         tuple(shares),
-        f"few distinct values in {of}: {told}; their density can grow without limit, so that "
+        f"few distinct values in {of}: {_listed(data, which, notes)}; their density can grow without limit, so that "
         f"log-likelihoods mean little: add uniform noise as wide as the step between values, or leave out such columns "
         f"(dataset.columns=[…])",
     )
@@ -206,7 +202,7 @@ def _repeated_values(data: Data, columns: Sequence[Column], which: Sequence[int]
     )
 
 
-def _copies(rows: np.ndarray, columns: Sequence[Column], of: str) -> tuple[Finding | None, int]:
+def _copies(data: Data, rows: np.ndarray, columns: Sequence[Column], of: str) -> tuple[Finding | None, int]:
     """Rows that are there more than once, and not because their values are few; and the number of different rows."""
     count = len(rows)
     unique, inverse, counts = np.unique(_keys(rows), return_inverse=True, return_counts=True)
@@ -218,9 +214,12 @@ def _copies(rows: np.ndarray, columns: Sequence[Column], of: str) -> tuple[Findi
     share = float(copied.mean())
     if share < COPIES or copied.sum() < COPIED_ROWS:
         return None, len(unique)
+    held = np.isin(_keys(_sample(data.test)), unique)
+    most = "" if count == len(data.train) else "at least "  # what repeats evenly is no finding of `_shared`
+    test = f", and {most}{_percent(held.mean())} of the test rows are among them" if held.any() else ""
     sentence = (
-        f"rows that repeat: {_percent(share)} of {of} are there more than once, in all columns; a density can grow "
-        f"without limit at them: keep one of each"
+        f"rows that repeat: {_percent(share)} of {of} are there more than once, in all columns{test}; a density can "
+        f"grow without limit at them: keep one of each{', before the table is split' if test else ''}"
     )
     return Finding("repeated rows", (), (share,), sentence), len(unique)
 

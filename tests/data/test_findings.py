@@ -100,6 +100,23 @@ def test_rows_that_repeat(times: int) -> None:
     found = only(Data(train, held, held))
     assert (found.kind, found.columns, found.shares) == ("repeated rows", (), (1.0,))
     assert "100 % of the 600 training rows are there more than once" in found.sentence
+    assert "test rows" not in found.sentence
+
+
+@pytest.mark.parametrize("rows", [100_000, 600])
+def test_rows_that_repeat_in_all_splits(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many test rows are training rows as training rows are there more than once."""
+    monkeypatch.setattr(module, "ROWS", rows)
+    x = np.random.default_rng(0).permutation(np.tile(normal(500, 3), (2, 1)))
+    data = data_of(x)
+    found = only(data)
+    train = {tuple(row) for row in data.train.tolist()}
+    share = sum(tuple(row) in train for row in data.test.tolist())  # of 100
+    assert found.kind == "repeated rows" and "before the table is split" in found.sentence
+    if rows > len(x):
+        assert 70 < share < 90 and f", and {share} % of the test rows are among them;" in found.sentence
+    else:
+        assert ", and at least " in found.sentence
 
 
 @pytest.mark.parametrize("columns", [1, 3])
