@@ -1,9 +1,12 @@
-"""Whole numbers that a caller gives: Python's or numpy's, and one sentence for what is none."""
+"""What a caller gives: whole numbers, Python's or numpy's, and weights; one sentence for what is neither."""
 
 from __future__ import annotations
 
 from operator import index
 from typing import Any
+
+import torch
+from torch import nn
 
 #: Seeds are below this, as PyTorch takes them.
 SEEDS = 2**63
@@ -34,3 +37,15 @@ def checked_seed(value: Any) -> int | None:
     if number is not None and number >= SEEDS:
         raise ValueError(f"seed = {number} is not allowed: it should be less than 2^63")
     return number
+
+
+def check_weights(model: nn.Module, error: type[Exception] = ValueError) -> None:
+    """Refuse weights that hold NaN or infinity: all that would come of them is NaN too.
+
+    Raises:
+        ValueError, or `error`: The model has such weights.
+    """
+    weights = [weight.detach() for weight in model.parameters() if weight.numel()]
+    largest = torch._foreach_norm(weights, torch.inf) if weights else ()
+    if largest and not bool(torch.stack(largest).isfinite().all()):
+        raise error("the model has weights that are not finite")

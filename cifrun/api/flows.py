@@ -32,7 +32,7 @@ from ..runs.directory import RunDirectory
 from ..runs.lock import alone
 from ..runs.records import METRICS
 from ..training.training_state import TrainingState
-from .arguments import checked_seed, whole
+from .arguments import check_weights, checked_seed, whole
 from .distribution import FlowDistribution
 
 __all__ = ["CIF", "Flow", "load"]
@@ -112,7 +112,8 @@ class Flow(Model):
             (batch,), or a scalar for one datum: a tensor if x is one, else a numpy array; of the precision of x.
 
         Raises:
-            ValueError: x is of another shape, or holds what can't be read as numbers; or a count is no whole number.
+            ValueError: x is of another shape, or holds what can't be read as numbers; a count is no whole number; or a
+                weight is not finite.
         """
         counts = whole("importance_samples", importance_samples), whole("chunk_size", chunk_size), checked_seed(seed)
         return self._of_each(x, lambda events: super(Flow, self).log_prob(events, *counts))
@@ -127,6 +128,7 @@ class Flow(Model):
 
     def _of_each(self, x: Any, function: Callable[[Tensor], Tensor]) -> Any:
         """A number for each datum, of the kind and the precision of x."""
+        check_weights(self)
         events, one = self.events(x)
         with nullcontext() if isinstance(x, Tensor) else torch.no_grad():
             values = function(events)
@@ -183,8 +185,9 @@ class Flow(Model):
 
         Raises:
             ConvergenceError: An iterative inverse missed its tolerance.
-            ValueError: n is negative, or no whole number; or the seed is none.
+            ValueError: n is negative, or no whole number; the seed is none; or a weight is not finite.
         """
+        check_weights(self)
         return super().sample(whole("n", n, 0), checked_seed(seed), whole("chunk_size", chunk_size))
 
     def rsample(self, n: int, seed: int | None = None) -> Tensor:
@@ -194,6 +197,7 @@ class Flow(Model):
             ConvergenceError, NotImplementedError: As of `Model.rsample`.
             ValueError: As of `sample`.
         """
+        check_weights(self)
         return super().rsample(whole("n", n, 0), checked_seed(seed))
 
     def distribution(self, importance_samples: int = 100) -> FlowDistribution:
@@ -217,8 +221,10 @@ class Flow(Model):
         Saving again to the same directory replaces what was saved.
 
         Raises:
-            RunError: The directory holds a run with records, which would be lost; or it can't be written.
+            RunError: The directory holds a run with records, which would be lost; it can't be written; or the model has
+                weights that are not finite.
         """
+        check_weights(self, RunError)
         run = RunDirectory(Path(directory))
         if run.path.is_file():
             raise RunError(f"{run.path} is a file, where a directory belongs")

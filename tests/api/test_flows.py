@@ -183,6 +183,35 @@ def test_a_saved_model_has_no_data_and_says_so(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.startswith(f"cifrun: {tmp_path}/model is a saved model, and holds no data")
 
 
+@pytest.mark.parametrize("name", ["maf", "realnvp", "resflow"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_used_nor_saved(name: str, bad: float, tmp_path: Path) -> None:
+    model, x = small(name, True), points()
+    model.save(tmp_path / "model")
+    before = model.log_prob(x, seed=0)
+    weight = list(model.parameters())[-1]
+    good = weight.detach().clone()
+    with torch.no_grad():
+        weight.view(-1)[-1] = bad
+    dist = model.distribution()
+    calls = [lambda: model.log_prob(x), lambda: model.elbo(x), lambda: model.sample(3), lambda: model.rsample(3)]
+    for call in [*calls, lambda: dist.log_prob(x), dist.sample]:
+        with pytest.raises(ValueError, match=r"^the model has weights that are not finite$"):
+            call()
+    with pytest.raises(RunError, match=r"^the model has weights that are not finite$"):
+        model.save(tmp_path / "model")
+    assert torch.equal(cifrun.load(tmp_path / "model").log_prob(x, seed=0), before)  # what was saved is still there
+    with torch.no_grad():
+        weight.copy_(good)
+    assert model.sample(3).isfinite().all() and torch.equal(model.log_prob(x, seed=0), before)
+
+
+def test_data_that_are_not_numbers_have_no_density() -> None:
+    x = points()
+    x[1, 0] = float("nan")
+    assert small("maf", False).log_prob(x).isfinite().tolist() == [True, False, *[True] * 4]
+
+
 def test_a_run_with_records_is_not_overwritten(tmp_path: Path) -> None:
     model = small("realnvp", False)
     cifrun.fit(model, points(100), steps=2, batch_size=20, directory=tmp_path / "run", settings={"device.count": 1})
