@@ -119,7 +119,7 @@ dimensions, and beyond estimates each log w twice: one estimate says how the imp
 they are worth ([theory](explanation/theory.md)).
 
 The table has IWAE_m − log p(x) in nats, mean over data ± standard error, for CIFs as they are made: their index does
-nothing yet, so every weight is p(x), which is known, and the difference should be 0 for every m. The last line of each
+nothing yet, so every weight is p(x), which is known, and the difference should be 0 for every m. The last line of a
 model is what cifrun does not do.
 
 {table}
