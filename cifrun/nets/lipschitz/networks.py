@@ -3,7 +3,8 @@
     g = W̄_n φ(W̄_{n-1} φ(… φ(W̄_1 x + b_1) …)) + b_n,    σ(W̄_k) ≤ κ^{1/n}
 
 so that Lip g ≤ κ, because LipSwish φ has Lip φ ≤ 1. σ is found by power iteration, from below: a layer may exceed its
-bound by up to 0.4 %, most in training, where the iteration is short.
+bound by up to 0.4 %, and by 1 % where many singular values are close to the largest; most in training, where the
+iteration is short. n layers make n times that of κ.
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
 Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cifrun.bijections.residual import ResidualBlock
 from cifrun.nets.lipschitz.layers import LipschitzLinear
 from cifrun.nets.lipschitz.networks import LipschitzConvNet, LipschitzMLP
 from cifrun.nets.lipschitz.power_iteration import Iterations
@@ -65,6 +66,33 @@ def test_bound_holds_in_evaluation_however_large_the_weights(kappa):
         assert torch.linalg.matrix_norm(linear.normalised_weight(), 2) <= linear.bound * (1 + 1e-4)
     x = 3 * torch.randn(500, 2, dtype=torch.float64)
     assert torch.linalg.matrix_norm(net.with_jacobian(x)[1], 2).max() <= kappa * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("kappa", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize(
+    ("spectrum", "most"),
+    [(torch.linspace(1, 0.9, 64), 0.0045), (torch.cat([torch.ones(1), torch.full((63,), 0.99)]), 0.0105)],
+    ids=["spread", "close"],
+)
+def test_bound_holds_in_evaluation_but_for_what_the_power_iteration_lacks(kappa, spectrum, most):
+    """Of 40 linear blocks x − c W x with W symmetric: 1 − c|W| is what their inverse has to stretch back."""
+    spectrum = spectrum.double()
+    blocks = [ResidualBlock((64,), LipschitzMLP(64, [], kappa)).double().eval() for _ in range(40)]
+    layers = [block.net.linears[0] for block in blocks]
+    with torch.no_grad():
+        for layer in layers:
+            q = torch.linalg.qr(torch.randn(64, 64, dtype=torch.float64))[0]
+            layer.weight.copy_(-50 * (q * spectrum) @ q.T)
+    LipschitzLinear.prepare_all(layers)
+    jacobians = torch.stack([block.net.with_jacobian(torch.zeros(1, 64).double())[1][0] for block in blocks])
+    off = torch.linalg.matrix_norm(jacobians, 2) / kappa - 1
+    assert 0.002 < off.max() <= most
+    inverse = 1 / torch.linalg.svdvals(torch.eye(64).double() + jacobians).min(1).values
+    beyond = inverse / blocks[0].lipschitz_ceiling - 1
+    first_order = kappa / (1 - kappa) * off  # 9 times at 0.9, 49 times at 0.98
+    assert (beyond >= first_order - 1e-9).all()
+    small = first_order < 0.1
+    torch.testing.assert_close(beyond[small], first_order[small], rtol=0.12, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
