@@ -41,7 +41,7 @@ A name is a key of `summary.json` under "test". In `metrics.jsonl` and TensorBoa
 - `valid/`: the validation set;
 - `diagnostics/`: the test set, during training;
 - `test/`: the test set, with the best weights;
-- `best/`: of those the headline numbers again, {headline}.
+- `best/`: of those the first again, so that it stands first on the page HPARAMS; in TensorBoard are {headline}.
 
 ↑ means that more is better, ↓ that less is. A number marked CIF says something of continuously indexed flows only, one
 marked images of images, and one marked targets of data whose density is known.

@@ -25,7 +25,7 @@ from .hydra_internals import environment
 from .jobs import Job
 from .overrides import prepare, split
 from .plugin_configs import store_defaults
-from .resolvers import directories
+from .resolvers import PLACES, directories
 
 __all__ = ["compose", "configure"]
 
@@ -109,6 +109,8 @@ def _with_places(verb: str, overrides: list[str], parsed: Sequence[Override], st
     # What was typed, and whether with several values; null is what a key of these is anyway.
     typed = {word.key_or_group: word.is_sweep_override() for word in parsed if word.input_line != "resume=null"}
     if verb != "train" or "resume" in typed:
+        for key in PLACES.keys() & typed.keys():
+            raise ConfigError(f"{key} is not for {verb}{' resume=DIR' * (verb == 'train')}: the run stays where it is")
         # Nothing new is kept: the job runs where it was called, and a sweeper's notes are thrown away.
         notes = stack.enter_context(tempfile.TemporaryDirectory(prefix="cifrun-"))
         overrides = [f"hydra.sweep.dir='{notes}'", *overrides, "hydra.run.dir=."]

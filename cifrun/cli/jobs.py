@@ -148,10 +148,11 @@ class Job:
         if self.verb == "train" and self.multirun and directories.sweep is not None:
             from ..runs.directory import DONE, RunDirectory
 
-            runs = map(RunDirectory, RunDirectory.below(directories.sweep))
+            runs = [RunDirectory(path) for path in RunDirectory.below(directories.sweep)]
             done = sum(_status(run) in DONE for run in runs)
             failed = f", {len(self.failures)} failed" if self.failures else ""
-            tell(f"{done} complete{failed}: cifrun report {shlex.quote(str(directories.sweep))}")
+            look = f": cifrun report {shlex.quote(str(directories.sweep))}" if runs else ""
+            tell(f"{done} complete{failed}{look}")
 
     def _run(self, composed: DictConfig, overrides: Sequence[str], directory: Path) -> Any:
         """Type the config, that of a run that exists with what was typed, and do the verb."""

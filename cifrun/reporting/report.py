@@ -102,7 +102,7 @@ def watch(directories: Sequence[Path], output: Path | None = None) -> Report:
             result = Report(*find_runs(directories))
             clear = "\033[H\033[2J" if sys.stdout.isatty() else ""
             print(f"{clear}{result.text()}\n", flush=True)
-            if all(run.settled or run.busy is False for run in result.runs) and result.runs:
+            if all(run.settled or run.busy is False for run in result.runs) and (result.runs or result.unreadable):
                 break
             time.sleep(PAUSE)
     except KeyboardInterrupt:

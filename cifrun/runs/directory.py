@@ -215,6 +215,8 @@ class RunDirectory:
 
     def tracker(self, resume_from: int | None = None, absent: Sequence[str] = ()) -> Tracker | Silent:
         """What keeps the records; arguments as of `Tracker`."""
+        if self.writes and not self.path.is_dir():
+            raise RunError(f"{self.path} is gone")
         return Tracker(self.path, resume_from=resume_from, absent=absent) if self.writes else Silent()
 
     def how_to_go_on(self) -> str:

@@ -4,7 +4,7 @@ Everything that shows a number reads this table: TensorBoard's descriptions and 
 end of a run, the tables of `cifrun report`, and `docs/metrics.md`. `docs/diagnostics.md` has the formulas.
 
 A metric's name is its key in `summary.json` under "test". In `metrics.jsonl` and TensorBoard it follows a group:
-train/, valid/, test/, diagnostics/ (of the test set during training), or best/ (the headline numbers of test/ again).
+train/, valid/, test/, diagnostics/ (of the test set during training), or best/ (the first of test/ again).
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ CHARTS = tuple(
 )
 NUMBERS = tuple(metric for theme in THEMES for metric in theme.metrics)
 BY_NAME = {metric.name: metric for metric in NUMBERS}
-#: The lines of the terminal's table, the names under best/, and the columns of TensorBoard's page HPARAMS.
+#: The lines of the terminal's table; the numbers of a test in TensorBoard, the first also under best/; and the columns
+#: of its page HPARAMS.
 RESULT = sorted(((metric, metric.row) for metric in NUMBERS if metric.row), key=lambda pair: pair[1].place)
 HEADLINE = [metric.name for metric in sorted(NUMBERS, key=lambda metric: metric.headline) if metric.headline]
 HPARAMS = [metric.name for metric in NUMBERS if metric.hparam]

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from ..errors import RunError
 from ..io.files import inside, replacing, writing
-from .metrics import HPARAMS
+from .metrics import HEADLINE, HPARAMS
 from .tensorboard import Events
 from .validation import KINDS
 
@@ -101,7 +101,7 @@ class Tracker(Events):
             self._metrics = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
         self._write(step, values)
         for tag, value in values.items():
-            if tag.removeprefix("test/") in HPARAMS or not tag.startswith("test/"):
+            if tag.removeprefix("test/") in {*HEADLINE, *HPARAMS} or not tag.startswith("test/"):
                 self.scalar(step, tag, float(value))
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:

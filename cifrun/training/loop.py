@@ -31,7 +31,7 @@ from ..data.base import Data
 from ..data.loader import Loader
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
-from ..errors import CifrunError, RunError, TrainingError
+from ..errors import CifrunError, ConfigError, RunError, TrainingError
 from ..evaluation.evaluate import evaluate_split, report, result_of, scalars
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import rendered, save_twice
@@ -142,6 +142,11 @@ def optimise(
         origin = str(run.checkpoint_path("latest"))
         state = TrainingState.restore(run.load_checkpoint("latest"), model, update.optimizer, origin)
         update.start_from(state)
+        if options.max_steps < state.step:
+            raise ConfigError(
+                f"trainer.max_steps = {options.max_steps} is not allowed: the run has done {state.step} steps, and can "
+                f"only grow"
+            )
         run.load_best()  # what the end needs is there
         run.create(config)
         if not state.finished(options):

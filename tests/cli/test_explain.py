@@ -95,6 +95,8 @@ BAD = [
     (["train", "n=5"], ["train has no key 'n'", "cifrun sample"]),
     (["train", "output=x.csv"], ["train has no key 'output'", "cifrun sample"]),
     (["train", "-m", "sweep.name=../../x", "seed=1,2"], ["sweep.name = '../../x'"]),
+    (["train", "resume=a run", "hydra.run.dir=b"], ["hydra.run.dir is not for train resume=DIR"]),
+    (["eval", "run=a run", "hydra.run.dir=b"], ["hydra.run.dir is not for eval"]),
     (["train", "-m", "sweep.name=a/b", "seed=1,2"], ["sweep.name = 'a/b'"]),
     # places that can't be written
     (["train", "hydra.run.dir=file/x"], ["file/x"]),

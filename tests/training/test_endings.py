@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
 
 from cifrun.cli.main import main
-from cifrun.errors import ConvergenceError, RunError
+from cifrun.errors import ConfigError, ConvergenceError, RunError
 from cifrun.io import files
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
@@ -190,3 +191,24 @@ def test_what_a_longer_run_does_does_not_depend_on_it(tmp_path):
 def test_a_run_shorter_than_its_first_validation_has_one(tmp_path):
     train(config(max_steps=2), tmp_path)
     assert RunDirectory(tmp_path).summary()["best_valid_log_likelihood"] < 0
+
+
+def test_a_run_can_not_shrink(tmp_path):
+    train(config(), tmp_path)
+    before = (tmp_path / "config.yaml").read_text(), (tmp_path / "summary.json").read_text()
+    with pytest.raises(ConfigError, match="the run has done 6 steps, and can only grow"):
+        train(config(max_steps=2), tmp_path, resume=True)
+    assert before == ((tmp_path / "config.yaml").read_text(), (tmp_path / "summary.json").read_text())
+
+
+def test_a_directory_that_is_removed_meanwhile_is_not_made_again(tmp_path, monkeypatch):
+    real = loop.result_of
+
+    def meanwhile(*arguments):
+        shutil.rmtree(tmp_path / "run")
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "result_of", meanwhile)
+    with pytest.raises(RunError, match="is gone"):
+        train(config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
