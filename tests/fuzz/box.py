@@ -46,7 +46,7 @@ class Outcome:
             lines = [line for line in self.err.splitlines() if line.strip()]
             if not any(line.startswith("cifrun: ") for line in lines):
                 found.append("no sentence")
-            if len(lines) > 3:
+            if len(lines) > 4:  # of a multirun: what it launches, the job, its sentence, and what became of all
                 found.append(f"{len(lines)} lines")
         if CONTROL.search(self.out + self.err):
             found.append("control characters")
