@@ -159,11 +159,15 @@ def optimise(
         run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
     run.write_summary(summarise(config, model, state, "running"))
 
-    tracker = run.tracker(state.step if resume else None, diagnostics.absent())
     progress = Progress(options.max_steps, initial=state.step, enabled=options.progress and leads)
     pictures = leads and run.figures is not None
     film = Film(run.figures) if run.figures else None
-    with _failure(run, config, model, state), tracker, progress, stop_requests() as stop_requested:
+    with (
+        _failure(run, config, model, state),
+        run.tracker(state.step if resume else None, diagnostics.absent()) as tracker,
+        progress,
+        stop_requests() as stop_requested,
+    ):
         tracker.text("config", textwrap.indent(yaml.safe_dump(to_dict(config), sort_keys=False), "    "))
         tracker.hparams(hyperparameters(config), {})
         clock = Clock(state.wall_seconds)

@@ -118,6 +118,16 @@ def test_a_failure_says_why(error, told, place, tmp_path, monkeypatch):
     assert (summary["status"], summary["error"]) == ("failed", told)
 
 
+def test_records_that_can_not_be_opened_leave_a_run_that_failed(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RunError("no room for records")
+
+    monkeypatch.setattr("cifrun.runs.directory.Tracker", full)
+    with pytest.raises(RunError, match="no room"):
+        train(config(), tmp_path)
+    assert RunDirectory(tmp_path).summary()["status"] == "failed"
+
+
 def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_a_true_status(tmp_path, monkeypatch, capsys):
     """From the second checkpoint on there is no room for one, but still for a summary."""
     saved, full = [], os.strerror(28)
