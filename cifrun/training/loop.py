@@ -88,6 +88,8 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
                 first = saved_first_step(run)
             rng.seed_all(config.seed)
             data = build_data(config)
+            if resume:
+                run.check_data(data.fingerprint)
             model = build_model(config, data.shape, first if resume else build_standardize(config, data))
         except KeyboardInterrupt:
             if run.writes:

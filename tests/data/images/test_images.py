@@ -122,7 +122,7 @@ def test_eight_steps_are_four_and_four(cif: bool, tmp_path: Path) -> None:
     assert whole["test"]["bits_per_dim"] == parts["test"]["bits_per_dim"]
     rows = read_metrics(tmp_path / "whole" / "metrics.jsonl")
     valid = [row for row in rows if "valid/bits_per_dim" in row]
-    assert len(valid) == 2
+    assert [row["step"] for row in valid] == [3, 6, 8]
     for row in valid:
         assert row["valid/bits_per_dim"] == pytest.approx(-row["valid/log_likelihood"] / 64 / math.log(2))
     assert rows[-1]["test/bits_per_dim_se"] == whole["test"]["bits_per_dim_se"] > 0
