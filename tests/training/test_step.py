@@ -143,7 +143,7 @@ import resource, sys
 import torch, matplotlib.pyplot, torch.utils.tensorboard
 from cifrun.cli.main import main
 size = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:"))
-resource.setrlimit(resource.RLIMIT_AS, (size + 650 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (size + 550 * 2**20,) * 2)
 sys.exit(main(sys.argv[1:]))
 """
 
