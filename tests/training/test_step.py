@@ -143,7 +143,7 @@ import resource, sys
 import torch, matplotlib.pyplot, torch.utils.tensorboard
 from cifrun.cli.main import main
 size = next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:"))
-resource.setrlimit(resource.RLIMIT_AS, (size + 550 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -152,7 +152,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_batch_too_large_for_memory(tmp_path):
     """A real shortage: a sentence, or, where it may be, smaller parts until they fit."""
     words = ["train", "dataset=rings", "cif=false", "flow=maf", "flow.depth=4", "flow.hidden=[512]", "device=cpu"]
-    words += ["dataset.num_train=45000", "dataset.num_valid=50", "dataset.num_test=50", "trainer.batch_size=45000"]
+    words += ["dataset.num_train=90000", "dataset.num_valid=50", "dataset.num_test=50", "trainer.batch_size=90000"]
     words += ["trainer.max_steps=2", "trainer.log_every=1", "trainer.plot_every=0", "trainer.progress=false"]
     words += ["diagnostics.enabled=false", "eval.chunk_size=2000"]
 
@@ -163,6 +163,6 @@ def test_a_batch_too_large_for_memory(tmp_path):
 
     whole = run("whole")
     assert whole.returncode == 2, whole.stderr
-    assert whole.stderr.startswith("cifrun: the memory of cpu is too small for 45000 data at once"), whole.stderr
+    assert whole.stderr.startswith("cifrun: the memory of cpu is too small for 90000 data at once"), whole.stderr
     parts = run("parts", "trainer.micro_batches=auto")
     assert parts.returncode == 0, parts.stderr
