@@ -46,6 +46,5 @@ def check_weights(model: nn.Module, error: type[Exception] = ValueError) -> None
         ValueError, or `error`: The model has such weights.
     """
     weights = [weight.detach() for weight in model.parameters() if weight.numel()]
-    largest = torch._foreach_norm(weights, torch.inf) if weights else ()
-    if largest and not bool(torch.stack(largest).isfinite().all()):
+    if not bool(torch.nn.utils.get_total_norm(weights, torch.inf).isfinite()):
         raise error("the model has weights that are not finite")

@@ -11,7 +11,7 @@ from ..build import check_has_data
 from ..cli.hydra_app import configure as compose
 from ..config.roles import changeable, flattened
 from ..config.schema import Config, to_dict
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError
 from ..evaluation.evaluate import evaluate as evaluate_run
 from ..runs.directory import RunDirectory
 from ..training.loop import train as train_run
@@ -66,8 +66,6 @@ def train(config: Config, directory: str | Path, resume: bool = False) -> dict[s
     """
     run = RunDirectory(Path(directory))
     _check_is_config(config)
-    if run.exists() and not run.unbegun() and not resume:
-        raise RunError(f"{run.path} already holds a run: resume=True continues it")
     if resume:
         _check_agrees(run.config(), config, "train")
     with as_it_was(config.seed):

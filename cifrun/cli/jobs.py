@@ -15,7 +15,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ..compute.launch_env import started
 from ..compute.slurm import restarted
 from ..config.roles import changeable
 from ..config.schema import Config
@@ -175,7 +174,6 @@ class Job:
 
     def _train(self, config: Config, directory: Path) -> Any:
         """Train, or do what is left where the same job may have been begun before."""
-        from ..runs.directory import RunDirectory
         from .sweep import go_on, take_part
 
         if config.sweep.name is not None or directories.elsewhere():
@@ -187,10 +185,6 @@ class Job:
             return summary
         if restarted():
             return go_on(config, directory)
-        process = started()
-        run = RunDirectory(directory)
-        if run.exists() and not run.unbegun() and (process is None or process.rank == 0):
-            raise RunError(f"'{directory}' already holds a run: resume={directory} continues it")
         return COMMANDS["train"](config, directory)
 
 

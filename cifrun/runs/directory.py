@@ -86,15 +86,10 @@ class RunDirectory:
 
     def check_places(self) -> None:
         """Refuse a directory of which a file that a run reads or writes leads elsewhere, before any work is done."""
-        tags = [self.checkpoint_path(tag).name for tag in ("latest", "best", "final")]
-        for names in (
-            ("config.yaml",),
-            ("summary.json",),
-            (METRICS,),
-            ("figures",),
-            *(("checkpoints", t) for t in tags),
-        ):
-            self._at(*names)
+        for name in ("config.yaml", "summary.json", METRICS, "figures"):
+            self._at(name)
+        for tag in ("latest", "best", "final"):
+            inside(self.checkpoint_path(tag), self.path)
 
     def write_config(self, config: Config) -> None:
         """`config.yaml`, with what belongs to one command only (run, output, data, n, …) as if nobody had typed it."""
@@ -117,6 +112,13 @@ class RunDirectory:
             return bool(self.plain_config())
         except RunError:
             return False
+
+    def check_free(self) -> None:
+        """Raise `RunError` if there is a run that a new one would overwrite."""
+        if self.exists() and not self.unbegun():
+            raise RunError(
+                f"'{self.path}' already holds a run: resume={self.path}, in Python resume=True, continues it"
+            )
 
     def _at(self, *names: str) -> Path:
         """A place in the directory that does not lead out of it."""

@@ -16,11 +16,11 @@ class Summary:
 
     Attributes:
         status: running, interrupted, failed, completed or stopped_early.
+        error: Why it failed, in one sentence.
         data_fingerprint: Of the user's file that the data come from.
         data_warnings: What makes their density grow without limit, or keeps it from being learned.
         best_valid_log_likelihood: In nats.
         versions: Of this package, of Python and of torch.
-        error: Why it failed, in one sentence.
         git_commit: That of the source that ran, if it was in a git checkout.
     """
 

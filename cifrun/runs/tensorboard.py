@@ -137,14 +137,13 @@ class Events:
 def _silence_its_thread() -> None:
     """Let TensorBoard's thread, in which a write fails, say nothing of it: the next call here raises the same error."""
     before = threading.excepthook
-    if before is not _of_a_thread:
-        _of_a_thread.before = before  # type: ignore[attr-defined]
-        threading.excepthook = _of_a_thread
 
+    def of_a_thread(failure: threading.ExceptHookArgs) -> None:
+        if not (type(failure.thread).__module__.startswith("tensorboard.") and isinstance(failure.exc_value, OSError)):
+            before(failure)
 
-def _of_a_thread(failure: threading.ExceptHookArgs) -> None:
-    if not (type(failure.thread).__module__.startswith("tensorboard.") and isinstance(failure.exc_value, OSError)):
-        _of_a_thread.before(failure)  # type: ignore[attr-defined]
+    if getattr(before, "__module__", None) != __name__:  # once a process
+        threading.excepthook = of_a_thread
 
 
 def _wait_for_a_later_name(directory: Path) -> None:

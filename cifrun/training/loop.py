@@ -72,7 +72,10 @@ def train(config: Config, directory: Path, resume: bool = False) -> dict[str, An
         KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGUSR2; the state was saved, and a sentence says how to go on.
     """
     process = started()
-    with alone(directory) if process is None or process.rank == 0 else nullcontext():
+    leads = process is None or process.rank == 0
+    with alone(directory) if leads else nullcontext():
+        if leads and not resume:
+            RunDirectory(directory).check_free()  # here, where nobody else can begin one
         return spread(config.device, _train, config, directory, resume)
 
 

@@ -70,7 +70,6 @@ BAD = [
     (["eval", "run=a run", "flow=maf"], ["a run keeps its flow", "'flow=maf'", "takes run, data, per_point, eval"]),
     (["sample", "run=a run", "debug=tiny"], ["keeps its settings", "'debug=tiny'"]),
     (["train", "resume=a run", "seed=3"], ["keeps its seed", "resume, trainer, eval, device"]),
-    (["train", "hydra.run.dir='a run'"], ["already holds a run", "resume="]),
     # what is another kind of value, and what has no end
     (["train", "index.action=5"], ["index.action = 5", "'affine' or 'planar'"]),
     (["train", "optimizer.name=5"], ["optimizer = 5", "adam"]),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import contextmanager
 
 import pytest
 
@@ -222,3 +223,22 @@ def test_a_directory_that_is_removed_meanwhile_is_not_made_again(tmp_path, monke
     with pytest.raises(RunError, match="is gone"):
         train(config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_new_run_does_not_overwrite_one_that_began_meanwhile(tmp_path, monkeypatch, capsys):
+    """It looks when it is alone there, and not before."""
+    words = ["train", "dataset=two_uniforms", "flow=realnvp", "debug=tiny", f"hydra.run.dir={tmp_path / 'run'}"]
+    real = loop.alone
+
+    @contextmanager
+    def late(directory):
+        with monkeypatch.context() as only_once:
+            only_once.setattr(loop, "alone", real)
+            train(config(), directory)
+        with real(directory):
+            yield
+
+    monkeypatch.setattr(loop, "alone", late)
+    assert main(words) == 2
+    assert "already holds a run: resume=" in capsys.readouterr().err
+    assert RunDirectory(tmp_path / "run").summary()["steps"] == 6
