@@ -21,14 +21,13 @@ from .config_groups import groups
 from .hydra_internals import get_args_parser
 from .plugin_configs import OPEN_GROUPS, defaults
 from .quoting import quote_text, with_reading
+from .resolvers import PLACES
 from .retired import renamed
 
 __all__ = ["overlay", "prepare", "split"]
 
 #: Brackets in brackets that a value may have; the parser would run out of stack.
 DEEPEST = 20
-#: Hydra's own keys that hold a path.
-PLACES = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
