@@ -7,6 +7,7 @@ machines where their common file system has locks (NFS 4, Lustre with flock).
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ LOCK = ".lock"
 PATIENCE = 2.0
 #: What a file system says that has no locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+#: The directories where a thread of this process is alone, each with the thread.
+_held: set[tuple[Path, int]] = set()
 
 
 class Busy(RunError):
@@ -43,8 +46,12 @@ def alone(directory: Path, wait: bool = False) -> Iterator[None]:
         Busy: Another process is at work in it.
         RunError: The directory can't be written to.
     """
+    key = (directory.resolve(), threading.get_ident())
+    if key in _held:
+        yield
+        return
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    lock = FileLock(inside(directory / LOCK, directory), is_singleton=True)
+    lock = FileLock(inside(directory / LOCK, directory))
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -56,11 +63,13 @@ def alone(directory: Path, wait: bool = False) -> Iterator[None]:
                 raise
             what = "where nothing keeps a second process from writing to the same run"
             tell(f"the file system of {directory} has no locks, {what}")
+    _held.add(key)
     try:
         yield
     finally:
+        _held.remove(key)
         with suppress(OSError):
-            if lock.lock_counter == 1 and [entry.name for entry in directory.iterdir()] == [LOCK]:  # nothing was done
+            if [entry.name for entry in directory.iterdir()] == [LOCK]:  # nothing was done
                 (directory / LOCK).unlink()
                 for path in missing:
                     path.rmdir()

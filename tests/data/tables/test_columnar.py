@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -45,6 +44,7 @@ def test_the_index_of_a_data_frame_is_no_column_unless_it_is_asked_for(
     named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x = np.random.default_rng(0).normal(size=(100, 2))
+    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(x, columns=["a", "b"], index=pd.Index(x[:, 0] * 3, name="id" if named else None))
     frame.to_parquet(tmp_path / "a.parquet")
     name = "id" if named else "__index_level_0__"
@@ -63,6 +63,7 @@ def test_a_note_of_another_program_is_no_index(tmp_path: Path) -> None:
 
 
 def test_of_a_file_with_nothing_but_an_index_one_sentence(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
     pd.DataFrame(index=pd.Index([3.0, 1.0, 2.0], name="t")).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="has no columns of data: it has t"):
         load(tmp_path / "a.parquet")
