@@ -47,7 +47,7 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifrun.bijections import residual
+from cifrun.bijections import log_det_series, residual
 from cifrun.build import build_model
 from cifrun.cif.model import Model
 from cifrun.cli.hydra_app import configure
@@ -294,10 +294,10 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
 # --- the gradient of a residual flow of images ------------------------------------------------------------------------
 
 
-def by_autograd(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
-    """The estimate of `residual.log_det_unbiased` from the same draws, whose gradient goes back through all terms."""
+def by_autograd(net: LipschitzNet, x: Tensor, exact_terms: int, *, each: bool = False) -> tuple[Tensor, Tensor]:
+    """The estimate of `log_det_unbiased` from the same draws, whose gradient goes back through all terms."""
     x = x if x.requires_grad else x.detach().requires_grad_()
-    weights = residual.roulette(net.lipschitz, exact_terms)
+    weights = log_det_series.roulette(net.lipschitz, exact_terms)
     g = net(x)
     v = power = torch.randn_like(g)
     log_det = torch.zeros(len(x), dtype=x.dtype, device=x.device)
@@ -307,14 +307,14 @@ def by_autograd(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor,
     return g, log_det
 
 
-def without(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
+def without(net: LipschitzNet, x: Tensor, exact_terms: int, *, each: bool = False) -> tuple[Tensor, Tensor]:
     """g(x) alone: what a residual network that is no flow costs."""
     return net(x), x.new_zeros(len(x))
 
 
 #: How the log-determinant of a block and its gradient come about.
 GRADIENTS = {
-    "constant memory": residual.log_det_unbiased,
+    "constant memory": log_det_series.log_det_unbiased,
     "autograd through the series": by_autograd,
     "no log-determinant": without,
 }

@@ -3,37 +3,31 @@
     log|det ∂z/∂x| = log det(I + J) = tr Σ_{k≥1} (−1)^{k+1} J^k / k,     J = ∂g/∂x
 
 Exact, for small D, and in evaluation up to a larger one: J comes from carrying D tangents forward beside x. Unbiased,
-for any D: the series is cut at a random N and its terms are reweighted by 1/P(N ≥ k) (Russian roulette), each trace
-being vᵀJ^k v for one random v; the gradient uses the Neumann series ∂ log det(I + J) = Σ_{k≥0} (−1)^k tr(J^k ∂J), whose
-memory does not grow with N. With terms of size ρ^k the variance is about Σ_k ρ^{2k}/P(N ≥ k), so P(N ≥ k) must not fall
-faster than κ^{2k}: N is geometric of ratio ½, which alone would do for ρ² < ½, or now and then of ratio κ, with which
-the sum is below 20/(1 − κ).
+for any D: see `log_det_series`.
 
 x is found from z by Broyden's method from J at z, where J is at hand, else by the fixed point x ← z − g(x). Its
 derivatives are those of the implicit function theorem, ∂x/∂z = (I + J)⁻¹ and ∂x/∂θ = −(I + J)⁻¹ ∂g/∂θ; of a gradient v
 at x, (I + Jᵀ)⁻¹ v is the fixed point of w ← v − Jᵀ w.
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
-Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735);
 Broyden, "A class of methods for solving nonlinear simultaneous equations", Mathematics of Computation 1965.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..compute.rng import geometric, probe
 from ..errors import ConvergenceError
-from ..nets._kernels.once import once
 from ..nets.lipschitz.networks import LipschitzNet
 from .base import Bijection
+from .log_det_series import log_det_unbiased
 
-__all__ = ["ResidualBlock", "log_det_unbiased", "roulette", "small_log_det", "survival"]
+__all__ = ["ResidualBlock", "small_log_det"]
 
 #: Up to this many dimensions `log_det="auto"` takes the exact Jacobian, which costs 1 + D forward passes: twice as much
 #: as an estimate in training, a third of it in evaluation, and no noise (docs/performance.md).
@@ -45,8 +39,6 @@ EXACT_IN_EVALUATION = 128
 PASS = 2**24
 #: Terms of the series that are always taken (in training, in evaluation), before the roulette begins.
 EXACT_TERMS = (2, 20)
-#: P(one more term) in the roulette, and with which probability it is κ instead, for the whole series.
-CONTINUE, PATIENT = 0.5, 0.05
 MAX_ITERATIONS = 2000
 
 
@@ -83,7 +75,7 @@ class ResidualBlock(Bijection):
                 z, log_dets = zip(*map(self._exactly, x.split(rows)), strict=True)
                 return torch.cat(z), torch.cat(log_dets)
             return self._exactly(x)
-        g, log_det = log_det_unbiased(self.net, x, EXACT_TERMS[0 if self.training else 1])
+        g, log_det = log_det_unbiased(self.net, x, EXACT_TERMS[0 if self.training else 1], each=not self.training)
         if torch.is_grad_enabled() and not self.training:  # whoever looks at a Jacobian may differentiate it in turn
             g = self.net(x)
         return x + g, log_det
@@ -252,79 +244,3 @@ def inverse_of_sum(jacobian: Tensor) -> Tensor:
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     """The product for each row: (batch, D, D) and (batch, D) → (batch, D)."""
     return (matrix * vector[:, None]).sum(2)
-
-
-def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int) -> tuple[Tensor, Tensor]:
-    """g(x), and an unbiased estimate of log det(I + ∂g/∂x) with an unbiased gradient.
-
-    The value is Σ_{k=1}^{N} (−1)^{k+1}/(k P(N ≥ k)) vᵀJ^k v. Its gradient in x and in the parameters is that of wᵀ J v
-    at w = Σ_{k=0}^{N} (−1)^k/P(N ≥ k) (Jᵀ)^k v held fixed. Only x, v and w are kept for backward, whatever N and the
-    width of g: what lies inside of g is computed once more there. Both results can be differentiated once.
-
-    Arguments:
-        net: g, (batch, *event) → (batch, *event).
-        x: (batch, *event).
-        exact_terms: Terms taken with certainty; more follow, each with probability 1/2, or κ (see `survival`).
-
-    Returns:
-        g(x), (batch, *event), and the estimate, (batch,), in nats.
-    """
-    if torch.is_inference_mode_enabled():  # the series needs derivatives even where the caller wants none
-        with torch.inference_mode(False), torch.no_grad():
-            return log_det_unbiased(net, x.clone(), exact_terms)
-    weights = roulette(max(CONTINUE, getattr(net, "lipschitz", CONTINUE)), exact_terms)
-    return _Unbiased.apply(net.apply_with, weights, x, *net.derived())
-
-
-def roulette(kappa: float, exact_terms: int) -> list[float]:
-    """The weights (−1)^k / P(N ≥ k) of a random number N of terms, k = 1 … N."""
-    terms = exact_terms + geometric(1 - (kappa if geometric(PATIENT) == 1 else CONTINUE)) - 1
-    return [(-1) ** k / survival(k - exact_terms, kappa) for k in range(1, terms + 1)]
-
-
-def survival(more: int, kappa: float) -> float:
-    """P(at least so many terms after the exact ones): (1 − ε) 2^{−more} + ε κ^{more}; 1 for none."""
-    return (1 - PATIENT) * CONTINUE ** max(0, more) + PATIENT * kappa ** max(0, more)
-
-
-class _Unbiased(torch.autograd.Function):
-    """g(x; θ) and the estimate of `log_det_unbiased`, for a function g of x and of tensors θ."""
-
-    @staticmethod
-    def forward(ctx: Any, g: Callable[..., Tensor], weights: list[float], x: Tensor, *theta: Tensor) -> Any:
-        with torch.enable_grad():
-            inputs = x.detach().requires_grad_()
-            value = g(inputs, *(t.detach() for t in theta))
-            v = probe(value)
-            power, w = v, v.clone()
-            log_det = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-            for k, weight in enumerate(weights, 1):
-                (power,) = torch.autograd.grad(value, inputs, power, retain_graph=k < len(weights))
-                log_det = log_det - (weight / k) * (power * v).flatten(1).sum(1)
-                w = w + weight * power
-        ctx.g, ctx.precision = g, (torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type))
-        ctx.save_for_backward(x, v, w, *theta)
-        ctx.set_materialize_grads(False)
-        return value.detach(), log_det.detach()
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, grad_value: Tensor | None, grad_log_det: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, v, w, *theta = ctx.saved_tensors
-        enabled, dtype = ctx.precision
-        with torch.enable_grad(), torch.autocast(x.device.type, dtype, enabled):
-            wanted = [
-                t.detach().requires_grad_(need) for t, need in zip((x, *theta), ctx.needs_input_grad[2:], strict=True)
-            ]
-            inputs = wanted[0].requires_grad_()
-            value = ctx.g(*wanted)
-            outputs = [(value, grad_value)]
-            if grad_log_det is not None:
-                (product,) = torch.autograd.grad(value, inputs, w, create_graph=True)
-                outputs.append(((product * v).flatten(1).sum(1), grad_log_det))
-            values, grads = zip(*((value, grad) for value, grad in outputs if grad is not None), strict=True)
-            leaves = [t for t in wanted if t.requires_grad]
-            found = dict(
-                zip(map(id, leaves), torch.autograd.grad(values, leaves, grads, allow_unused=True), strict=True)
-            )
-        return None, None, *(found.get(id(t)) for t in wanted)
