@@ -25,13 +25,12 @@ __all__ = ["Finding", "findings"]
 #: Rows of a split that are looked at, or fewer, so that they hold at most so many numbers (64 MiB in float64).
 ROWS, NUMBERS = 100_000, 2**23
 
-#: Rows a distinct value, on average, from which a column counts as discrete. A spike costs a flow some parameters and
-#: gains it as many times log(step / width) as rows are there: with ten it pays, however the density looks. Columns of
-#: scikit-learn's tables have up to 8 (blood sugar, 442 rows), integers of one digit a tenth of all rows.
+#: Rows a distinct value, on average, from which a column counts as discrete: a spike costs a flow some parameters and
+#: gains it log(step / width) for each row. Columns of scikit-learn's tables have up to 8 (blood sugar, 442 rows).
 PER_VALUE = 10
-#: Rows below which a column is not judged by repeats but for a value that half of them hold: small tables are rounded
-#: measurements as a rule (of 442 rows in the table diabetes, 29 % share one ratio).
-SMALL, HALF = 500, 0.5
+#: Rows below which a column is judged by its commonest value: if half hold it, or a tenth and that is so many times what
+#: the next has. Small tables are rounded measurements as a rule (in the table diabetes 29 % share a ratio, 26 % another).
+SMALL, HALF, TENTH, TIMES = 500, 0.5, 0.1, 5
 #: Share of the rows at values that `PER_VALUE` rows or more hold, and share of those whose value is not theirs alone,
 #: from which values repeat. In the table breast_cancer these are 2 % and 49 %; float32 itself makes 1 % of 100 000
 #: uniform numbers meet another.
@@ -104,8 +103,8 @@ class Column:
     """One column of the rows that are looked at, (rows,), in float64.
 
     Attributes:
-        counts: For each row, how many have its value.
-        distinct: Number of distinct values.
+        counts, distinct: For each row, how many have its value; the number of distinct values.
+        most, often, next: The commonest value, how many rows have it, and how many the next commonest.
         median, spread: Median and interquartile range.
     """
 
@@ -113,7 +112,8 @@ class Column:
         unique, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
         self.distinct = len(unique)
         self.counts = counts[inverse]
-        self.most, self.often = float(unique[counts.argmax()]), int(counts.max())
+        self.most = float(unique[counts.argmax()])
+        self.next, self.often = sorted([0, *counts.tolist()])[-2:]
         low, self.median, high = np.percentile(x, (25, 50, 75))
         self.spread = float(high - low)
 
@@ -125,8 +125,9 @@ class Column:
     @property
     def repeats(self) -> bool:
         """Whether some values have more rows than they should."""
-        if len(self.counts) < SMALL:
-            return self.often >= HALF * len(self.counts)
+        n = len(self.counts)
+        if n < SMALL:
+            return self.often >= HALF * n or self.often >= max(TENTH * n, TIMES * self.next)
         return (self.counts >= PER_VALUE).mean() >= AT_SPIKES or (self.counts > 1).mean() >= REPEATED
 
 

@@ -92,6 +92,22 @@ def test_half_of_a_small_table_may_not_have_one_value() -> None:
     assert only(data_of(x)).kind == "repeated values"
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.4])
+def test_one_value_alone_may_not_be_common_in_a_small_table(share: float) -> None:
+    x = normal(300, 2)
+    x[np.arange(300) % 10 < 10 * share, 0] = 1
+    found = only(data_of(x))
+    assert (found.kind, found.columns) == ("repeated values", (0,))
+    assert f"1 alone {100 * share:.0f} %" in found.sentence
+
+
+def test_a_rounded_measurement_of_a_small_table_is_no_finding() -> None:
+    """Its commonest value is held by a fifth of the rows, and has neighbours."""
+    x = normal(440, 2)
+    x[:, 0] = np.where(np.abs(x[:, 0]) < 1, x[:, 0].round(), x[:, 0])
+    assert findings(data_of(x)) == []
+
+
 @pytest.mark.parametrize("times", [2, 5, 30])
 def test_rows_that_repeat(times: int) -> None:
     """They are one finding, and not one of each column."""
