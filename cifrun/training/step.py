@@ -84,7 +84,7 @@ class Update:
             TrainingError: The memory of the device is too small for a micro-batch.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("share", 1.0)
         self._lr.fill_(lr)
         if not self.model.training:  # a walk through all modules
             self.module.train()
@@ -212,7 +212,7 @@ class Update:
         groups = self.optimizer.param_groups if self._fabric.device.type == "cuda" else []
         before = [dict(group) for group in groups]
         for group in groups:
-            group["lr"] = self._lr
+            group["lr"] = self._lr * group.get("share", 1.0)
             if "capturable" in group:
                 group["capturable"] = torch.cuda.is_current_stream_capturing()
         try:
