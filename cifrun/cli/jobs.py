@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..compute.slurm import restarted
 from ..config.roles import changeable
-from ..config.schema import Config
+from ..config.schema import Config, DatasetSettings
 from ..errors import CifrunError, ConfigError, RunError, did_you_mean
 from ..io.terminal import mute, tell
 from .explain import explain
 from .hydra_internals import environment
-from .overrides import overlay
+from .overlay import overlay
 from .resolvers import directories
 
 __all__ = ["COMMANDS", "Job", "names_in"]
@@ -160,6 +160,8 @@ class Job:
             key = override.partition("=")[0].strip("+~")
             if key in INSTEAD and key not in changeable(self.verb):
                 raise ConfigError(f"{self.verb} has no key '{key}': {INSTEAD[key].format(data.get(key))}")
+            if self.verb == "data" and key.partition(".")[0] != "dataset":
+                raise ConfigError(f"'{override}' would change nothing: cifrun data fetch takes keys of dataset alone")
         if self.verb not in ("train", "eval", "sample"):
             return COMMANDS[self.verb](Config.parse(data), directory)
         if self.verb == "train" and data.get("resume") is None:
@@ -209,10 +211,29 @@ def _config_of_run(directory: Path, composed: dict[str, Any], overrides: Sequenc
         raise RunError(f"{error}{near}") from error
     data = overlay(saved, composed, overrides, verb)
     try:
-        return Config.parse(data)
+        config = Config.parse(data)
     except ConfigError:
         run.config()  # names the file if that is where the mistake is
         raise
+    config.dataset.name = str(saved["dataset"]["name"])  # also where another file is read in a way of its own
+    if verb != "sample" and config.data is None:
+        _check_moved(config.dataset, directory)
+    return config
+
+
+def _check_moved(dataset: DatasetSettings, directory: Path) -> None:
+    """Refuse a run whose file is not where it was, while there is nothing but a name to go by.
+
+    Raises:
+        RunError: It is not; the sentence says what to type once it is found.
+    """
+    path = getattr(dataset, "path", None)
+    if isinstance(path, Path) and not path.exists():
+        near = did_you_mean(path.name, names_in(path.parent))
+        raise RunError(
+            f"there is no file {path}, which {directory} was trained on: if it has moved, add dataset.path=NEWPLACE"
+            f"{near}"
+        )
 
 
 def _status(run: Any) -> Any:

@@ -1,21 +1,20 @@
 """The words of a command line: Hydra's options, and overrides KEY=VALUE.
 
-Words are split, quoted where they hold a path, checked, and laid over the config of a run that exists.
+Words are split, quoted where they hold a path, and checked.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
-from ..config.roles import changeable, command_defaults, holds_path, reading
+from ..config.roles import holds_path
 from ..errors import ConfigError
 from .config_groups import groups
 from .hydra_internals import get_args_parser
@@ -24,7 +23,7 @@ from .quoting import quote_text, with_reading
 from .resolvers import PLACES
 from .retired import renamed
 
-__all__ = ["overlay", "prepare", "split"]
+__all__ = ["prepare", "split"]
 
 #: Brackets in brackets that a value may have; the parser would run out of stack.
 DEEPEST = 20
@@ -113,40 +112,3 @@ def _check(overrides: Sequence[Override]) -> None:
             raise ConfigError(f"{key} is chosen already: write {str(text).lstrip('+')} to choose another")
         if not isinstance(override.value(), str | list | dict):
             raise ConfigError(f"{text} is not allowed: choose one of {', '.join(options[key])}")
-
-
-def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequence[str], verb: str) -> dict[str, Any]:
-    """The config of a run with what was typed written over it, and nothing else of what was composed.
-
-    Arguments:
-        saved: What the run was trained with, as plain data.
-        composed: What conf/ and all words make together, as plain data.
-        typed: The overrides of the command line.
-        verb: What is done with the run: train (which is resume), eval or sample.
-
-    Raises:
-        ConfigError: something was typed that is settled when a run is trained.
-    """
-    data, allowed, asked = deepcopy(dict(saved)), changeable(verb), set[str]()
-    for override in OverridesParser.create().parse_overrides(list(typed)):
-        first, *rest = override.key_or_group.split(".")
-        reads = override.key_or_group in reading(verb) and dict(saved.get("dataset") or {}).get("name") == "file"
-        if reads and composed.get("data") is None and rest != ["path"]:
-            raise ConfigError(f"{override.key_or_group} says how another file is read: it goes with data=FILE")
-        if not (first in allowed or reads) or override.is_delete() or override.package is not None:
-            what = first if first in composed else "settings"
-            raise ConfigError(
-                f"a run keeps its {what}: '{override.input_line}' can't change it; "
-                f"cifrun {verb} {allowed[0]}=DIR takes {', '.join(allowed)}"
-            )
-        source, target, key = composed, data, first
-        for name in rest:
-            if not isinstance(target.get(key), dict):  # an older run may lack the group
-                target[key] = {}
-            source, target, key = source[key], target[key], name
-        target[key] = source[key]
-        asked.add(first)
-    if verb == "eval" and "diagnostics" not in asked:  # those of training are kept
-        kept = data.get("diagnostics", {})
-        data["diagnostics"] = {**kept, "enabled": False} if isinstance(kept, dict) else kept
-    return {**data, **{key: composed[key] for key in command_defaults() if key in composed}}

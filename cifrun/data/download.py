@@ -53,7 +53,10 @@ class Stored(AnyDataset):
     """A dataset whose files come from a public place. Subclasses set `files`, and write `download`."""
 
     root: AbsolutePath | None = setting(
-        None, "folder of the dataset's files; null for $CIFRUN_DATA, else ~/.cache/cifrun", role=Role.EXECUTION
+        None,
+        "folder of the dataset's files; null for $CIFRUN_DATA, else ~/.cache/cifrun",
+        role=Role.EXECUTION,
+        may_change=("train", "eval"),
     )
 
     #: The files, as paths below `folder`.

@@ -10,6 +10,7 @@ import pytest
 from cifrun.cli.config_groups import groups
 from cifrun.cli.help import VERBS
 from cifrun.cli.main import main
+from cifrun.cli.overlay import IDLE
 from cifrun.config.roles import changeable, command_defaults
 from tests.cli.helpers import ROOT
 
@@ -32,7 +33,7 @@ def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("verb", ["train", "eval", "sample"])
 def test_help_names_what_a_verb_may_change_in_a_run(verb: str) -> None:
-    names = [name for name in changeable(verb) if name not in command_defaults()]
+    names = [name for name in changeable(verb) if name not in (*command_defaults(), *IDLE.get(verb, ()))]
     assert f"{', '.join(names[:-1])} and {names[-1]} may change" in VERBS[verb].details
 
 
