@@ -51,6 +51,7 @@ def compose(verb: str, words: Sequence[str]) -> int:
             if not arguments.shell_completion:
                 overrides, parsed = prepare(overrides, arguments.multirun)
                 if not inspects:
+                    _check_places(parsed, arguments.multirun)
                     overrides = _with_places(verb, overrides, parsed, stack)
             store_defaults()
             warnings.filterwarnings("ignore", category=UserWarning, module=r"hydra\b")
@@ -101,6 +102,17 @@ def _refuse(arguments: argparse.Namespace) -> None:
     process = started()
     if process is not None and arguments.multirun:
         raise ConfigError(f"-m is not for {process.by}: device.count=N gives each job of a multirun its own processes")
+
+
+def _check_places(parsed: Sequence[Override], multirun: bool) -> None:
+    """Raise `ConfigError` for a place that is of a single job in a multirun, or the other way round."""
+    typed = [word.key_or_group for word in parsed]
+    if multirun and "hydra.run.dir" in typed:
+        raise ConfigError("hydra.run.dir is of one job: with -m, hydra.sweep.dir=DIR or sweep.name=NAME says where")
+    if not (multirun or "hydra.mode" in typed):
+        for key in ("hydra.sweep.dir", "hydra.sweep.subdir"):
+            if key in typed:
+                raise ConfigError(f"{key} is of a multirun: add -m, or write hydra.run.dir=DIR")
 
 
 def _with_places(verb: str, overrides: list[str], parsed: Sequence[Override], stack: ExitStack) -> list[str]:

@@ -14,8 +14,10 @@ from typing import NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
+from ..compute.launch_env import started
 from ..config.roles import holds_path
 from ..errors import ConfigError
+from ..io.terminal import tell
 from .config_groups import groups
 from .hydra_internals import get_args_parser
 from .plugin_configs import OPEN_GROUPS, defaults
@@ -57,11 +59,28 @@ def prepare(overrides: Sequence[str], multirun: bool) -> tuple[list[str], list[O
     for word in overrides:
         if _nesting(word) > DEEPEST:
             raise ConfigError(f"{word.partition('=')[0]} nests deeper than {DEEPEST} brackets")
-    words = (quote_text(word, multirun) for word in renamed(overrides))
-    ready = with_reading([_open(_quote_path(word, multirun)) for word in words])
+    words = (quote_text(word, multirun) for word in renamed(_last(overrides)))
+    ready = with_reading([_open(_inside(_quote_path(word, multirun))) for word in words])
     parsed = OverridesParser.create().parse_overrides(ready)
     _check(parsed)
     return ready, parsed
+
+
+def _last(words: Sequence[str]) -> list[str]:
+    """The words without those whose key is typed again further on, as by a script that adds to what it was given.
+
+    Of two values that differ, a line on stderr says which one counts.
+    """
+    kept: dict[str, str] = {}
+    process = started()
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals:
+            key = word
+        elif (before := kept.pop(key, word)) != word and not (process and process.rank):
+            tell(f"{key} is given twice: {word} counts, and {before} does not")
+        kept[key] = word
+    return list(kept.values())
 
 
 def _nesting(text: str) -> int:
@@ -83,6 +102,16 @@ def _quote_path(override: str, multirun: bool) -> str:
     if key not in PLACES:  # which may say ${now:%H-%M}
         parts = [part.replace("${", "\\${") for part in parts]
     return key + equals + ",".join(QuotedString(text=part, quote=Quote.single).with_quotes() for part in parts)
+
+
+def _inside(override: str) -> str:
+    """`hydra.sweep.subdir=TEXT` with a text that is looked at when it is worked out, before any directory is made."""
+    key, _, value = override.partition("=")
+    text = value.strip("'\"")
+    if key != "hydra.sweep.subdir" or text in ("", "null") or text[0] in "[{":
+        return override
+    inner = QuotedString(text=text, quote=Quote.double).with_quotes()
+    return f"{key}={QuotedString(text=f'${{cifrun.inside:{inner}}}', quote=Quote.single).with_quotes()}"
 
 
 def _open(override: str) -> str:

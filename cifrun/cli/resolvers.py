@@ -1,6 +1,7 @@
 """What conf/ can compute, `${cifrun.NAME:…}`, and the directories that are reserved on the way.
 
 new_dir   a directory for one job alone            sweep, job   those of a multirun and of its jobs
+inside    a path that leads nowhere else
 if, case  one of several values
 """
 
@@ -97,12 +98,21 @@ class Directories:
         for directory in sorted(made, key=lambda path: len(path.parts), reverse=True):
             with suppress(OSError):  # it holds a run
                 for entry in directory.iterdir():  # what Hydra made for a job that wrote nothing
-                    if entry.is_dir() and not entry.is_symlink():
-                        with suppress(OSError):
-                            entry.rmdir()
+                    _prune(entry)
                 if [entry.name for entry in directory.iterdir()] == ["multirun.yaml"]:
                     (directory / "multirun.yaml").unlink()
                 directory.rmdir()
+
+
+def _prune(folder: Path) -> None:
+    """Remove a folder in which there is nothing but such folders."""
+    if folder.is_dir() and not folder.is_symlink():
+        entries = list(folder.iterdir())
+        if all(entry.is_dir() for entry in entries):  # not those of a run
+            for entry in entries:
+                _prune(entry)
+            with suppress(OSError):
+                folder.rmdir()
 
 
 #: Those of this process.
@@ -147,6 +157,13 @@ def job_name(name: str | None, sweep: str, overrides: str) -> str:
     return slug if name is not None or directories.elsewhere() else Path(_new_dir(str(Path(sweep, slug)))).name
 
 
+def _inside(path: str) -> str:
+    """`${cifrun.inside:PATH}`: the path, which is below where it begins."""
+    if os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir:
+        raise ConfigError(f"hydra.sweep.subdir = '{path}' is not allowed: it should be in the directory of all jobs")
+    return path
+
+
 def _if(condition: Any, then: Any, otherwise: Any) -> Any:
     """`${cifrun.if:${cif},A,B}`: A where the condition is true, B where it is false."""
     if not isinstance(condition, bool):
@@ -167,5 +184,6 @@ def _node(value: Any) -> Any:
 OmegaConf.register_new_resolver("cifrun.new_dir", _new_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cifrun.sweep", _sweep_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cifrun.job", job_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("cifrun.inside", _inside, replace=True)
 OmegaConf.register_new_resolver("cifrun.if", _if, replace=True)
 OmegaConf.register_new_resolver("cifrun.case", _case, replace=True)

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from ..errors import ConfigError
 from ..registry import Registry
 from .fields import Setting, settings
-from .messages import Nested, sentence
+from .messages import Nested, in_words, sentence
 
 __all__ = ["check", "chosen_from", "name_in"]
 
@@ -29,7 +29,7 @@ def check(cls: type, data: Any, prefix: str = "") -> Any:
             value = value.get(key) if isinstance(value, Mapping) else None
         if one.misreads(value):
             name = f"{prefix}.{one.name}" if prefix else one.name
-            raise ConfigError(f"{name} = {value!r} is not allowed: it should be {one.type}")
+            raise ConfigError(f"{name} = {value!r} is not allowed: it should be {in_words(one.type)}")
     try:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:

@@ -18,7 +18,7 @@ from ..io.text import visible
 from .formats import comma_separated, latex, markdown, text
 from .groups import Comparison
 from .html import page
-from .runs import find_runs
+from .runs import LONG, find_runs
 
 #: The files report.ENDING, and what writes each.
 WRITERS: dict[str, Callable[[Comparison], str]] = {"md": markdown, "csv": comma_separated, "tex": latex, "html": page}
@@ -91,18 +91,24 @@ def _place(directories: Sequence[Path], output: Path | None) -> Path:
 def watch(directories: Sequence[Path], output: Path | None = None) -> Report:
     """Print the tables again every few seconds until no run is under way; then write them. Ctrl-C ends it too.
 
-    A run is under way until it is complete or has failed, or its process is gone.
+    A run is under way until it is complete or has failed, or its process is gone; one that has no lock, which would
+    tell, until nothing in its directory has changed for an hour. It takes an hour too to give up directories in which
+    no run begins.
 
     Raises:
         ConfigError, RunError: as `report`.
     """
     _place(directories, output)
+    began = time.monotonic()
     try:
         while True:
             result = Report(*find_runs(directories))
             clear = "\033[H\033[2J" if sys.stdout.isatty() else ""
             print(f"{clear}{result.text()}\n", flush=True)
-            if all(run.settled or run.busy is False for run in result.runs) and (result.runs or result.unreadable):
+            if not (result.runs or result.unreadable):
+                if time.monotonic() - began >= LONG:
+                    raise ConfigError(f"no run has begun in {', '.join(map(str, directories))} for an hour")
+            elif not any(run.under_way for run in result.runs):
                 break
             time.sleep(PAUSE)
     except KeyboardInterrupt:

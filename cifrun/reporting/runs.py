@@ -17,6 +17,9 @@ from ..runs.lock import busy
 from ..runs.metrics import estimate
 from ..runs.validation import KINDS
 
+#: Seconds without a change after which a run is taken for dead if no lock tells, as of an older version.
+LONG = 3600.0
+
 
 @dataclass(frozen=True)
 class Run:
@@ -90,6 +93,21 @@ class Run:
     def busy(self) -> bool | None:
         """Whether a process is at work in it now; None if that can't be told."""
         return busy(self.path)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing in it has changed for `LONG`; a clock that is wrong by more is no sign of life."""
+        return abs(time.time() - RunDirectory(self.path, writes=False).last_changed()) > LONG
+
+    @property
+    def under_way(self) -> bool:
+        """Whether more may come of it: it is not settled, and a process is at work in it, or, where that can't be told,
+        something has changed of late.
+        """
+        if self.settled:
+            return False
+        busy = self.busy
+        return not self.silent if busy is None else busy
 
     @property
     def estimate(self) -> str:

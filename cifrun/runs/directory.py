@@ -17,6 +17,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,18 @@ class RunDirectory:
         """When its records or its summary were last written, in seconds since 1970; None if there are none."""
         files = [file for name in (METRICS, "summary.json") if (file := self.path / name).is_file()]
         return max((file.stat().st_mtime for file in files), default=None)
+
+    def last_changed(self) -> float:
+        """When something in it was last made, written or removed, in seconds since 1970; 0 if it is gone."""
+        places = [self.path, self.path / "checkpoints", self.figures]
+        for folder in tuple(places):
+            with suppress(OSError):
+                places += folder.iterdir()
+        times = [0.0]
+        for place in places:
+            with suppress(OSError):
+                times.append(place.lstat().st_mtime)
+        return max(times)
 
     @staticmethod
     def below(directory: Path) -> list[Path]:

@@ -76,6 +76,36 @@ def test_a_multirun_that_can_not_be_composed_starts_no_job(calls: list[Call], tm
     assert tree(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "subdir",
+    [
+        "a/b/${hydra.job.num}",
+        "../../x",
+        "/tmp/x",
+        "'x/../..'",
+        "${oc.env:UP}/${hydra.job.num}",
+        "${oc.decode:..}/x",
+        "'a/${oc.env:UP}/x'",
+    ],
+)
+def test_jobs_that_are_refused_leave_no_folder(
+    subdir: str, calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UP", "../../../x")
+    here = tmp_path / "a" / "b" / "c"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert main(["train", "-m", f"hydra.sweep.subdir={subdir}", "trainer.max_steps=0,-1"]) == 2
+    assert tree(tmp_path) == ["a", "a/b", "a/b/c"] and calls == []
+
+
+def test_the_folder_of_each_job_may_have_any_name(calls: list[Call]) -> None:
+    for subdir in ("x/${hydra.job.num}", "'job ${hydra.job.num}, (a)'", "it is ${seed}"):
+        assert main(["train", "-m", "hydra.sweep.dir=sweep", f"hydra.sweep.subdir={subdir}", "seed=1,2"]) == 0
+    places = [str(directory.relative_to(Path.cwd() / "sweep")) for _, directory, _ in calls]
+    assert places == ["x/0", "x/1", "job 0, (a)", "job 1, (a)", "it is 1", "it is 2"]
+
+
 def test_eval_sample_show_and_printing_a_config_make_no_files(calls: list[Call], run: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     for words in (["eval", f"run={run}"], ["sample", f"run={run}"], ["show", "flow=maf", "flow.depth=1"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import time
 from contextlib import ExitStack
@@ -15,6 +16,8 @@ from filelock import FileLock
 
 from cifrun.cli.main import main
 from cifrun.config.schema import Config
+from cifrun.reporting import report as reporting
+from cifrun.reporting.runs import LONG
 from cifrun.runs.lock import LOCK, alone
 from cifrun.training.loop import train
 
@@ -128,3 +131,43 @@ def test_a_watch_ends_when_all_that_it_waits_for_is_dead(
     assert pauses == [True] and not lock.is_locked
     told = capsys.readouterr().out
     assert ("killed: killed, step 40 of 100" if status == "running" else "killed: interrupted") in told
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+def test_a_watch_takes_a_run_without_a_lock_for_dead_when_nothing_has_changed_for_long(
+    status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made by an older version, which had no locks."""
+    run = write(tmp_path / "old", status=status)
+    places = [run, *run.rglob("*")]
+
+    def age(seconds: float, *but: Path) -> None:
+        for place in (place for place in places if place not in but):
+            os.utime(place, (time.time() - seconds,) * 2)
+
+    pauses = []
+
+    def pause(_: float) -> None:
+        pauses.append(read(tmp_path).runs[0].under_way)
+        age(LONG + 60, *([run / "checkpoints"] if len(pauses) < 2 else []))
+        assert len(pauses) < 3, "it waits for ever"
+
+    age(LONG - 60)
+    monkeypatch.setattr(time, "sleep", pause)
+    assert main(["report", str(tmp_path), "--watch"]) == 0
+    assert pauses == [True, True]
+
+
+def test_a_watch_ends_where_no_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [5.0]
+
+    def pause(seconds: float) -> None:
+        clock[0] += seconds
+        assert clock[0] < 2 * LONG, "it waits for ever"
+
+    monkeypatch.setattr(reporting.time, "sleep", pause)
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: clock[0])
+    assert main(["report", str(tmp_path), "--watch"]) == 2
+    assert "no run has begun in" in capsys.readouterr().err and clock[0] >= LONG
