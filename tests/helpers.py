@@ -87,7 +87,7 @@ def without_pictures() -> Iterator[None]:
 
     Which pictures a run leaves is tested in `tests/runs/test_directory.py`.
     """
-    with patch("cifrun.training.loop._draw"):  # by name, so that who imports this file need not import that one
+    with patch("cifrun.training.ending._draw"):  # by name, so that who imports this file need not import that one
         yield
 
 

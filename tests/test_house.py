@@ -216,7 +216,7 @@ try:
     runpy.run_path("scripts/make_conf.py", run_name="__main__")
 except SystemExit as ended:
     assert not ended.code
-with patch("cifrun.training.loop._draw"):
+with patch("cifrun.training.ending._draw"):
     sys.exit(main(words))
 """
 

@@ -107,11 +107,21 @@ class OptimizerConfig:
 
     name: Annotated[str, name_in(OPTIMIZERS)] = setting("adam", "name of the optimiser")
     lr: float = setting(1e-3, "learning rate after the warm-up", gt=0)
-    weight_decay: float = setting(0.0, "L2 penalty (decoupled from the gradient for adamw)", ge=0)
-    schedule: Literal["none", "cosine"] = setting(
-        "none", "learning rate after the warm-up: none keeps it constant, cosine takes it to zero"
+    weight_decay: float = setting(0.0, "L2 penalty (decoupled from the gradient for adamw and muon)", ge=0)
+    schedule: Literal["none", "cosine", "linear", "plateau"] = setting(
+        "none",
+        "learning rate after the warm-up: none keeps it constant, cosine and linear take it to zero at the last step, "
+        "plateau lowers it when validation no longer improves",
     )
+    plateau_patience: int = setting(5, "plateau: validations without improvement until it is lowered", ge=1)
+    plateau_factor: float = setting(0.5, "plateau: what it is multiplied by", gt=0, lt=1)
     warmup_steps: int = setting(0, "steps of linear warm-up from zero", unit="steps", ge=0)
+    ema: float = setting(
+        0.0,
+        "validate, test, save and sample averages of the weights, of this decay a step; 0 for the weights",
+        ge=0,
+        lt=1,
+    )
     max_grad_norm: float | None = setting(None, "clip the gradient to this 2-norm; null for no clipping", gt=0)
 
 

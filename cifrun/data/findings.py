@@ -28,8 +28,8 @@ ROWS, NUMBERS = 100_000, 2**23
 #: Rows a distinct value, on average, from which a column counts as discrete: a spike costs a flow some parameters and
 #: gains it log(step / width) for each row. Columns of scikit-learn's tables have up to 8 (blood sugar, 442 rows).
 PER_VALUE = 10
-#: Rows below which a column is judged by its commonest value: if half hold it, or a tenth and that is so many times what
-#: the next has. Small tables are rounded measurements as a rule (in the table diabetes 29 % share a ratio, 26 % another).
+#: Rows below which a column is judged by its commonest value: if half hold it, or a tenth, and so many times what the
+#: next has. Small tables are rounded measurements as a rule (in the table diabetes 29 % share a ratio, 24 % another).
 SMALL, HALF, TENTH, TIMES = 500, 0.5, 0.1, 5
 #: Share of the rows at values that `PER_VALUE` rows or more hold, and share of those whose value is not theirs alone,
 #: from which values repeat. In the table breast_cancer these are 2 % and 49 %; float32 itself makes 1 % of 100 000

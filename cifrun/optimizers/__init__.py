@@ -3,6 +3,6 @@
     @OPTIMIZERS.register("sgd")
     def sgd(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer: ...
 
-Users pick it with `optimizer.name=NAME`. Those here are the fused ones of torch: one pass over all weights instead of a
-dozen operations for each.
+Users pick it with `optimizer=NAME`. Where torch has them, they are its fused ones: one pass over all weights instead of
+a dozen operations for each. A group of parameters may have a "share": its learning rate as a share of the optimiser's.
 """

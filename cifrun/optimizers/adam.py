@@ -1,4 +1,4 @@
-"""Adam, and with decoupled weight decay AdamW."""
+"""Adam, with decoupled weight decay AdamW, and with the largest gradient in place of the mean square Adamax."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def adam(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.o
 def adamw(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+@OPTIMIZERS.register("adamax", lr=0.002)
+def adamax(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Adam with a decaying maximum of |gradient| for its root mean square (Kingma & Ba, 2015)."""
+    return torch.optim.Adamax(parameters, lr=config.lr, weight_decay=config.weight_decay, foreach=True)

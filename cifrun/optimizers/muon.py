@@ -2,9 +2,10 @@
 
     M ← μ M + (1 − μ) G,    W ← W − η √max(1, rows / columns) · orth((1 − μ) G + μ M),    orth(U S Vᵀ) ≈ U Vᵀ
 
-So the spectral norm of an update is about η √max(1, rows / columns), whatever the gradient's: a bound of the kind that a
-spectrally normalised network has itself. orth is a quintic Newton–Schulz iteration, here for all matrices of a shape at
-once: the networks of a flow are many and small, and one at a time they would take 5 times as long in starting operations.
+So the spectral norm of an update is about η √max(1, rows / columns), whatever the gradient's: a bound of the kind that
+a spectrally normalised network has itself. orth is a quintic Newton–Schulz iteration, here for all matrices of a shape
+at once: the networks of a flow are many and small, and one at a time they would take a multiple of it in starting
+operations.
 
 References: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024
 (https://kellerjordan.github.io/posts/muon/); Bernstein and Newhouse, "Old optimizer, new norm", 2024
@@ -34,11 +35,11 @@ OTHERS = 0.2
 
 @OPTIMIZERS.register("muon", lr=0.03)
 def muon(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Muon (Jordan et al., 2024) for matrices and convolution kernels; Adam at a fifth of its learning rate for the rest."""
+    """Muon (Jordan et al., 2024) for matrices and convolution kernels; Adam at a fifth of its rate for the rest."""
     return Muon(parameters, config.lr, config.weight_decay)
 
 
-class Muon(torch.optim.Adam):
+class Muon(torch.optim.Optimizer):
     """Muon for parameters of two or more dimensions, taken as (rows, …) matrices; Adam for the others.
 
     Arguments:
@@ -49,34 +50,24 @@ class Muon(torch.optim.Adam):
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> None:
         every = list(parameters)
-        matrices = [p for p in every if p.dim() > 1]
-        others = [p for p in every if p.dim() <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": matrices, "share": 1.0, "orthogonal": True},
-            {"params": others, "share": OTHERS, "lr": OTHERS * lr, "orthogonal": False},
-        ]
-        # Decoupled decay is what fused Adam does as AdamW.
-        super().__init__(
-            [group for group in groups if group["params"]],
-            lr=lr,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=True,
-            fused=True,
+        # Decoupled decay makes it AdamW.
+        self._adam = torch.optim.Adam(
+            [torch.empty(0)], lr=lr, weight_decay=weight_decay, decoupled_weight_decay=True, fused=True
         )
+        matrices = {"params": [p for p in every if p.dim() > 1], "share": 1.0, "orthogonal": True}
+        others = {"params": [p for p in every if p.dim() <= 1], "share": OTHERS, "lr": OTHERS * lr, "orthogonal": False}
+        super().__init__([group for group in (matrices, others) if group["params"]], self._adam.defaults)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of all weights that have a gradient; none where `found_inf`, a tensor () beside, is 1."""
-        here = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
-        matrices = [(group, p, p.grad) for group, parameters in here if group["orthogonal"] for p in parameters]
-        for _, p, _ in matrices:
-            p.grad = None  # for Adam, which leaves such weights alone
-        super().step()
-        for _, p, gradient in matrices:
-            p.grad = gradient
-        for group, parameters in here:
-            if group["orthogonal"] and parameters:
-                self._step_matrices(group, parameters)
+        adam: Any = self._adam
+        adam.state, adam.found_inf = self.state, getattr(self, "found_inf", None)
+        adam.param_groups = [group for group in self.param_groups if not group["orthogonal"]]
+        adam.step()
+        for group in self.param_groups:
+            if group["orthogonal"]:
+                self._step_matrices(group, [p for p in group["params"] if p.grad is not None])
 
     def _step_matrices(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         bad: Tensor | None = getattr(self, "found_inf", None)
@@ -105,7 +96,8 @@ class Muon(torch.optim.Adam):
 def orthogonalised(matrices: Tensor) -> Tensor:
     """About U Vᵀ of each U S Vᵀ: (n, rows, columns) → the same, with singular values of at most 1.21.
 
-    Those above 0.3 % of the square root of their sum of squares become 0.68 or more; smaller ones 300 to 500 times larger.
+    Those above 0.3 % of the square root of their sum of squares become 0.68 or more; smaller ones 300 to 500 times as
+    large.
     """
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT

@@ -12,9 +12,8 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +31,22 @@ from ..data.loader import Loader
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
 from ..errors import CifrunError, ConfigError, RunError, TrainingError
-from ..evaluation.evaluate import evaluate_split, report, result_of, scalars
-from ..figures.run import draw, draw_diagnostics, title_of
-from ..figures.style import rendered, save_twice
-from ..figures.training import Film, training_figure
+from ..evaluation.evaluate import report
+from ..figures.run import draw, title_of
+from ..figures.style import rendered
+from ..figures.training import Film
 from ..io.terminal import tell
 from ..runs.directory import DONE, RunDirectory
 from ..runs.lock import alone
-from ..runs.metrics import HPARAMS, NUMBERS, kinds
 from ..runs.progress import Progress
-from ..runs.records import Silent, Tracker
 from ..runs.unwritten import Unwritten
 from .clock import Clock
+from .ending import VALID, finish, validate
 from .schedule import learning_rate
 from .signals import stop_requests
 from .step import Update
 from .summary import hyperparameters, summarise
 from .training_state import TrainingState
-
-#: The number that says which weights are best.
-VALID = "valid/log_likelihood"
 
 
 def train(config: Config, directory: Path, resume: bool = False) -> dict[str, Any]:
@@ -145,7 +140,7 @@ def optimise(
     if resume:
         run.check_data(data.fingerprint)
         origin = str(run.checkpoint_path("latest"))
-        state = TrainingState.restore(run.load_checkpoint("latest"), model, update.optimizer, origin)
+        state = TrainingState.restore(run.load_checkpoint("latest"), model, update.optimizer, origin, update.averages)
         update.start_from(state)
         if options.max_steps < state.step:
             raise ConfigError(
@@ -161,7 +156,7 @@ def optimise(
         for sentence in state.warnings if leads else ():
             warn(sentence)
         run.create(config)
-        run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
+        run.save_checkpoint("latest", update.checkpoint(state))
     run.write_summary(summarise(config, model, state, "running"))
 
     progress = Progress(options.max_steps, initial=state.step, enabled=options.progress and leads)
@@ -178,7 +173,7 @@ def optimise(
         clock = Clock(state.wall_seconds)
         while not state.finished(options):
             # One update: a batch, its log-weights, the objective and its gradient.
-            lr = learning_rate(config.optimizer, state.step, options.max_steps)
+            lr = learning_rate(config.optimizer, state.step, options.max_steps, state.cuts)
             outcome = update(loader.indices(state.step), lr)
             state.step += 1
             clock.tick()
@@ -200,21 +195,26 @@ def optimise(
                         f"the last good checkpoint is kept in {run.checkpoint_path('latest')}; "
                         f"a smaller optimizer.lr or an optimizer.max_grad_norm may help"
                     )
-            with clock.paused():
-                if state.step % options.valid_every == 0:
-                    valid = _validate(model, data, config)
-                    tracker.scalars(state.step, valid)
-                    progress.update(state.step, valid=valid[VALID])
-                    if state.improves(valid[VALID]):
-                        run.save_checkpoint("best", state.checkpoint(model))
-                if pictures and options.plot_every and state.step % options.plot_every == 0:
-                    for name, figure in draw(model, data, config, state.step):
-                        png = rendered(figure)
-                        tracker.image(state.step, f"figures/{name}", png)
-                        if film and name == "density":
-                            film.add(state.step, png)
-                if leads and diagnostics.due(state.step):
-                    tracker.scalars(state.step, measured(diagnostics(model), "diagnostics"))
+            validates = state.step % options.valid_every == 0
+            draws = pictures and options.plot_every > 0 and state.step % options.plot_every == 0
+            diagnoses = leads and diagnostics.due(state.step)
+            if validates or draws or diagnoses:
+                with clock.paused(), update.averages.used():
+                    if validates:
+                        valid = validate(model, data, config)
+                        tracker.scalars(state.step, valid)
+                        progress.update(state.step, valid=valid[VALID])
+                        if state.improves(valid[VALID]):
+                            run.save_checkpoint("best", state.checkpoint(model))
+                        state.lowers(config.optimizer)
+                    if draws:
+                        for name, figure in draw(model, data, config, state.step):
+                            png = rendered(figure)
+                            tracker.image(state.step, f"figures/{name}", png)
+                            if film and name == "density":
+                                film.add(state.step, png)
+                    if diagnoses:
+                        tracker.scalars(state.step, measured(diagnostics(model), "diagnostics"))
             state.wall_seconds = clock.total()
 
             # Processes must agree to stop, and have time for that when they log.
@@ -223,7 +223,7 @@ def optimise(
             if stopping or last or state.step % options.checkpoint_every == 0:
                 update.count(state)
                 if state.bad_steps == 0:
-                    run.save_checkpoint("latest", state.checkpoint(model, update.optimizer))
+                    run.save_checkpoint("latest", update.checkpoint(state))
             if stopping and not last:
                 progress.close()
                 if leads:
@@ -233,7 +233,8 @@ def optimise(
         progress.close()
     with _failure(run, config, model, state), stop_requests(at_once=True):
         try:
-            return _finish(run, config, data, model, state, diagnostics)
+            update.averages.exchange()
+            return finish(run, config, data, model, state, diagnostics)
         except KeyboardInterrupt:
             done = run.summary().get("status") in DONE
             if leads:
@@ -262,86 +263,3 @@ def _failure(run: RunDirectory | Unwritten, config: Config, model: Model, state:
         kind = "" if isinstance(error, CifrunError) else f"{type(error).__name__}: "
         end("failed", f"{kind}{' '.join(str(error).split())}")
         raise
-
-
-def _validate(model: Model, data: Data, config: Config) -> dict[str, float]:
-    """What is logged of the validation data."""
-    _, valid = evaluate_split(model, data.valid, config, config.eval.valid_importance_samples)
-    mine = kinds(cif=config.cif, target=data.target is not None, images=bool(data.levels))
-    return {f"valid/{m.name}": valid[m.name] for m in NUMBERS if m.valid and m.fits(mine)}
-
-
-def _finish(
-    run: RunDirectory | Unwritten,
-    config: Config,
-    data: Data,
-    model: Model,
-    state: TrainingState,
-    diagnostics: Diagnostics,
-) -> dict[str, Any]:
-    """Test the best weights, draw them, and write down how the run ended.
-
-    Arguments:
-        model: With the last weights. They are validated too, where the last step was none of validation, and count as
-            "final" if they are the best; what a longer run does does not depend on that.
-    """
-
-    def say(what: str) -> None:
-        if run.writes and config.trainer.progress:
-            print(what, file=sys.stderr, flush=True)
-
-    last: dict[str, float] = {}
-    if state.step % config.trainer.valid_every:
-        say("validating the last weights")
-        last = _validate(model, data, config)
-        copy = replace(state)
-        if copy.improves(last[VALID]):
-            run.save_checkpoint("final", copy.checkpoint(model))
-            state = copy
-    processes.barrier()  # the checkpoints are written
-    tag, best = run.load_best()
-    best.load_model(model, str(run.checkpoint_path(tag)))
-    status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
-    if not len(data.test):
-        return summarise(config, model, state, status)
-    say(f"testing on {len(data.test):,} data" + ", and diagnosing" * config.diagnostics.enabled)
-    _, test = result_of(model, data, config, diagnostics if run.writes else None)
-    if not run.writes:
-        return {}
-    summary = {**summarise(config, model, state, status), "test": test}
-    if isinstance(run, Unwritten):
-        return summary
-    with run.tracker() as tracker:
-        tracker.result(state.step, {**last, **scalars(test)})
-        tracker.hparams(hyperparameters(config), {f"test/{name}": test[name] for name in HPARAMS})
-        run.write_summary(summary)
-        say("drawing")
-        try:
-            _draw(run, config, data, model, state.step, test, tracker)
-        except Exception as error:  # whatever a library has against it: a picture is no reason to lose the run
-            tell(f"pictures are missing: {' '.join(str(error).split())}")
-    return summary
-
-
-def _draw(
-    run: RunDirectory,
-    config: Config,
-    data: Data,
-    model: Model,
-    step: int,
-    test: Mapping[str, Any],
-    tracker: Tracker | Silent,
-) -> None:
-    """All pictures of a run that has ended, into `figures/` and TensorBoard; its film and its curves too."""
-    pictures, titles = {"figures": draw(model, data, config)}, config.trainer.pdf_titles
-    if config.diagnostics.enabled:
-        pictures["figures of diagnostics"] = draw_diagnostics(model, data, config, test)
-    for group, drawn in pictures.items():
-        for name, figure in drawn:
-            png = save_twice(figure, run.figures / f"{name}.png", pdf_title=titles)
-            tracker.image(step, f"{group}/{name}", png)
-    if gif := Film(run.figures).write(run.figures / "density.gif", step):
-        tracker.image(step, "figures/density over training", gif)
-    truth = None if data.target is None else data.target.log_prob(data.test.double()).mean().item()
-    curves = training_figure(run.metrics(), title_of(config), truth=truth)
-    save_twice(curves, run.figures / "training.png", pdf_title=titles)

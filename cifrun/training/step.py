@@ -29,6 +29,8 @@ from ..config.schema import Config
 from ..data.loader import Loader
 from ..errors import ConfigError, TrainingError
 from ..registry import OBJECTIVES, OPTIMIZERS
+from ..runs.checkpoint import Checkpoint
+from .averages import Averages
 from .cuda_graph import Recorded, watched
 from .training_state import TrainingState
 
@@ -63,6 +65,7 @@ class Update:
         self.model = model
         optimizer = OPTIMIZERS[config.optimizer.name](model.parameters(), config.optimizer)
         self.module, self.optimizer = fabric.setup(model, optimizer)
+        self.averages = Averages(model, config.optimizer.ema)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._fabric = fabric
         self.loader = loader
@@ -91,12 +94,15 @@ class Update:
         if self._recorded is not None:
             fetched = self.loader.fetch(rows)
             if self._recorded.takes(fetched):
-                return Outcome(*self._recorded(fetched).unbind())
+                outcome = self._recorded(fetched)
+                self.averages.update()
+                return Outcome(*outcome.unbind())
         with watched() if self._until_recording == 1 else nullcontext() as watch:
             outcome = self._apply(self._gradient(rows))
         if watch is not None and watch.repeatable and self._micro_batches == 1 and watch.fits():
             self._record(self.loader.fetch(rows))
         self._until_recording = max(0, self._until_recording - 1)
+        self.averages.update()
         return Outcome(*outcome.unbind())
 
     def _apply(self, means: Tensor) -> Tensor:
@@ -227,6 +233,10 @@ class Update:
         for group in inner.param_groups:  # a checkpoint may be of a time when optimisers were not fused
             group.update({key: inner.defaults[key] for key in ("fused", "foreach") if key in inner.defaults})
         self._counts = self._counts.new_tensor([state.skipped, state.bad_steps])
+
+    def checkpoint(self, state: TrainingState) -> Checkpoint:
+        """All that the next step depends on."""
+        return state.checkpoint(self.model, self.optimizer, self.averages)
 
     def count(self, state: TrainingState) -> None:
         """Bring the counts of skipped steps up to date in `state`; this waits for the device."""

@@ -15,7 +15,7 @@ from cifrun.errors import ConfigError, ConvergenceError, RunError
 from cifrun.io import files
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
-from cifrun.training import loop
+from cifrun.training import ending, loop
 from cifrun.training.loop import train
 from tests.helpers import small_config
 
@@ -40,13 +40,13 @@ def test_a_stop_in_the_test_is_told_and_the_run_goes_on_there(number, tmp_path, 
     words = ["train", f"resume={tmp_path}", "trainer.progress=false"]
     train(config(), tmp_path)
     expected = RunDirectory(tmp_path).summary()["test"]["log_likelihood"]
-    real = loop.result_of
-    monkeypatch.setattr(loop, "result_of", lambda *arguments: signal.raise_signal(number))
+    real = ending.result_of
+    monkeypatch.setattr(ending, "result_of", lambda *arguments: signal.raise_signal(number))
     assert main(words) == 130
     run = RunDirectory(tmp_path)
     assert run.summary()["status"] == "interrupted" and "test" not in run.summary()
     assert f"cifrun train resume={tmp_path}" in capsys.readouterr().err
-    monkeypatch.setattr(loop, "result_of", real)
+    monkeypatch.setattr(ending, "result_of", real)
     assert main(words) == 0
     assert run.summary()["status"] == "completed" and run.summary()["test"]["log_likelihood"] == expected
 
@@ -81,7 +81,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_result_is_there(error, tmp_pa
         assert RunDirectory(tmp_path).summary()["test"]["log_likelihood"] < 0, "pictures come after the result"
         raise error
 
-    monkeypatch.setattr(loop, "_draw", broken)
+    monkeypatch.setattr(ending, "_draw", broken)
     train(config(), tmp_path)
     assert RunDirectory(tmp_path).summary()["status"] == "completed"
     err = capsys.readouterr().err
@@ -89,7 +89,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_result_is_there(error, tmp_pa
 
 
 def test_a_stop_while_it_draws_keeps_the_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_draw", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(ending, "_draw", lambda *_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
         train(config(), tmp_path)
     summary = RunDirectory(tmp_path).summary()
@@ -112,7 +112,7 @@ def test_a_failure_says_why(error, told, place, tmp_path, monkeypatch):
     def broken(*_):
         raise error
 
-    monkeypatch.setattr(loop, place, broken)
+    monkeypatch.setattr(ending, place, broken)
     with pytest.raises(type(error)):
         train(config(), tmp_path)
     summary = RunDirectory(tmp_path).summary()
@@ -213,13 +213,13 @@ def test_a_run_can_not_shrink(tmp_path):
 
 
 def test_a_directory_that_is_removed_meanwhile_is_not_made_again(tmp_path, monkeypatch):
-    real = loop.result_of
+    real = ending.result_of
 
     def meanwhile(*arguments):
         shutil.rmtree(tmp_path / "run")
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "result_of", meanwhile)
+    monkeypatch.setattr(ending, "result_of", meanwhile)
     with pytest.raises(RunError, match="is gone"):
         train(config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -16,7 +16,7 @@ from cifrun.objectives.elbo import elbo
 from cifrun.registry import OBJECTIVES
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import read_metrics
-from cifrun.training import loop
+from cifrun.training import ending
 from cifrun.training.loop import train
 from tests.forks import Forked
 from tests.helpers import after_steps, small_config
@@ -148,7 +148,7 @@ def test_an_error_that_nobody_foresaw_leaves_a_run_that_failed(tmp_path, monkeyp
     def broken(*_):
         raise ValueError("no density here")
 
-    monkeypatch.setattr(loop, "evaluate_split", broken)
+    monkeypatch.setattr(ending, "evaluate_split", broken)
     with pytest.raises(ValueError, match="no density here"):
         train(config(max_steps=20), tmp_path / "run")
     summary = RunDirectory(tmp_path / "run").summary()

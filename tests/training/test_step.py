@@ -56,7 +56,7 @@ def test_gradients_are_clipped_to_a_norm():
     torch.testing.assert_close(moved.norm(), torch.tensor(0.001), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon", "sgd"])
 def test_a_bad_update_leaves_weights_and_moments_alone(optimizer):
     model, step = update("cif=true", f"optimizer={optimizer}")
     step(torch.randn(50, 2), 0.01)

@@ -20,7 +20,7 @@ from cifrun.training.training_state import TrainingState
 
 def test_state_goes_to_a_file_and_back(tmp_path):
     model = torch.nn.Linear(3, 2)
-    for name in ("adam", "adamw", "sgd"):
+    for name in OPTIMIZERS:
         optimizer = OPTIMIZERS[name](model.parameters(), OptimizerConfig())
         model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
