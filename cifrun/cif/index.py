@@ -27,56 +27,22 @@ hierarchical variational autoencoder", NeurIPS 2020 (https://arxiv.org/abs/2007.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ..compute.rng import normal
 from ..nets.conv import ConvResNet
 from ..nets.mlp import MLP
 from .actions import Action
+from .gaussian import DiagonalGaussian
+from .gradients import Divided, held_fixed
 
-__all__ = ["Constant", "DiagonalGaussian", "Index"]
-
-LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+__all__ = ["Constant", "Index"]
 
 #: A network of an index: hidden sizes, or a word for a constant.
 Network: TypeAlias = Sequence[int] | str
-
-
-class DiagonalGaussian(NamedTuple):
-    """N(mean, diag(exp(log_std))²), one a row: both (batch, *dim)."""
-
-    mean: Tensor
-    log_std: Tensor
-
-    def log_prob(self, u: Tensor) -> Tensor:
-        """Log-density at u (batch, dim), in nats, (batch,)."""
-        noise = (u - self.mean) / torch.exp(self.log_std)
-        return -self._constant() - torch.addcmul(self.log_std, noise, noise, value=0.5).flatten(1).sum(1)
-
-    def sample(self) -> Tensor:
-        """One reparametrised draw a row, (batch, dim)."""
-        return self.draw()[0]
-
-    def draw(self, count: int = 1) -> tuple[Tensor, Tensor]:
-        """`count` reparametrised draws a row, (count · batch, dim): all rows once, then all rows again, …; and each
-        draw's own log-density in nats, (count · batch,), which the noise that made it gives at once."""
-        noise = normal((count, *self.mean.shape), self.mean, dim=1)
-        u = torch.addcmul(self.mean, torch.exp(self.log_std), noise)
-        log_prob = -0.5 * noise.square().flatten(2).sum(2) - self._constant() - self.log_std.flatten(1).sum(1)
-        return u.flatten(0, 1), log_prob.flatten()
-
-    def _constant(self) -> float:
-        """log √(2π) for each dimension."""
-        return LOG_SQRT_2PI * math.prod(self.mean.shape[1:])
-
-
-def repeat(x: Tensor, count: int) -> Tensor:
-    """x (batch, …) `count` times over: (count · batch, …)."""
-    return x if count == 1 else x.expand(count, *x.shape).flatten(0, 1)
 
 
 class Constant(nn.Module):
@@ -132,6 +98,9 @@ class Index(nn.Module):
         activation: Of the networks.
     """
 
+    #: How the gradient is estimated, for the time being; None for plain reparametrisation.
+    gradient: Divided | None = None
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -165,11 +134,20 @@ class Index(nn.Module):
 
     def q(self, x: Tensor, below: Tensor) -> DiagonalGaussian:
         """q(u | x), a Gaussian a row, from x (batch, *data_shape) and below = f⁻¹(x) (batch, *shape)."""
-        mean, log_std = self._read(self.q_net, _part(x, self.data_shape)).chunk(2, dim=1)
-        if not self.relative:
-            return DiagonalGaussian(mean, log_std)
-        prior = self.p(below)
-        return DiagonalGaussian(torch.addcmul(prior.mean, torch.exp(prior.log_std), mean), prior.log_std + log_std)
+        part = _part(x, self.data_shape)
+        prior = self.p(below) if self.relative else None
+        if self.gradient is None:
+            return self._q(self.q_net, part, prior)
+        fixed = None if prior is None else prior.detached()
+        return self.gradient.q(
+            held=lambda: self._q(held_fixed(self.q_net), part, prior),
+            live=lambda: self._q(self.q_net, part.detach(), fixed),
+        )
+
+    def _q(self, net: Callable[[Tensor], Tensor], part: Tensor, prior: DiagonalGaussian | None) -> DiagonalGaussian:
+        """What a network, if q is relative with p(u | f⁻¹(x)), says of the leading part of x."""
+        mean, log_std = self._read(net, part).chunk(2, dim=1)
+        return DiagonalGaussian(mean, log_std) if prior is None else prior.moved(mean, log_std)
 
     def weigh(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f⁻¹(x) (batch, *shape) ↦ z_{l−1} = F⁻¹(x; u), its log-determinant and log p(u | z_{l−1}), both (batch,)."""
@@ -196,7 +174,7 @@ class Index(nn.Module):
         """The largest residual that the last `inverse` left; None if it is in closed form."""
         return self.action.inverse_residual
 
-    def _read(self, net: nn.Module, x: Tensor) -> Tensor:
+    def _read(self, net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """The network's output for x, in x's precision: under mixed precision only the network is in less."""
         return net(x if self.spatial else x.flatten(1)).to(x.dtype)
 

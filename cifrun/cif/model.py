@@ -12,13 +12,12 @@ normalising flows", ICML 2020 (https://arxiv.org/abs/1909.13833).
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,27 +27,13 @@ from ..bijections.preprocess.standardize import precision_of
 from ..compute import rng
 from ..compute.rng import derive, forked, seeding
 from ..nets.derived_weights import Watch
+from .gaussian import repeat, standard_normal
+from .gradients import Gradient
 from .importance import ROWS, Estimate, Piece, Weights, accumulate, pieces
-from .index import LOG_SQRT_2PI, DiagonalGaussian, Index, repeat
-from .step import ChooseU, Inward, Outward, Step
+from .index import Index
+from .step import ChooseU, Inward, Outward, Start, Step
 
-__all__ = ["Model", "Start", "standard_normal"]
-
-
-class Start(NamedTuple):
-    """How far x alone determines log w: the state just before the first u is drawn.
-
-    Attributes:
-        depth: Position of the first step that draws something; the number of steps if none does.
-        z: What has become of x there, (batch, …): f⁻¹(z_l) where that step has an index, z_l otherwise.
-        log_w: The terms so far, (batch,).
-        q: q(u_l | z_l) of that step's index; None if it has none.
-    """
-
-    depth: int
-    z: Tensor
-    log_w: Tensor
-    q: DiagonalGaussian | None
+__all__ = ["Model"]
 
 
 class Model(nn.Module):
@@ -77,6 +62,11 @@ class Model(nn.Module):
     def indexed(self) -> bool:
         """Whether any step draws a u or a z; then log-likelihoods are IWAE estimates, else log w is log p(x)."""
         return any(step.draws for step in self.steps)
+
+    @property
+    def indices(self) -> list[Index]:
+        """Those of the steps that have one, from the data inward."""
+        return [step.index for step in self.steps if step.index is not None]
 
     @property
     def exact(self) -> bool:
@@ -129,9 +119,17 @@ class Model(nn.Module):
 
     # --- log-weights --------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, importance_samples: int = 1, prepare: bool = True) -> Tensor:
-        """`log_w`, under the name by which wrappers for precision and parallelism call a module."""
-        return self.log_w(x, importance_samples, prepare)
+    def forward(
+        self, x: Tensor, importance_samples: int = 1, prepare: bool = True, gradient: Gradient | None = None
+    ) -> Tensor:
+        """`log_w`, under the name by which wrappers for precision and parallelism call a module.
+
+        Arguments:
+            gradient: How the gradient is estimated; None for plain reparametrisation.
+        """
+        gradient = gradient or Gradient()
+        with gradient.inside(self.indices):
+            return gradient.of(self.log_w(x, importance_samples, prepare))
 
     def log_w(self, x: Tensor, importance_samples: int = 1, prepare: bool = True) -> Tensor:
         """log w(x, u) for `importance_samples` draws of u ~ q for each datum: (importance_samples, batch).
@@ -342,8 +340,3 @@ class Model(nn.Module):
                 for name, value in module.statistics().items():
                     total[name] += value
         return dict(total)
-
-
-def standard_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I) of each row, (batch,), in nats."""
-    return (-0.5 * z * z).flatten(1).sum(1) - LOG_SQRT_2PI * math.prod(z.shape[1:])

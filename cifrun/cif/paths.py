@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .model import Model, standard_normal
+from .gaussian import standard_normal
+from .model import Model
 
 __all__ = ["Path", "generate", "infer", "log_weight", "outward", "reconstruct"]
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections.base import Bijection
-from .index import DiagonalGaussian, Index
+from .gaussian import DiagonalGaussian
+from .index import Index
 
-__all__ = ["ChooseU", "Inward", "Outward", "Step"]
+__all__ = ["ChooseU", "Inward", "Outward", "Start", "Step"]
 
 #: How many kinds of steps of one model may be compiled; beyond, training stops with an error of the compiler.
 MOST_KINDS = 64
@@ -57,6 +58,22 @@ class Outward(NamedTuple):
     u: Tensor | None = None
 
 
+class Start(NamedTuple):
+    """How far x alone determines log w: the state just before the first u is drawn.
+
+    Attributes:
+        depth: Position of the first step that draws something; the number of steps if none does.
+        z: What has become of x there, (batch, …): f⁻¹(z_l) where that step has an index, z_l otherwise.
+        log_w: The terms so far, (batch,).
+        q: q(u_l | z_l) of that step's index; None if it has none.
+    """
+
+    depth: int
+    z: Tensor
+    log_w: Tensor
+    q: DiagonalGaussian | None
+
+
 class Step(nn.Module):
     """f_l⁻¹, and the index that follows it, or none."""
 
@@ -78,7 +95,8 @@ class Step(nn.Module):
 
     def inward(self, z: Tensor, u: Tensor | Callable[[DiagonalGaussian], Tensor] | None = None) -> Inward:
         """z_l ↦ z_{l−1} with u_l as given, as a function reads it from q_l, or drawn from q_l if there is neither."""
-        if self._compiled is not None and self.training and u is None:
+        plain = self.index is None or self.index.gradient is None
+        if self._compiled is not None and self.training and u is None and plain:
             return Inward(*self._compiled(z))
         return self._inward(z, u)
 
@@ -126,7 +144,8 @@ class Step(nn.Module):
     def compile_training(self) -> None:
         """From now on, compile what `inward` does in training; evaluation, with its other shapes, stays as it is.
 
-        Steps of one kind share what is compiled for the first of them. The random numbers are the same as without.
+        Steps of one kind share what is compiled for the first of them. The random numbers are the same as without. An
+        index whose gradient is not the plain one (`gradients`) is not compiled, nor is its step.
         """
         if self.bijection.indexable and self.bijection.compilable:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KINDS)

@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from ..registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
+from ..registry import DATASETS, FLOWS, OPTIMIZERS
 from .checking import check, chosen_from, name_in
 from .fields import MOST, STRICT, Role, Sizes, UserPath, setting
+from .objective import ObjectiveConfig
 
 __all__ = [
     "Activation",
@@ -91,14 +92,6 @@ class IndexConfig:
     q: _Density = setting([10, 10], "mean and log-scale of q(u | x); or standard_normal, learned_constant")
     relative: bool = setting(True, "q as a difference from p at f⁻¹(x); false: by itself, one network less to run")
     activation: Activation = setting("tanh", "activation of the index networks")
-
-
-@dataclass(config=STRICT)
-class ObjectiveConfig:
-    """What training maximises."""
-
-    name: Annotated[str, name_in(OBJECTIVES)] = setting("elbo", "name of the objective")
-    importance_samples: int = setting(1, "m, draws of u for each datum of a training batch", ge=1)
 
 
 @dataclass(config=STRICT)

@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..cif.index import DiagonalGaussian, Index
+from ..cif.gaussian import DiagonalGaussian
+from ..cif.index import Index
 from ..cif.model import Model
 from ..cif.paths import Path
 

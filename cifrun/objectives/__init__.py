@@ -3,5 +3,6 @@
     @OBJECTIVES.register("elbo")
     def elbo(log_w: Tensor) -> Tensor: ...
 
-`conf/objective/NAME.yaml`, which `scripts/make_conf.py` makes, lets users pick it with `objective=NAME`.
+`base` has what it may say of its gradient beside. `conf/objective/NAME.yaml`, which `scripts/make_conf.py` makes, lets
+users pick it with `objective=NAME`.
 """

@@ -28,6 +28,7 @@ from ..compute.memory import is_short_of_memory
 from ..config.schema import Config
 from ..data.loader import Loader
 from ..errors import ConfigError, TrainingError
+from ..objectives.base import gradient_of
 from ..registry import OBJECTIVES, OPTIMIZERS
 from ..runs.checkpoint import Checkpoint
 from .averages import Averages
@@ -71,6 +72,7 @@ class Update:
         self.loader = loader
         self._config = config
         self._objective = OBJECTIVES[config.objective.name]
+        self._estimator = gradient_of(self._objective, config.objective.gradient, model)
         self._micro_batches = 0  # until the first batch comes, if memory is to say
         if config.trainer.micro_batches != "auto":
             self._check_parts(loader.batches.size, config.trainer.micro_batches)
@@ -192,7 +194,8 @@ class Update:
 
     def _part(self, fetched: Tensor, whole: int, first: bool = True) -> Tensor:
         """Add the gradient of some data of a batch of `whole`; the sums over them of the loss and of the ELBO, (2,)."""
-        log_w = self.module(self.loader.events(fetched), self._config.objective.importance_samples, prepare=first)
+        m = self._config.objective.importance_samples
+        log_w = self.module(self.loader.events(fetched), m, prepare=first, gradient=self._estimator())
         loss = -self._objective(log_w).sum()
         # Of several processes, gradients are averaged.
         self._fabric.backward(loss * (processes.count() / whole))

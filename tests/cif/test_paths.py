@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cifrun.cif.model import Model, standard_normal
+from cifrun.cif.gaussian import standard_normal
+from cifrun.cif.model import Model
 from cifrun.cif.paths import generate, infer, log_weight, outward, reconstruct
 from tests.helpers import small_model
 

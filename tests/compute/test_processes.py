@@ -42,6 +42,10 @@ CPU = [
 UPDATES = {
     "maf": ["flow=maf", "flow.depth=2", "flow.hidden=[8]"],
     "iwae": ["flow=planar", "flow.depth=3", "objective=iwae", "objective.importance_samples=3"],
+    "stl": ["flow=planar", "flow.depth=3", "objective.gradient=stl"],
+    "dreg": ["flow=maf", "flow.depth=2", "flow.hidden=[8]", "objective=iwae", "objective.gradient=dreg"],
+    "rws": ["flow=planar", "flow.depth=3", "objective=rws", "objective.importance_samples=3"],
+    "rws-dreg": ["flow=resflow", "flow.depth=2", "flow.hidden=[8]", "objective=rws", "objective.gradient=dreg"],
     "unbiased": ["flow=resflow", "flow.depth=2", "flow.hidden=[8]", "flow.logdet=unbiased"],
     "moments": ["flow=realnvp", "flow.depth=2", "flow.hidden=[8]", "flow.norm=batchnorm", "optimizer=sgd"],
     "actnorm": ["flow=nsf_coupling", "flow.depth=2", "flow.hidden=[8]", "flow.norm=actnorm"],
