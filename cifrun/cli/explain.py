@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -24,7 +27,23 @@ __all__ = ["explain"]
 #: Characters of a sentence.
 LONGEST = 2_000
 #: Lines of Hydra's messages that do not help here: advice to add keys that no config has, and internals.
-_NOISE = ("To append", "See https", "full_key", "object_type")
+_NOISE = ("To append", "See https", "full_key", "object_type", "reference_type")
+#: Words of Hydra, OmegaConf and Python, and ours; in this order.
+_PLAIN = {
+    r"^Error merging override (.*)": r"\1 is not allowed",
+    r"Cannot merge DictConfig with ListConfig": "it should be a list",
+    r"Cannot merge ListConfig with DictConfig": "it should be a mapping",
+    r"Invalid value '.*', expected one of \[(.*)\]": r"it should be one of \1",
+    r"field '.*' is not Optional": "it can't be null",
+    r"Value '.*' of type '.*' could not be converted to Integer": "it should be a whole number",
+    r"Value '.*' of type '.*' could not be converted to Float": "it should be a number",
+    r"Value '.*' is not a valid bool.*": "it should be true or false",
+    r"Could not append to config. An item is already at '(.*?)'.*: '(?!\+)(.*?)'.*": r"\1 is there already: write \2",
+    r"Error resolving interpolation '(.*?)', possible.*": r"\1 can't be worked out",
+    r"Recursive interpolation detected": "it refers to itself",
+    r"Interpolation key '(.*)' not found": r"key '\1' not found",
+    r"Exceeds the limit \((\d+) digits\) for integer string conversion.*": r"a number has more than \1 digits",
+}
 
 
 def explain(error: BaseException, inside: bool = False) -> str | None:
@@ -49,7 +68,8 @@ def _sentence(error: BaseException, inside: bool) -> str | None:
     if isinstance(error.__cause__, OmegaConfBaseException) and isinstance(error, ConfigCompositionException):
         return _no_key(error, error.__cause__)
     if isinstance(error, InterpolationResolutionError):
-        return f"{error.full_key} has a value that can't be worked out: {str(error).splitlines()[0]}"
+        reason = re.sub(r"^\w+( raised)? while resolving interpolation: ", "", str(error).splitlines()[0])
+        return f"{error.full_key} has a value that can't be worked out: {_plain(reason)}"
     if isinstance(error, ConfigCompositionException) and "--multirun" in str(error):
         text = str(error).split("'")[1]
         return f"{text} holds more than one value: add -m to run a job for each, or put a list in brackets, [1,2]"
@@ -72,7 +92,14 @@ def _sentence(error: BaseException, inside: bool) -> str | None:
 def _flat(text: str) -> str:
     """The first paragraph of a message of many lines, without the advice to add keys that no config here has."""
     lines = [line.strip() for line in text.strip().split("\n\n")[0].splitlines()]
-    return " ".join(line for line in lines if not line.startswith(_NOISE))
+    return _plain(" ".join(line for line in lines if not line.startswith(_NOISE)))
+
+
+def _plain(text: str) -> str:
+    """A message with what it says of types and of its own machinery in words that are not a programmer's."""
+    for pattern, words in _PLAIN.items():
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def _no_choice(error: MissingConfigException) -> str:
@@ -90,9 +117,16 @@ def _no_override(error: OverrideParseException) -> str:
     text = error.override
     if "=" in text.lstrip("=") and text[0] not in "=+~":
         key, _, value = text.partition("=")
-        reason = _flat(str(error)).replace("EQUAL", "'='").replace("<EOF>", "its end")
+        if not re.fullmatch(r"[\w@:/-]+(\.[\w@:/-]+)*", key):
+            return f"'{key}' is no key: write KEY=VALUE, for example trainer.max_steps=1000"
+        if function := re.search(r"Unknown function '(.*?)'", str(error)):
+            reason = f"there is no function '{function[1]}'"
+        else:
+            reason = "signs that are neither letters nor digits have a meaning of their own"
         quoted = f"{key}=\"'{value}'\""
-        return f"{key} = {value} can't be read ({reason}): if it is meant as text, put it in quotes, {quoted}"
+        if re.search(r"['\"$`\\]", value):
+            quoted = shlex.quote(f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}")
+        return f"{key} = {value} can't be read, as {reason}: if it is meant as text, put it in quotes, {quoted}"
     options = groups().get(text)
     hint = f", for example {text}={options[0]}" if options else ", for example trainer.max_steps=1000"
     return f"'{text}' is not an override: write KEY=VALUE{hint}"

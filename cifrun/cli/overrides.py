@@ -133,11 +133,15 @@ def _check(overrides: Sequence[Override]) -> None:
             raise ConfigError(f"'{text}' is not an override: write KEY=VALUE")
         if key == "hydra.output_subdir":
             raise ConfigError(f"{text} is not allowed: the config.yaml of a run holds all there is to say")
+        if key == "hydra":
+            raise ConfigError(f"{text} is not allowed: hydra.KEY=VALUE changes one of its settings")
         if override.is_delete() and key in ("flow", "debug"):  # conf/config.yaml looks at both
             raise ConfigError(f"{text} is not allowed, as '{key}' would be missing: write {key}=NAME for another")
         if key not in options or override.is_delete() or override.is_sweep_override():
             continue
-        if override.is_add() and override.package is None:
+        if (override.is_add() or override.is_force_add()) and override.package is None:
             raise ConfigError(f"{key} is chosen already: write {str(text).lstrip('+')} to choose another")
-        if not isinstance(override.value(), str | list | dict):
+        value = override.value()
+        several = isinstance(value, dict) or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+        if not (isinstance(value, str) or (several and key not in ("flow", "debug"))):
             raise ConfigError(f"{text} is not allowed: choose one of {', '.join(options[key])}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from cifrun.cli.main import main
 from tests.cli.helpers import Call, tree
+
+#: Words of libraries.
+RAW = re.compile(r"Lexer|extraneous|mismatched|viable|Config\b|_type|Error|Exception|Optional|interpolation")
 
 BAD = [
     # verbs and options
@@ -53,6 +57,22 @@ BAD = [
     (["train", "+dataset=rings"], ["dataset=rings"]),
     (["train", "seed=${nothing}"], ["seed", "'nothing' not found"]),
     (["train", "seed=${oc.env:NOT_SET_ANYWHERE}"], ["seed", "NOT_SET_ANYWHERE"]),
+    (["train", "seed=Ä"], ["seed = Ä can't be read", "put it in quotes, seed=\"'Ä'\""]),
+    (["train", "seed='"], ["seed = ' can't be read", "put it in quotes"]),
+    (["train", "seed=x(1)"], ["there is no function 'x'"]),
+    (["train", "flow.=1"], ["'flow.' is no key"]),
+    (["train", "flow.hidden={a:1}"], ["flow.hidden={a:1} is not allowed: it should be a list"]),
+    (["train", "flow=[maf]"], ["flow=[maf] is not allowed: choose one of affine"]),
+    (["train", "trainer=[1]"], ["trainer=[1] is not allowed: choose one of default"]),
+    (["train", "trainer=[[a]]"], ["trainer=[[a]] is not allowed: choose one of default"]),
+    (["train", "trainer=${seed}"], ["${seed} can't be worked out"]),
+    (["train", "++flow=maf"], ["flow is chosen already: write flow=maf"]),
+    (["train", "+seed=1"], ["seed is there already: write seed=1"]),
+    (["train", "hydra=null"], ["hydra=null is not allowed"]),
+    (["train", "hydra.job.num=x"], ["hydra.job.num=x is not allowed: it should be a whole number"]),
+    (["train", "hydra.run.dir=null"], ["hydra.run.dir=null is not allowed: it can't be null"]),
+    (["train", "seed=${seed}"], ["it refers to itself"]),
+    (["train", f"seed={'1' * 5000}"], ["a number has more than 4300 digits"]),
     # run directories
     (["eval"], ["'run' is missing", "run=DIR"]),
     (["eval", "run=nowhere"], ["nowhere"]),
@@ -128,4 +148,5 @@ def test_a_mistake_gets_one_sentence(
     assert err.count("\n") == 1, err
     for word in expected:
         assert word in err, err
+    assert not RAW.search(err), err
     assert tree(here) == before, "a failed command leaves nothing behind"
