@@ -6,14 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ..compute.memory import check_room
-from ..config.fields import STRICT, Role, setting
+from ..config.fields import MOST, STRICT, Role, setting
 from ..config.schema import DatasetSettings
 from ..errors import ConfigError
 from .mapped import Mapped
@@ -33,6 +34,8 @@ __all__ = [
     "within",
 ]
 
+#: Points that stand for a training set without end, where one has to be looked at.
+FRESH = 10_000
 #: ((x₁ low, x₁ high), (x₂ low, x₂ high))
 Box: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
@@ -53,6 +56,7 @@ class Data:
     columns: tuple[str, ...] = ()  # the names of the coordinates, where they have any
     levels: int | None = None  # of images: a pixel is one of 0 … levels − 1
     fingerprint: str | None = None  # of the user's file that they come from (`files.fingerprint`)
+    fresh: bool = False  # training draws new ones from `target` for every batch; `train` says what these are like
     mapped: Mapped | None = None  # where the rows of `train` are, if they are mapped from a file
 
     @property
@@ -130,7 +134,9 @@ class Target(DatasetConfig):
     if it is in several pieces.
     """
 
-    num_train: int = setting(10_000, "training points", ge=1, role=Role.TRAINED)
+    num_train: Annotated[int, Field(ge=1, le=MOST)] | Literal["fresh"] = setting(
+        10_000, "training points; fresh: new ones for every batch, without end", role=Role.TRAINED
+    )
     num_valid: int = setting(1_000, "validation points", ge=1, role=Role.TRAINED)
     num_test: int = setting(5_000, "test points", ge=1, role=Role.TRAINED)
     seed: int = setting(
@@ -143,13 +149,14 @@ class Target(DatasetConfig):
     resolution: ClassVar[int] = 1
 
     def load(self) -> Data:
-        count = self.num_train + self.num_valid + self.num_test
+        fresh = self.num_train == "fresh"
+        sizes = (FRESH if self.num_train == "fresh" else self.num_train, self.num_valid, self.num_test)
+        count = sum(sizes)
         check_room(2 * count, f"{count:,} points of {self.name}", bytes_each=8)
         train, valid, test = (
-            self.sample(n, torch.Generator().manual_seed(4 * self.seed + k)).float()
-            for k, n in enumerate((self.num_train, self.num_valid, self.num_test))
+            self.sample(n, torch.Generator().manual_seed(4 * self.seed + k)).float() for k, n in enumerate(sizes)
         )
-        return Data(train, valid, test, target=self)
+        return Data(train, valid, test, target=self, fresh=fresh)
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:

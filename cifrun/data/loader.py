@@ -5,7 +5,8 @@
     x    = loader.events(sent)          the events on the device, (batch, *shape), with noise if they are grey levels
 
 If the data are few, the device holds all of them, and only the numbers of the rows travel. Otherwise the rows are read
-where they are, in memory or in a file, and travel themselves. A share of a batch is fetched as a batch is.
+where they are, in memory or in a file, and travel themselves; or they are drawn anew for each batch. A share of a batch
+is fetched as a batch is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..config.schema import TrainerConfig
 from .base import Data
 from .grey_levels import dequantize
 from .order.batches import Batches
+from .order.fresh import Fresh
 
 #: Bytes of training data that are put on the device as a whole.
 RESIDENT = 2**31
@@ -40,7 +42,13 @@ class Loader:
 
     def __init__(self, data: Data, trainer: TrainerConfig, seed: int, device: torch.device) -> None:
         x = data.train
-        self._x, self._device = x, device
+        self._x: Tensor | Fresh = x
+        self.batches: Batches | Fresh
+        self._device = device
+        if data.fresh and data.target is not None:
+            self._resident = None
+            self._x = self.batches = Fresh(data.target.sample, trainer.batch_size, data.target.seed)
+            return
         self._resident = x.to(device) if x.nbytes <= RESIDENT else None
         large = x.nbytes > IN_MEMORY
         in_blocks = trainer.shuffle == "blocks" or (trainer.shuffle == "auto" and large)
