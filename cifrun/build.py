@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -30,7 +31,7 @@ from .errors import ConfigError, RunError
 from .flows.base import FlowConfig
 from .io.text import table
 from .registry import FLOWS
-from .runs.checkpoint import DataFacts
+from .runs.checkpoint import Checkpoint, DataFacts
 from .runs.directory import RunDirectory
 from .runs.metrics import estimate
 
@@ -219,6 +220,37 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
         model.to(precision)
     checkpoint.load_model(model, origin)
     return model.eval().requires_grad_(False)
+
+
+def warm_start(model: Model, directory: Path, first: Bijection | None) -> None:
+    """Give a model the best weights of a run, and its first step; an index that the run has not stays as it is made.
+
+    A new index does nothing yet (s = t = 0 and q = p), so that the model has the run's density.
+
+    Arguments:
+        first: The model's first step, which should be of the run's kind.
+
+    Raises:
+        RunError: The run's model is none of the same flow, or it has an index and the model has not.
+    """
+    run = RunDirectory(directory)
+    config = run.config()
+    tag, checkpoint = run.load_best()
+    origin = str(run.checkpoint_path(tag))
+    facts = DataFacts.of(checkpoint.state, origin)
+    theirs, mine = checkpoint.part("model"), model.state_dict()
+    fits = theirs.keys() <= mine.keys() and all(mine[name].shape == value.shape for name, value in theirs.items())
+    if facts.standardized != kind_of(first):
+        raise RunError(
+            f"warm_start = '{directory}' is not possible: its model's first step is {facts.standardized}, and this "
+            f"one's {kind_of(first)}; say the same for dataset.standardize"
+        )
+    if not fits or any(".index." not in name for name in mine.keys() - theirs.keys()):
+        raise RunError(
+            f"warm_start = '{directory}' is not possible: that run's {config.flow_name} has other sizes or other data "
+            f"than this model; see {run.path / 'config.yaml'}"
+        )
+    Checkpoint({f"model.{name}": value for name, value in {**mine, **theirs}.items()}, {}).load_model(model, origin)
 
 
 def check_has_data(run: RunDirectory, config: Config, instead: str) -> None:

@@ -264,6 +264,9 @@ class Config:
         may_change=LATER[1:],
     )
     run: UserPath | None = setting(None, "the run directory to look at", role=Role.COMMAND, may_change=LATER[1:])
+    warm_start: UserPath | None = setting(
+        None, "a run of the same flow, plain or with the same index, whose best weights training begins with"
+    )
     resume: UserPath | None = setting(None, "the run directory to continue", role=Role.COMMAND, may_change=("train",))
     n: int = setting(1000, "how many samples to draw", role=Role.COMMAND, ge=1, may_change=("sample",))
     output: UserPath | None = setting(

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import yaml
 
-from ..build import build_data, build_model, build_standardize, check_has_data, facts_of, saved_first_step
+from ..build import build_data, build_model, build_standardize, check_has_data, facts_of, saved_first_step, warm_start
 from ..cif.model import Model
 from ..compute import processes, rng
 from ..compute.device import Fabric, spread
@@ -88,7 +88,10 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
             data = build_data(config)
             if resume:
                 run.check_data(data.fingerprint)
-            model = build_model(config, data.shape, first if resume else build_standardize(config, data))
+            first = first if resume else build_standardize(config, data)
+            model = build_model(config, data.shape, first)
+            if config.warm_start is not None and not resume:
+                warm_start(model, config.warm_start, first)
         except KeyboardInterrupt:
             if run.writes:
                 tell("stopped before the first step")
@@ -170,6 +173,11 @@ def optimise(
     ):
         tracker.text("config", textwrap.indent(yaml.safe_dump(to_dict(config), sort_keys=False), "    "))
         tracker.hparams(hyperparameters(config), {})
+        if config.warm_start is not None and state.step == 0:  # what it begins with may be the best there will be
+            valid = validate(model, data, config)
+            tracker.scalars(0, valid)
+            if state.improves(valid[VALID]):
+                run.save_checkpoint("best", state.checkpoint(model))
         clock = Clock(state.wall_seconds)
         while not state.finished(options):
             # One update: a batch, its log-weights, the objective and its gradient.
