@@ -120,7 +120,7 @@ def fit(
         batch_size: Data a step, at most the training set.
         lr: Learning rate.
         patience: Stop after this many validations without improvement; 0 never does.
-        objective: Name of a registered objective, "elbo" or "iwae", with its defaults, as in `objective=NAME`.
+        objective: Name of a registered objective, "elbo", "iwae" or "rws", with its defaults, as in `objective=NAME`.
         standardize: Whether the model first brings each coordinate to mean 0 and standard deviation 1: True, False,
             "auto" (if a scale is far from that), or "whiten" (and takes out correlations). A model keeps what its first
             training chose.

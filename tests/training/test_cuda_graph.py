@@ -27,12 +27,13 @@ REPEATABLE = ["affine", "realnvp", "maf", "nsf_ar", "nsf_coupling", "sos", "plan
 OTHERS = ["cnf", "resflow_image"]
 
 
-def update(flow, cif, graph, shape=(2,), optimizer="adam", **device):
+def update(flow, cif, graph, shape=(2,), optimizer="adam", objective=None, **device):
     config = small_config(
         flow,
         cif,
         device={"accelerator": "gpu", "cuda_graph": graph, **device},
         optimizer={"name": optimizer, "max_grad_norm": 1.0},
+        objective=objective or {},
     )
     torch.manual_seed(0)
     model = build_model(config, shape)
@@ -83,6 +84,16 @@ def test_lower_precision_is_recorded_too(precision):
     _, step, outcomes = trained("resflow", True, True, xs, precision=precision)
     assert step._recorded is not None
     assert torch.equal(outcomes, trained("resflow", True, False, xs, precision=precision)[2])
+
+
+@pytest.mark.parametrize("words", ["elbo stl", "iwae dreg", "rws reparametrised", "rws dreg"])
+def test_every_estimator_of_the_gradient_is_recorded(words):
+    name, gradient = words.split()
+    objective = {"name": name, "importance_samples": 3, "gradient": gradient}
+    xs = batches(WARM_UP + 3)
+    _, step, outcomes = trained("maf", True, True, xs, objective=objective)
+    assert step._recorded is not None
+    assert torch.equal(outcomes, trained("maf", True, False, xs, objective=objective)[2])
 
 
 @pytest.mark.parametrize("graph", [False, True])
