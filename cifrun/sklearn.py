@@ -45,7 +45,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         settings: More settings of the model, as keywords of `cifrun.CIF`: {"depth": 3, "index_dim": 2}.
         steps: Optimiser steps, at most.
         batch_size: Rows a step, at most the training rows.
-        lr: Learning rate.
+        lr: Learning rate; None is the optimiser's own.
         valid: Share of the rows that is held out to choose the best weights.
         patience: Stop after so many validations in a row without a better one; 0 never does.
         standardize: Whether the model first brings each column to mean 0 and standard deviation 1: True, False, "auto",
@@ -80,7 +80,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         settings: Mapping[str, Any] | None = None,
         steps: int = 1000,
         batch_size: int = 1000,
-        lr: float = 1e-3,
+        lr: float | None = None,
         valid: float = 0.1,
         patience: int = 0,
         standardize: bool | Literal["auto", "whiten"] = True,

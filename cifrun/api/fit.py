@@ -90,9 +90,10 @@ def fit(
     test: float | Any | None = None,
     steps: int = 1000,
     batch_size: int = 1000,
-    lr: float = 1e-3,
+    lr: float | None = None,
     patience: int = 0,
     objective: str = "elbo",
+    optimizer: str = "muon",
     standardize: bool | Literal["auto", "whiten"] = True,
     seed: int | None = None,
     device: str = "auto",
@@ -118,9 +119,10 @@ def fit(
         test: The same for a test after training; None is 0.1 with a directory, and without one nothing.
         steps: Optimiser steps, at most.
         batch_size: Data a step, at most the training set.
-        lr: Learning rate.
+        lr: Learning rate; None is the optimiser's own.
         patience: Stop after this many validations without improvement; 0 never does.
         objective: Name of a registered objective, "elbo", "iwae" or "rws", with its defaults, as in `objective=NAME`.
+        optimizer: Name of a registered optimiser, with its defaults, as in `optimizer=NAME`.
         standardize: Whether the model first brings each coordinate to mean 0 and standard deviation 1: True, False,
             "auto" (if a scale is far from that), or "whiten" (and takes out correlations). A model keeps what its first
             training chose.
@@ -160,6 +162,7 @@ def fit(
     for name in settings or {}:
         if str(name).partition(".")[0] not in CHANGEABLE:
             raise ConfigError(f"'{name}' is no setting of training: fit takes those of {', '.join(CHANGEABLE)}")
+    chosen = composed(f"objective={objective}", f"optimizer={optimizer}")
     asked = {
         "seed": seed,
         "trainer.max_steps": steps,
@@ -168,12 +171,17 @@ def fit(
         "trainer.patience": patience,
         "trainer.progress": progress,
         "optimizer.lr": lr,
-        **flattened({"objective": to_dict(composed(f"objective={objective}").objective)}),
         "dataset.standardize": standardize,
         "device.accelerator": device,
-        **(settings or {}),
     }
-    config = _configured(model.config, {name: value for name, value in asked.items() if value is not None})
+    config = _configured(
+        model.config,
+        {
+            **flattened({"objective": to_dict(chosen.objective), "optimizer": to_dict(chosen.optimizer)}),
+            **{name: value for name, value in asked.items() if value is not None},
+            **(settings or {}),
+        },
+    )
     if config.device.count > 1 or config.device.nodes > 1:
         raise ConfigError("device.count and device.nodes are for the command line: fit trains on one device")
     if directory is None:

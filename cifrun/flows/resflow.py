@@ -25,7 +25,7 @@ class ResFlow(FlowConfig):
     """Residual flow: blocks x + g(x) with Lip g ≤ κ < 1 (Chen et al., 2019)."""
 
     depth: int = setting(10, "number of steps L, each a residual block", ge=1)
-    hidden: Sizes = setting([128, 128, 128, 128], "hidden sizes of each g")
+    hidden: Sizes = setting([64, 64, 64, 64], "hidden sizes of each g")
     lipschitz: float = setting(0.9, "κ, the bound on Lip g of each block", gt=0, lt=1)
     logdet: Literal["auto", "exact", "unbiased"] = setting(
         "auto",

@@ -33,7 +33,7 @@ MOMENTUM = 0.95
 OTHERS = 0.2
 
 
-@OPTIMIZERS.register("muon", lr=0.03)
+@OPTIMIZERS.register("muon", lr=0.03, schedule="cosine", max_grad_norm=10.0)
 def muon(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """Muon (Jordan et al., 2024) for matrices and convolution kernels; Adam at a fifth of its rate for the rest."""
     return Muon(parameters, config.lr, config.weight_decay)

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..registry import OPTIMIZERS
 
 
-@OPTIMIZERS.register("soap", lr=0.003)
+@OPTIMIZERS.register("soap", lr=0.003, schedule="cosine", max_grad_norm=10.0)
 def soap(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """SOAP (Vyas et al., 2024), of the package pytorch_optimizer: Adam in a basis that follows the curvature."""
     try:
