@@ -41,6 +41,9 @@ from ..runs.records import Tracker
 NAN_ROWS = 2**16
 #: The place of dequantisation among what `eval.seed` seeds, and how many data one of its generators serves.
 NOISE, NOISE_ROWS = 2**31, 100
+#: Reach of an index (`index_use.reach`), in units of z, below which it counts as unused: of a hundredth of the width of
+#: a standardised coordinate, no topology is made.
+UNUSED = 0.01
 
 
 def evaluate(directory: Path, config: Config) -> dict[str, Any]:
@@ -271,13 +274,20 @@ def scalars(test: Mapping[str, Any]) -> dict[str, float]:
 
 
 def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
-    """A test result, or one of other data, as a small table for the terminal."""
+    """A test result, or one of other data, as a small table for the terminal; and a sentence if the index is unused."""
     exact = test["exact"]
     kind = estimate(exact, config.cif, test["importance_samples"]).replace("unbiased", "unbiased log-det")
     shown = ((m, row) for m, row in RESULT if m.name in test and not (exact and row.estimated))
     rows = [[row.label.format(kind=kind), m.told(test), m.unit] for m, row in shown]
     data = f"{of}, {test['num_data']:,} data{skipped(test)}"
-    return table(rows, [f"{config.dataset.name}, {config.flow_name}", data, ""], "lrl")
+    told = table(rows, [f"{config.dataset.name}, {config.flow_name}", data, ""], "lrl")
+    reach = max((row["reach"] for row in test.get("index_reach", ())), default=None)
+    if reach is None or not reach < UNUSED:
+        return told
+    return (
+        f"{told}\nthe index is hardly used: u moves a coordinate by {reach:.2g} at most, at any step, so that this is about "
+        f"the plain flow; optimizer=muon, a larger optimizer.lr or a larger index may change that"
+    )
 
 
 def skipped(test: Mapping[str, Any]) -> str:

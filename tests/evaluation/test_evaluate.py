@@ -255,3 +255,11 @@ def test_a_report_says_what_the_likelihood_is_and_of_an_exact_one_no_bound(cif: 
     assert " ".join(lines[0].split()) == f"log-likelihood ({kind}) −1.500 ± 0.012 nats"
     rest = [" ".join(line.split()) for line in lines[1:]]
     assert rest == ([] if exact else ["ELBO −1.75 ± 0.25 nats", "effective sample size 3.2 of 20"])
+
+
+@pytest.mark.parametrize(("reaches", "unused"), [([0.002, 0.0], True), ([0.002, 0.3], False), ([], False)])
+def test_a_report_says_that_an_index_is_unused(reaches: list[float], unused: bool) -> None:
+    found = [{"depth": k, "reach": value} for k, value in enumerate(reaches, 1)]
+    last = report(config_of(True), {**RESULT, "index_reach": found}, "test").splitlines()[-1]
+    said = "the index is hardly used: u moves a coordinate by 0.002 at most"
+    assert last.startswith(said) == unused
