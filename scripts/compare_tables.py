@@ -38,7 +38,8 @@ FLOWS = {
 }
 TRAINING = (
     "dataset.standardize=true trainer.max_steps=2000 trainer.batch_size=100 trainer.valid_every=25 trainer.patience=20 "
-    "trainer.plot_every=0 trainer.progress=false optimizer.weight_decay=0.001 diagnostics.enabled=false device=cpu"
+    "trainer.plot_every=0 trainer.progress=false optimizer=adam optimizer.weight_decay=0.001 diagnostics.enabled=false "
+    "device=cpu"
 )
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12)
 REGULARISATION = (1e-6, 1e-4, 1e-2, 1e-1)

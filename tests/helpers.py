@@ -25,6 +25,9 @@ from cifrun.runs.records import METRICS, read_metrics
 #: Of the repository.
 ROOT = Path(__file__).resolve().parents[1]
 
+#: An optimiser whose rate does not depend on how long training will be, so that a run can be made longer bit for bit.
+STEADY = {"name": "adam", "lr": 1e-3, "schedule": "none", "max_grad_norm": None}
+
 #: Small enough that a job takes about a second, long enough that a kill finds one under way.
 JOB = (
     "dataset=two_uniforms dataset.num_train=200 dataset.num_valid=50 dataset.num_test=50 flow=affine flow.depth=1 "
@@ -46,6 +49,7 @@ def small_config(
         "dataset": {"name": dataset, "num_train": 2000, "num_valid": 200, "num_test": 500},
         "flow": settings,
         "cif": cif,
+        "optimizer": STEADY,
     }
     return Config.parse({**base, **overrides})
 
@@ -118,8 +122,10 @@ def after_steps(count: int, act: Callable[[], None]) -> Iterator[None]:
     """
     done = 0
 
-    def step(*_: Any) -> None:
+    def step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         nonlocal done
+        if "orthogonal" in optimizer.param_groups[0] and type(optimizer) is torch.optim.Adam:  # a part of Muon
+            return
         done += 1
         if done == count:
             act()

@@ -98,11 +98,11 @@ class IndexConfig:
 class OptimizerConfig:
     """The optimiser, its learning rate over time, and gradient clipping."""
 
-    name: Annotated[str, name_in(OPTIMIZERS)] = setting("adam", "name of the optimiser")
-    lr: float = setting(1e-3, "learning rate after the warm-up", gt=0)
+    name: Annotated[str, name_in(OPTIMIZERS)] = setting("muon", "name of the optimiser")
+    lr: float = setting(0.03, "learning rate after the warm-up", gt=0)
     weight_decay: float = setting(0.0, "L2 penalty (decoupled from the gradient for adamw and muon)", ge=0)
     schedule: Literal["none", "cosine", "linear", "plateau"] = setting(
-        "none",
+        "cosine",
         "learning rate after the warm-up: none keeps it constant, cosine and linear take it to zero at the last step, "
         "plateau lowers it when validation no longer improves",
     )
@@ -115,7 +115,7 @@ class OptimizerConfig:
         ge=0,
         lt=1,
     )
-    max_grad_norm: float | None = setting(None, "clip the gradient to this 2-norm; null for no clipping", gt=0)
+    max_grad_norm: float | None = setting(10.0, "clip the gradient to this 2-norm; null for no clipping", gt=0)
 
 
 @dataclass(config=STRICT)

@@ -285,8 +285,8 @@ def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
     if reach is None or not reach < UNUSED:
         return told
     return (
-        f"{told}\nthe index is hardly used: u moves a coordinate by {reach:.2g} at most, at any step, so that this is about "
-        f"the plain flow; optimizer=muon, a larger optimizer.lr or a larger index may change that"
+        f"{told}\nthe index is hardly used: u moves a coordinate by {reach:.2g} at most, at any step, so that this is "
+        f"about the plain flow; optimizer=muon, a larger optimizer.lr or a larger index may change that"
     )
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ MOMENTUM = 0.95
 OTHERS = 0.2
 
 
-@OPTIMIZERS.register("muon", lr=0.03, schedule="cosine", max_grad_norm=10.0)
+@OPTIMIZERS.register("muon")
 def muon(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """Muon (Jordan et al., 2024) for matrices and convolution kernels; Adam at a fifth of its rate for the rest."""
     return Muon(parameters, config.lr, config.weight_decay)
@@ -54,8 +56,10 @@ class Muon(torch.optim.Optimizer):
         self._adam = torch.optim.Adam(
             [torch.empty(0)], lr=lr, weight_decay=weight_decay, decoupled_weight_decay=True, fused=True
         )
-        matrices = {"params": [p for p in every if p.dim() > 1], "share": 1.0, "orthogonal": True}
-        others = {"params": [p for p in every if p.dim() <= 1], "share": OTHERS, "lr": OTHERS * lr, "orthogonal": False}
+        large = [p.dim() > 1 and p.numel() > 0 for p in every]
+        matrices = {"params": list(compress(every, large)), "share": 1.0, "orthogonal": True}
+        rest = list(compress(every, map(not_, large)))
+        others = {"params": rest, "share": OTHERS, "lr": OTHERS * lr, "orthogonal": False}
         super().__init__([group for group in (matrices, others) if group["params"]], self._adam.defaults)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..registry import OPTIMIZERS
 
 
-@OPTIMIZERS.register("soap", lr=0.003, schedule="cosine", max_grad_norm=10.0)
+@OPTIMIZERS.register("soap", lr=0.003)
 def soap(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """SOAP (Vyas et al., 2024), of the package pytorch_optimizer: Adam in a basis that follows the curvature."""
     try:
@@ -35,4 +35,4 @@ def _lay_out(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 def _contiguous(value: Any) -> Any:
     if isinstance(value, list):
         return [_contiguous(x) for x in value]
-    return value.clone(memory_format=torch.contiguous_format) if isinstance(value, torch.Tensor) else value
+    return value.contiguous() if isinstance(value, torch.Tensor) else value

@@ -122,7 +122,10 @@ class TrainingState(DataFacts):
             right = all(number == [] or is_any(number, SETTING) for number in numbers.values())
             if not right or numbers.keys() & tensors.keys():
                 raise ValueError("numbers that are none, or in the place of tensors")
-            packed = {int(index): entries for index, entries in _nested(tensors | numbers).items()}
+            # Copies begin at whole lines of memory, as what they are copies of did: products differ with that in their
+            # last bits.
+            copies = {name: tensor.clone() for name, tensor in tensors.items()}
+            packed = {int(index): entries for index, entries in _nested(copies | numbers).items()}
             optimizer.load_state_dict({"state": packed, "param_groups": groups})
             if averages is not None:
                 averages.restore(checkpoint.part("trained"), state.step)

@@ -156,7 +156,9 @@ def test_edges_of_ranges_are_allowed() -> None:
 def test_a_part_alone_is_checked_as_within_the_whole() -> None:
     assert check(OptimizerConfig, {"lr": 0.5}) == parsed(optimizer={"lr": 0.5}).optimizer == OptimizerConfig(lr=0.5)
     for call in (lambda: check(OptimizerConfig, {"name": "x"}), lambda: parsed(optimizer={"name": "x"})):
-        with pytest.raises(ConfigError, match=r"^there is no optimizer 'x': choose one of adam, adamax, adamw, muon, sgd, soap"):
+        with pytest.raises(
+            ConfigError, match=r"^there is no optimizer 'x': choose one of adam, adamax, adamw, muon, sgd, soap"
+        ):
             call()
 
 

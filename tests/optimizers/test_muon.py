@@ -23,6 +23,15 @@ def test_singular_vectors_stay_and_singular_values_come_near_one(shape: tuple[in
     assert large.any() and (values[large] > 0.68).all() and (values < 1.21).all()
 
 
+def test_weights_of_no_size_are_no_trouble() -> None:
+    """As of the network of a first coordinate, which looks at nothing."""
+    weights = [nn.Parameter(torch.ones(3, 0)), nn.Parameter(torch.ones(0, 3)), nn.Parameter(torch.ones(2, 2))]
+    for p in weights:
+        p.grad = torch.ones_like(p)
+    Muon(weights, 0.1).step()
+    assert not torch.equal(weights[2], torch.ones(2, 2))
+
+
 def test_a_gradient_of_zero_moves_nothing() -> None:
     assert torch.equal(orthogonalised(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
 

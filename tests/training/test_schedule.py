@@ -15,7 +15,7 @@ def test_learning_rate_is_a_function_of_the_step():
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0 and rates[4:] == sorted(rates[4:], reverse=True) and 0 < rates[-1] < 0.05
     assert learning_rate(config, 9, 14) == 0.5  # half-way down
-    assert [learning_rate(OptimizerConfig(lr=0.1), k, 5) for k in range(5)] == [0.1] * 5
+    assert [learning_rate(OptimizerConfig(lr=0.1, schedule="none"), k, 5) for k in range(5)] == [0.1] * 5
 
 
 def test_a_line_goes_to_zero_at_the_end() -> None:

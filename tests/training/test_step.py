@@ -29,7 +29,7 @@ def update(*overrides):
 
 
 def test_it_is_a_step_of_adam():
-    model, step = update("cif=false")
+    model, step = update("cif=false", "optimizer=adam")
     twin = copy.deepcopy(model)
     x = torch.randn(50, 2)
     adam = torch.optim.Adam(twin.parameters(), lr=0.01)
@@ -99,7 +99,7 @@ def test_counts_go_on_from_a_state():
 
 
 def test_a_state_from_an_optimiser_that_was_not_fused():
-    model, step = update("cif=false")
+    model, step = update("cif=false", "optimizer=adam")
     x = torch.randn(50, 2)
     plain = torch.optim.Adam(model.parameters())
     model.log_w(x).mean().backward()

@@ -19,7 +19,7 @@ def test_the_indexed_residual_flow_is_ahead_on_two_uniforms(seed, tmp_path):
         config = Config.parse(
             {
                 "dataset": {"name": "two_uniforms", "seed": seed},
-                "flow": {"family": "resflow"},
+                "flow": {"family": "resflow", "hidden": [128, 128, 128, 128]},
                 "cif": cif,
                 "seed": seed,
                 "trainer": {"max_steps": 900, "plot_every": 0, "progress": False},
