@@ -174,7 +174,8 @@ class Update:
         return parts
 
     def _log_w(self, rows: Tensor) -> Tensor:
-        return self.model.log_w(self.loader.events(self.loader.fetch(rows)), self._config.objective.importance_samples)
+        m = self._config.objective.importance_samples
+        return self.model(self.loader.events(self.loader.fetch(rows)), m, gradient=self._estimator())
 
     def _accumulate(self, rows: Tensor, parts: list[range], before: dict[str, Tensor]) -> Tensor:
         """Gradients of all parts, and the sums over their data of the loss and of the ELBO, (2,)."""
