@@ -77,7 +77,7 @@ class FlowSettings:
 class IndexConfig:
     """The index u_l of each step: its size, which steps carry one, what it does, and its networks, by hidden sizes."""
 
-    dim: int = setting(1, "size of each u_l; for images, its channels", ge=1)
+    dim: int = setting(1, "size of each u_l; for images, its channels", ge=1, le=2**16)
     depth: _Count | Literal["all"] = setting(
         "all", "all, or how many of the flow's steps carry an index, counted from the data"
     )

@@ -39,13 +39,13 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(runs: Path) -> None:
 
 def test_settings_that_tell_groups_apart_are_columns(runs: Path) -> None:
     write(runs / "deep", flow={"family": "resflow", "depth": 4}, likelihood=-1.44)
-    write(runs / "slow", optimizer={"name": "adam", "lr": 1e-4}, likelihood=-1.9)
+    write(runs / "slow", optimizer={"lr": 1e-4}, likelihood=-1.9)
     report = read(runs)
     assert report.columns == ["flow.depth", "optimizer.lr"]
     ranks = {report.label(group): group.cells["log_likelihood"].rank for group in report.groups}
     # −1.4467 ± 0.0088 and −1.44 ± 0.01 do not differ significantly.
-    assert ranks["CIF of resflow, flow.depth 4, optimizer.lr 0.001"] == "best"
-    assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.001"] == "near"
+    assert ranks["CIF of resflow, flow.depth 4, optimizer.lr 0.03"] == "best"
+    assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.03"] == "near"
     assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.0001"] == ""
 
 
