@@ -20,7 +20,7 @@ Record = dict[str, Any]
 LEVELS = (0.1, 0.05, 0.02)  # of KL, whose seconds are told
 SORTED = 60  # seconds that the tables are sorted by, if there are results of it
 FLOOR = 1e-3  # the lowest KL that pictures show: the test data tell no smaller ones from 0
-EARLY = 0.8  # of its seconds: a model that needed less had come to its end
+EARLY = 0.8  # of its seconds: a peer that needed less had come to its end
 KINDS = {"CIF": "CIF", "plain": "plain flow", "peer": "peer"}
 
 
@@ -56,12 +56,12 @@ class Row:
         self.cells = {budget: Cell([r for r in records if r["budget"] == budget]) for budget in budgets}
 
     def curve(self) -> list[tuple[float, float, float]]:
-        """Seconds, KL and its standard error over seeds, by seconds; what ended early stays as it is."""
+        """Seconds, KL and its standard error over seeds, by seconds; a peer that ended early stays as it is."""
         points = []
         for budget, cell in self.cells.items():
             if cell.good:
                 seconds, kl = cell.mean("seconds"), (cell.mean(), cell.error() or 0.0)
-                early = seconds < EARLY * budget
+                early = self.kind == "peer" and seconds < EARLY * budget
                 points += [(budget, *kl)] if early else [(seconds, *kl)]
                 points += [(seconds, *kl)] if early and len(points) == 1 else []
         return sorted(points)
@@ -295,7 +295,7 @@ def _conditions(records: Sequence[Record]) -> str:
     lines = []
     for r in records:
         versions = ", ".join(f"{name} {number}" for name, number in r["versions"].items())
-        words = [f"{r['threads']} threads", r["cpu"], versions, *r["overrides"]]
+        words = [f"{r['threads']} thread{'s' * (r['threads'] > 1)}", r["cpu"], versions, *r["overrides"]]
         lines.append(f"- {'; '.join(words)}")
     shares = [r["seconds"] / r["budget"] for r in records if r.get("steps")]
     if shares:
