@@ -222,16 +222,18 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
     return model.eval().requires_grad_(False)
 
 
-def warm_start(model: Model, directory: Path, first: Bijection | None) -> None:
+def warm_start(model: Model, directory: Path, first: Bijection | None, columns: Sequence[str] = ()) -> None:
     """Give a model the best weights of a run, and its first step; an index that the run has not stays as it is made.
 
-    A new index does nothing yet (s = t = 0 and q = p), so that the model has the run's density.
+    A new index does nothing yet (s = t = 0 and q = p), so that the model has the run's density; but near it only where q
+    is not relative to p or p is a constant, as then q starts at random.
 
     Arguments:
         first: The model's first step, which should be of the run's kind.
+        columns: Names of the coordinates of its data, where they have any; they should be the run's.
 
     Raises:
-        RunError: The run's model is none of the same flow, or it has an index and the model has not.
+        RunError: The run's model is of another flow or of other columns, or it has an index and the model has not.
     """
     run = RunDirectory(directory)
     config = run.config()
@@ -240,6 +242,11 @@ def warm_start(model: Model, directory: Path, first: Bijection | None) -> None:
     facts = DataFacts.of(checkpoint.state, origin)
     theirs, mine = checkpoint.part("model"), model.state_dict()
     fits = theirs.keys() <= mine.keys() and all(mine[name].shape == value.shape for name, value in theirs.items())
+    if columns and facts.columns and list(columns) != facts.columns:
+        raise RunError(
+            f"warm_start = '{directory}' is not possible: that run's columns are {', '.join(facts.columns)}, and these "
+            f"data's {', '.join(columns)}"
+        )
     if facts.standardized != kind_of(first):
         raise RunError(
             f"warm_start = '{directory}' is not possible: its model's first step is {facts.standardized}, and this "

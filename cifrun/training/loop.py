@@ -91,7 +91,7 @@ def _train(fabric: Fabric, config: Config, directory: Path, resume: bool) -> dic
             first = first if resume else build_standardize(config, data)
             model = build_model(config, data.shape, first)
             if config.warm_start is not None and not resume:
-                warm_start(model, config.warm_start, first)
+                warm_start(model, config.warm_start, first, data.columns)
         except KeyboardInterrupt:
             if run.writes:
                 tell("stopped before the first step")

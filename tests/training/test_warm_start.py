@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from cifrun.build import build_data, load_model
+from cifrun.build import build_data, build_model, load_model, warm_start
 from cifrun.cli.main import main
 from cifrun.errors import RunError
 from cifrun.runs.directory import RunDirectory
@@ -65,6 +65,20 @@ def test_a_run_of_another_model_is_a_sentence(before: bool, tmp_path: Path) -> N
     with pytest.raises(RunError, match=r"warm_start = '.*first' is not possible: .* has other sizes or other data"):
         train(replace(other, warm_start=tmp_path / "first"), tmp_path / "second")
     assert not (tmp_path / "second").exists()
+
+
+def test_a_run_of_other_columns_is_a_sentence(tmp_path: Path) -> None:
+    """They would be taken for each other without a word."""
+    train(config("maf", False, max_steps=1), tmp_path / "plain")
+    run = RunDirectory(tmp_path / "plain")
+    for tag in ("latest", "best", "final"):
+        if run.checkpoint_path(tag).exists():
+            checkpoint = run.load_checkpoint(tag)
+            checkpoint.state["columns"] = ["height", "weight"]
+            checkpoint.save(run.checkpoint_path(tag))
+    model = build_model(config("maf", True), (2,))
+    with pytest.raises(RunError, match="that run's columns are height, weight, and these data's weight, height"):
+        warm_start(model, tmp_path / "plain", None, ["weight", "height"])
 
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
