@@ -225,8 +225,8 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
 def warm_start(model: Model, directory: Path, first: Bijection | None, columns: Sequence[str] = ()) -> None:
     """Give a model the best weights of a run, and its first step; an index that the run has not stays as it is made.
 
-    A new index does nothing yet (s = t = 0 and q = p), so that the model has the run's density; but near it only where q
-    is not relative to p or p is a constant, as then q starts at random.
+    A new index does nothing yet (s = t = 0 and q = p), so that the model has the run's density. Where q is not relative
+    to p, or p is a constant, q starts at random, and the model is near that density only.
 
     Arguments:
         first: The model's first step, which should be of the run's kind.
