@@ -286,7 +286,7 @@ def report(config: Config, test: Mapping[str, Any], of: str = "test") -> str:
         return told
     return (
         f"{told}\nthe index is hardly used: u moves a coordinate by {reach:.2g} at most, at any step, so that this is "
-        f"about the plain flow; optimizer=muon, a larger optimizer.lr or a larger index may change that"
+        f"about the plain flow"
     )
 
 
