@@ -9,7 +9,7 @@ from typing import Any
 
 from ..build import check_has_data
 from ..cli.hydra_app import configure as compose
-from ..config.roles import changeable, flattened
+from ..config.roles import changeable, flattened, holds_path, reading
 from ..config.schema import Config, to_dict
 from ..errors import ConfigError
 from ..evaluation.evaluate import evaluate as evaluate_run
@@ -77,8 +77,9 @@ def evaluate(directory: str | Path, config: Config | None = None) -> dict[str, A
 
     Arguments:
         directory: The run directory.
-        config: The run's own, with other settings of `eval`, `diagnostics` or `device`; by default as they are in the
-            run, without diagnostics, which are there already.
+        config: The run's own, with other settings of `eval`, `diagnostics` or `device`, or with the place to which its
+            data have moved, `dataset.path`; by default as they are in the run, without diagnostics, which are there
+            already.
 
     Returns:
         The test result, as `summary.json` has it under "test".
@@ -115,7 +116,7 @@ def _check_is_config(config: Any) -> None:
 def _check_agrees(saved: Config, config: Config, verb: str) -> None:
     """Refuse a config that differs from the run's in what `verb` can't change."""
     before, now = (flattened(to_dict(c)) for c in (saved, config))  # parsed: an older run lacks newer keys
-    free = changeable(verb)
+    free, moved = changeable(verb), [name for name in reading(verb) if holds_path(name)]
     for name in (*sorted(before.keys() & now.keys()), *sorted(before.keys() ^ now.keys())):
-        if before.get(name) != now.get(name) and name.partition(".")[0] not in free:
+        if before.get(name) != now.get(name) and name.partition(".")[0] not in free and name not in moved:
             raise ConfigError(f"a run keeps its {name}: {now.get(name)} is not {before.get(name)}")

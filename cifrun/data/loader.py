@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..compute.memory import check_room
 from ..config.schema import TrainerConfig
 from .base import Data
 from .grey_levels import dequantize
@@ -38,6 +39,9 @@ class Loader:
         trainer: Says how large a batch is, and what is shuffled.
         seed: Of the order.
         device: Where the events are needed.
+
+    Raises:
+        ConfigError: A batch of new draws has no room.
     """
 
     def __init__(self, data: Data, trainer: TrainerConfig, seed: int, device: torch.device) -> None:
@@ -47,6 +51,7 @@ class Loader:
         self._device = device
         if data.fresh and data.target is not None:
             self._resident = None
+            check_room(trainer.batch_size * x[:1].numel(), f"trainer.batch_size = {trainer.batch_size} new data a step")
             self._x = self.batches = Fresh(data.target.sample, trainer.batch_size, data.target.seed)
             return
         self._resident = x.to(device) if x.nbytes <= RESIDENT else None

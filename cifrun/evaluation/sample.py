@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..build import load_model
@@ -14,6 +15,7 @@ from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute.device import launch
 from ..compute.memory import check_room
+from ..compute.rng import forked
 from ..config.schema import Config
 from ..data.grey_levels import quantize
 from ..errors import ConfigError
@@ -23,6 +25,7 @@ from ..figures.style import save
 from ..io.files import replacing
 from ..io.table_files import TABLES, check_ending, numbered, write_table
 from ..runs.directory import RunDirectory
+from ..runs.progress import Progress
 
 
 def sample(directory: Path, config: Config) -> Path:
@@ -45,14 +48,26 @@ def sample(directory: Path, config: Config) -> Path:
     if not fabric.is_global_zero:  # one process draws
         return output
     check_room(config.n * math.prod(model.shape), f"n = {config.n} samples")
-    samples = model.sample(config.n, seed=config.seed, chunk_size=chunk_size(model, config.eval.chunk_size)).cpu()
+    samples, residual = _draw(model, config)
     if model.levels is not None:
         samples = quantize(samples, model.levels)
     write(samples, output, model)
-    residual = model.inverse_residual()
     note = "" if residual is None else f"; largest residual of the inverse {residual:.1e}"
     print(f"{len(samples):,} samples → {output}{note}")
     return output
+
+
+def _draw(model: Model, config: Config) -> tuple[Tensor, float | None]:
+    """`config.n` draws, on the CPU, and the largest residual of their inverse; of many, it is told how far they are."""
+    size = chunk_size(model, config.eval.chunk_size)
+    draws, residuals = [], []
+    enabled = config.trainer.progress and config.n > size
+    with forked(config.seed), Progress(config.n, enabled=enabled, unit="sample") as progress:
+        for done in range(0, config.n, size):
+            draws.append(model.sample(min(size, config.n - done), chunk_size=size).cpu())
+            residuals.append(model.inverse_residual())
+            progress.update(done + len(draws[-1]))
+    return torch.cat(draws), max((r for r in residuals if r is not None), default=None)
 
 
 def _write_npy(samples: Tensor, path: Path, _: Model) -> None:

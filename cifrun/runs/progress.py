@@ -1,4 +1,4 @@
-"""How far training is."""
+"""How far a long piece of work is."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ from typing import IO, Any
 
 
 class Progress:
-    """How far training is: a bar on a terminal, a line now and then elsewhere.
+    """How far training is, or other work: a bar on a terminal, a line now and then elsewhere.
 
     Arguments:
         total: The number of the last step.
         initial: The step from which a continued run goes on.
         enabled: False prints nothing.
         stream: Where to print.
+        unit: What is counted.
     """
 
     #: Seconds between lines where the stream is no terminal, and between redraws of the bar where it is one.
     LINE_SECONDS = 10.0
     BAR_SECONDS = 0.2
 
-    def __init__(self, total: int, initial: int = 0, enabled: bool = True, stream: IO[str] | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        initial: int = 0,
+        enabled: bool = True,
+        stream: IO[str] | None = None,
+        unit: str = "step",
+    ) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._total, self._initial, self._step = total, initial, initial
+        self._unit = unit
         self._loss: float | None = None
         self._valid: float | None = None
         self._began = self._printed = time.monotonic()
@@ -40,7 +49,7 @@ class Progress:
                 total=total,
                 initial=initial,
                 file=self._stream,
-                unit=" step",
+                unit=f" {unit}",
                 ncols=None if sized else 80,
                 nrows=None if sized else 24,
                 dynamic_ncols=sized,
@@ -93,7 +102,7 @@ class Progress:
             clock = f"took {_duration(elapsed)}"
         else:
             clock = f"{_duration(elapsed / done * (self._total - self._step))} left" if done > 0 else ""
-        parts = [f"step {self._step}/{self._total}", self._numbers(), clock]
+        parts = [f"{self._unit} {self._step}/{self._total}", self._numbers(), clock]
         print("  ".join(filter(None, parts)), file=self._stream, flush=True)
 
 

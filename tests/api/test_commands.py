@@ -46,6 +46,22 @@ def test_a_run_is_not_overwritten_and_keeps_its_settings(tmp_path: Path) -> None
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_data_that_moved_are_named_in_the_config(tmp_path: Path) -> None:
+    rows = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)).tolist()
+    before, now = tmp_path / "before.csv", tmp_path / "now.csv"
+    before.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    words = ("flow=affine", "debug=tiny", "diagnostics.enabled=false", "trainer.progress=false", "device=cpu")
+    config = cifrun.configure("dataset=file", f"dataset.path={before}", *words)
+    summary = cifrun.train(config, tmp_path / "run")
+    before.rename(now)
+    config.dataset.path = now  # type: ignore[attr-defined]
+    assert cifrun.evaluate(tmp_path / "run", config)["log_likelihood"] == summary["test"]["log_likelihood"]
+    config.dataset.columns = ["a"]  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"a run keeps its dataset\.columns"):
+        cifrun.evaluate(tmp_path / "run", config)
+
+
 def test_a_wrong_word_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         cifrun.configure("flow=resflo")

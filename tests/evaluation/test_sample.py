@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cifrun.bijections.linear import ElementwiseAffine
-from cifrun.build import build_model
+from cifrun.build import build_model, load_model
 from cifrun.cif.model import Model
 from cifrun.config.schema import Config
 from cifrun.errors import ConfigError, ConvergenceError
@@ -93,3 +93,18 @@ def test_how_well_an_iterative_inverse_was_solved_is_told(tmp_path: Path, capsys
     told = capsys.readouterr().out.partition("; largest residual of the inverse ")[2]
     assert 0 <= float(told) < 1e-5
     assert np.isfinite(np.load(output)).all()
+
+
+def test_many_draws_are_those_of_one_pass_and_tell_how_far_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("planar", False, device={"accelerator": "cpu"}, n=50, seed=3, trainer={"progress": True})
+    run = write(tmp_path / "run", config)
+    model = load_model(RunDirectory(run), config)
+    residuals = iter([0.5, 0.25, 0.125])
+    monkeypatch.setattr(Model, "inverse_residual", lambda _: next(residuals))
+    output = sample(run, replace(config, eval=replace(config.eval, chunk_size=20)))
+    told = capsys.readouterr()
+    assert np.array_equal(np.load(output), model.sample(50, seed=3, chunk_size=20).numpy())
+    assert "largest residual of the inverse 5.0e-01" in told.out
+    assert "sample 0/50" in told.err and "sample 50/50" in told.err

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cifrun.compute import memory
 from cifrun.config.schema import Config, TrainerConfig, to_dict
 from cifrun.data.loader import Loader
 from cifrun.data.order.fresh import Fresh
@@ -73,3 +74,10 @@ def test_a_word_that_is_none_is_a_sentence() -> None:
     settings["dataset"]["num_train"] = "new"
     with pytest.raises(ConfigError, match=r"dataset\.num_train = 'new'.*fresh"):
         Config.parse(settings)
+
+
+def test_a_batch_beyond_memory_is_refused_before_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_meminfo", lambda _: 2**30)
+    data = MOONS(name="two_moons", num_train="fresh").load()
+    with pytest.raises(ConfigError, match=r"trainer\.batch_size = 1000000000 new data a step would take 7 GiB"):
+        Loader(data, TrainerConfig(batch_size=10**9), 0, torch.device("cpu"))
