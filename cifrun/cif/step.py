@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections.base import Bijection
+from . import by_hand
 from .gaussian import DiagonalGaussian
 from .index import Index
 
@@ -27,7 +28,7 @@ ChooseU: TypeAlias = Sequence[Tensor | None] | Callable[[DiagonalGaussian], Tens
 
 
 class Inward(NamedTuple):
-    """What a step makes of z_l on the way to the prior. A compiled step says `z` and `log_w` alone.
+    """What a step makes of z_l on the way to the prior. In training, a step may say `z` and `log_w` alone.
 
     Attributes:
         z: z_{l−1}, (batch, …).
@@ -101,16 +102,20 @@ class Step(nn.Module):
         return self._inward(z, u)
 
     def _inward(self, z: Tensor, u: Tensor | Callable[[DiagonalGaussian], Tensor] | None) -> Inward:
-        below, log_det, q = self.before_u(z)
-        if self.index is None or q is None:
+        below, log_det = self.bijection(z)
+        if self.index is None:
             return Inward(below, log_det, (log_det,))
+        at_once = by_hand.inward(self.index, z, below) if u is None and self.training else None
+        if at_once is not None:
+            return Inward(at_once[0], log_det + at_once[1])
+        q = self.index.q(z, below)
         if u is None:
             u, log_q = q.draw()
         else:
             u = u if isinstance(u, Tensor) else u(q)
             log_q = q.log_prob(u)
-        moved = self.after_u(below, u, log_q)
-        return Inward(moved.z, log_det + moved.log_w, (log_det, *moved.log_dets), u, q)
+        after = self.after_u(below, u, log_q)
+        return Inward(after.z, log_det + after.log_w, (log_det, *after.log_dets), u, q)
 
     def after_u(self, below: Tensor, u: Tensor, log_q: Tensor) -> Inward:
         """What the index makes of f_l⁻¹(z_l) with a u that is drawn: z_{l−1}, and the terms that depend on u.

@@ -41,13 +41,15 @@ class MLP(nn.Sequential):
         super().__init__(*layers[:-1])
         if zero_init:
             zero(self[-1])
-        self._tanh = activation == "tanh"
+        self.is_tanh = activation == "tanh"
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self._tanh:
-            return super().forward(x)
-        layers: list[Any] = list(self)[::2]
-        return tanh_network(x, [layer.weight for layer in layers], [layer.bias for layer in layers])
+        return tanh_network(x, *self.layers()) if self.is_tanh else super().forward(x)
+
+    def layers(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The weights of its layers, and their biases."""
+        linear: list[Any] = list(self)[::2]
+        return [layer.weight for layer in linear], [layer.bias for layer in linear]
 
 
 def zero(layer: nn.Module) -> None:
