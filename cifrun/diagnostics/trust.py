@@ -40,6 +40,8 @@ from ..cif.importance import corrections, log_mean_exp, mean_and_error
 
 #: k̂ of weights that do not vary: their tail is bounded, like that of a uniform distribution.
 NO_TAIL = -1.0
+#: k̂ of weights of which one is NaN or infinite, or all are zero: nothing can be read off them.
+NO_WEIGHTS = math.inf
 #: Weights that differ by less, relative to the largest, count as not varying: single precision does as much.
 NO_VARIATION = 1e-4
 #: The least number of weights above the threshold from which a shape is read off.
@@ -76,7 +78,9 @@ def tail(m: int) -> int:
 
 
 def pareto_k(log_w: Tensor) -> Tensor:
-    """k̂ of the importance weights of each datum, (m, batch) → (batch,), float64; −1 for weights that do not vary.
+    """k̂ of the importance weights of each datum, (m, batch) → (batch,), float64.
+
+    It is −1 for weights that do not vary, and ∞ for those of which one is NaN or infinite, or all are zero.
 
     Raises:
         ValueError: There are fewer than 21 weights, whose tail has fewer than five.
@@ -84,7 +88,8 @@ def pareto_k(log_w: Tensor) -> Tensor:
     n = tail(len(log_w))
     if n < LEAST_TAIL:
         raise ValueError(f"{len(log_w)} importance weights have no tail to speak of: it takes at least 21")
-    ordered = log_w.double().sort(0).values
+    weighed = (log_w < math.inf).all(0) & (log_w > -math.inf).any(0)
+    ordered = torch.where(weighed, log_w.double(), 0.0).sort(0).values
     top = torch.exp(ordered[-n:] - ordered[-1])
     excess = top - torch.exp(ordered[-n - 1] - ordered[-1])
     # Rounding makes weights differ that are equal, and others tie with the threshold, above which they must lie.
@@ -93,7 +98,7 @@ def pareto_k(log_w: Tensor) -> Tensor:
     excess = torch.where(varies, positive, torch.ones_like(excess))
     shape, _ = pareto_fit(excess)
     shape = (n * shape + 10 * 0.5) / (n + 10)
-    return torch.where(varies, shape, torch.full_like(shape, NO_TAIL))
+    return torch.where(weighed, torch.where(varies, shape, NO_TAIL), NO_WEIGHTS)
 
 
 def verdict(k: float) -> str:
@@ -102,6 +107,8 @@ def verdict(k: float) -> str:
         return "good: no heavy tail was seen among the weights"
     if k < HIGH:
         return "usable: the tail looks too heavy for a finite variance, so the estimate converges slowly"
+    if not k < NO_WEIGHTS:
+        return "not to be trusted: there are weights that are no finite numbers, or all are zero"
     if k < 1:
         return "unreliable: the estimate's error is larger than its spread shows"
     return "not to be trusted: the few largest weights decide, and larger ones were not seen"

@@ -57,7 +57,7 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
     Raises:
         ConfigError: something named in the config can't be used.
         RunError: a file of the run can't be used; the file that the run was trained on has changed, and so its test
-            set; or the directory is a saved model, which has no test set.
+            set; the directory is a saved model, which has no test set; or a log-likelihood is no number.
 
     Returns:
         The means of `evaluate_split`, and for the test set the diagnostics too, if they are on. Of the test set, it is
@@ -85,7 +85,8 @@ def _evaluate(fabric: Fabric, directory: Path, config: Config) -> dict[str, Any]
     if config.data is None:
         data = build_data(config)
         run.check_data(data.fingerprint)
-        estimate, result = result_of(model, data, config, Diagnostics(config, data) if leads else None)
+        measure = Diagnostics(config, data) if leads else None
+        estimate, result = result_of(model, data, config, measure, strict=True)
     else:
         estimate, result = evaluate_whole(model, read_other(config.data, model, config), config)
     if not leads:
@@ -122,17 +123,43 @@ def _keep(run: RunDirectory, result: dict[str, Any], weights: object) -> None:
 
 
 def result_of(
-    model: Model, data: Data, config: Config, diagnostics: Diagnostics | None
+    model: Model, data: Data, config: Config, diagnostics: Diagnostics | None, strict: bool = False
 ) -> tuple[Estimate, dict[str, Any]]:
     """The estimates for each datum of the test set, and what a run's test result is.
 
     Arguments:
         diagnostics: Measured too if they are on; None in a process that leaves them to another.
+        strict: Refuse a log-likelihood that is no number; else it is told on stderr, as a trained run is worth keeping.
+
+    Raises:
+        RunError: Some log p(x) are NaN or +∞, and it is strict.
     """
     estimate, result = evaluate_split(model, data.test, config, config.eval.importance_samples, data.target)
+    if problem := no_numbers(estimate, f"the {len(data.test):,} test data"):
+        if strict:
+            raise RunError(problem)
+        if processes.rank() == 0:
+            tell(problem)
     if diagnostics is not None and config.diagnostics.enabled:
         result |= diagnostics(model)
     return estimate, result
+
+
+def no_numbers(estimate: Estimate, of: str, rows: Tensor | None = None) -> str | None:
+    """A sentence if log p(x) is NaN or +∞ for some data; −∞, a density too small for its precision, is a number.
+
+    Arguments:
+        of: What the data are.
+        rows: The place of each of them, from 0; without, they are numbered.
+    """
+    bad = (~(estimate.log_likelihood < math.inf)).nonzero().flatten().cpu()
+    if not len(bad):
+        return None
+    first = int(bad[0] if rows is None else rows[bad[0]]) + 1
+    return (
+        f"log p(x) is no number for {len(bad):,} of {of}, row {first:,} first: the weights of the model, or these "
+        f"data, are too large to compute with"
+    )
 
 
 def read_other(path: Path, model: Model, config: Config) -> Tensor:
@@ -162,13 +189,20 @@ def evaluate_whole(model: Model, x: Tensor, config: Config) -> tuple[Estimate, d
 
     Raises:
         ConfigError: All of them hold NaN.
+        RunError: Some log p(x) are NaN or +∞.
     """
     m = config.eval.importance_samples
-    if not x.is_floating_point() or bool((whole := ~torch.cat([_has_nan(part) for part in x.split(NAN_ROWS)])).all()):
-        return evaluate_split(model, x, config, m)
+    whole = torch.ones(len(x), dtype=torch.bool)
+    if x.is_floating_point():
+        whole = ~torch.cat([_has_nan(part) for part in x.split(NAN_ROWS)])
     if not bool(whole.any()):
         raise ConfigError(f"{config.data} has no row without an empty cell")
-    found, result = evaluate_split(model, x[whole], config, m)
+    all_whole = bool(whole.all())
+    found, result = evaluate_split(model, x if all_whole else x[whole], config, m)
+    if problem := no_numbers(found, f"the {len(found.elbo):,} data in {config.data}", whole.nonzero().flatten()):
+        raise RunError(problem)
+    if all_whole:
+        return found, result
     names = ("log_likelihood", "elbo", "ess")
     spread_out = {name: getattr(found, name).new_full((len(x),), math.nan) for name in names}
     for name, values in spread_out.items():

@@ -18,7 +18,7 @@ from ..compute.memory import check_room
 from ..compute.rng import forked
 from ..config.schema import Config
 from ..data.grey_levels import quantize
-from ..errors import ConfigError
+from ..errors import ConfigError, RunError
 from ..figures.density import sample_png
 from ..figures.images import images_figure
 from ..figures.style import save
@@ -37,6 +37,7 @@ def sample(directory: Path, config: Config) -> Path:
 
     Raises:
         ConfigError: an ending that is none of these.
+        RunError: samples are not finite; nothing is written.
         ConvergenceError: an iterative inverse missed its tolerance; nothing is written.
     """
     output = config.output or directory / "samples.npy"
@@ -49,6 +50,11 @@ def sample(directory: Path, config: Config) -> Path:
         return output
     check_room(config.n * math.prod(model.shape), f"n = {config.n} samples")
     samples, residual = _draw(model, config)
+    if bad := int((~samples.flatten(1).isfinite().all(1)).sum()):
+        raise RunError(
+            f"{bad:,} of the {len(samples):,} samples are not finite, and none is written: the weights of the model "
+            f"are too large to compute with"
+        )
     if model.levels is not None:
         samples = quantize(samples, model.levels)
     write(samples, output, model)

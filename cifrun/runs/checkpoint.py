@@ -53,7 +53,10 @@ class Checkpoint:
         weights, expected = self.part("model"), model.state_dict()
         if weights.keys() != expected.keys() or any(weights[k].shape != expected[k].shape for k in weights):
             raise RunError(f"{origin} holds the weights of another model than the run's config.yaml describes")
-        broken = [name for name, _ in model.named_parameters() if not weights[name].isfinite().all()]
+        learned = {name for name, _ in model.named_parameters()}
+        broken = [
+            name for name, value in weights.items() if not _usable(value, None if name in learned else expected[name])
+        ]
         if broken:
             raise RunError(
                 f"{origin} holds weights that are not finite, of '{broken[0]}' first: nothing can be computed with them"
@@ -100,6 +103,14 @@ class Checkpoint:
             raise RunError(f"{path} can't be read: {error.strerror}") from error
         except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
             raise RunError(f"{path} is damaged or not a checkpoint of this program") from error
+
+
+def _usable(value: Tensor, built: Tensor | None) -> bool:
+    """Whether all numbers are finite; or, of a buffer, infinite where the model as it was built has the same there."""
+    good = value.isfinite()
+    if built is not None and not bool(good.all()):
+        good |= value == built.to(value.device)
+    return bool(good.all())
 
 
 def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:

@@ -60,6 +60,18 @@ def test_weights_that_do_not_vary_have_no_tail() -> None:
     assert k[0] == trust.NO_TAIL and k[1] > 0
 
 
+def test_weights_that_are_no_numbers_or_all_zero_are_never_good() -> None:
+    log_w = torch.randn(200, 6)
+    log_w[3, 0] = torch.nan
+    log_w[:, 1] = torch.nan
+    log_w[3, 2] = torch.inf
+    log_w[:, 3] = -torch.inf
+    log_w[:100, 4] = -torch.inf  # half of them are zero: the others say what the tail is
+    k = trust.pareto_k(log_w)
+    assert (k[:4] == trust.NO_WEIGHTS).all() and k[4:].isfinite().all()
+    assert trust.verdict(k[0].item()).startswith("not to be trusted: there are weights that are no finite numbers")
+
+
 def test_many_equal_weights_and_a_few_large_ones() -> None:
     log_w = torch.zeros(500, 1)
     log_w[:5, 0] = torch.tensor([1.0, 3.0, 6.0, 9.0, 12.0])

@@ -178,6 +178,13 @@ def test_diagnostics_are_part_of_the_result_where_they_are_on_and_asked_for() ->
     assert all(result["num_data"] == 20 and "kl_to_truth" in result for result in results)
 
 
+def test_a_run_is_told_that_its_test_result_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    x = points(20)
+    x[3] = math.nan
+    evaluate.result_of(normal(), Data(points(2), points(3), x), config_of(), None)
+    assert capsys.readouterr().err.startswith("cifrun: log p(x) is no number for 1 of the 20 test data, row 4 first: ")
+
+
 def test_a_line_for_each_datum_loses_nothing_of_single_precision(tmp_path: Path) -> None:
     numbers = torch.tensor([[-1.2345678, 1e-7 / 3, -12345.678], [-2.0, 0.1, -3e10], [1.0, 17.3, 2.0]])
     write_points(tmp_path / "points.csv", Estimate(*numbers, importance_samples=20))

@@ -69,6 +69,26 @@ def test_a_checkpoint_of_another_model_is_refused(damage: str) -> None:
     assert all((value == 1).all() for value in model.state_dict().values())
 
 
+@pytest.mark.parametrize("name", ["weight", "running_mean", "running_var"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_and_buffers_that_are_not_finite_are_refused(name: str, bad: float) -> None:
+    model = nn.BatchNorm1d(2)
+    weights = {f"model.{key}": value.clone() for key, value in model.state_dict().items()}
+    weights[f"model.{name}"][1] = bad
+    with pytest.raises(RunError, match=rf"^run/best holds weights that are not finite, of '{name}' first"):
+        Checkpoint(weights, {}).load_model(model, "run/best")
+
+
+def test_a_buffer_may_be_infinite_where_it_was_built_so() -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    weights = {f"model.{key}": value.clone() for key, value in model.state_dict().items()}
+    Checkpoint(weights, {}).load_model(model, "run/best")
+    weights["model.mask"][0] = -torch.inf
+    with pytest.raises(RunError, match="of 'mask' first"):
+        Checkpoint(weights, {}).load_model(model, "run/best")
+
+
 @pytest.mark.parametrize("state", [None, "", "{", "[1]", '"text"', "null", "[" * 100_000], ids=lambda s: str(s)[:8])
 def test_a_state_that_is_none_is_damage(state: str | None, tmp_path: Path) -> None:
     path = tmp_path / "latest.safetensors"
