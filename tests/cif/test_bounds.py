@@ -63,6 +63,44 @@ def test_standardised_data_are_not_to_be_standardised(kind: str) -> None:
     assert (" % of those in column 'a', are" in sentence) == (kind == "true")
 
 
+def far(n: int, dim: int, share: float, at: float, width: float) -> torch.Tensor:
+    """Standard normal, but for a share of the first column, which is normal too, elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, dim, generator=generator)
+    elsewhere = torch.rand(n, generator=generator) < share
+    x[:, 0] = torch.where(elsewhere, at + width * x[:, 0], x[:, 0])
+    return x
+
+
+@pytest.mark.parametrize(
+    ("dim", "share", "width"), [(1, 0.01, 0.02), (1, 0.02, 0.02), (1, 0.02, 1.0), (4, 0.08, 0.02), (30, 0.02, 1.0)]
+)
+def test_a_part_far_from_the_rest_is_told_however_small_or_in_however_wide_a_table(
+    dim: int, share: float, width: float
+) -> None:
+    x = far(4000, dim, share, 30.0, width)
+    z = (x - x.mean(0)) / x.std(0)
+    sentence = beyond_bound(model("flow=nsf_ar", dim=dim), z, [f"x{k}" for k in range(dim)].__getitem__)
+    assert sentence is not None and " % of those in x0, are beyond ±3," in sentence
+    loss = float(sentence.partition("up to about ")[2].partition(" nats")[0])
+    assert 0.3 < loss < 0.6
+
+
+@pytest.mark.parametrize("bound", [3, 5])
+@pytest.mark.parametrize(("rows", "dim"), [(100, 30), (1000, 100), (4000, 2)])
+def test_no_normal_table_is_told_of(rows: int, dim: int, bound: int) -> None:
+    for seed in range(3):
+        x = torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
+        assert beyond_bound(model("flow=nsf_ar", f"flow.bound={bound}", dim=dim), x) is None
+
+
+def test_the_loss_is_that_of_a_straight_line() -> None:
+    """∫ p log(p/φ) over x > 3 of a normal distribution around 6: 18 nats, but for what lies below 3."""
+    x = 6 + torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
+    told = str(beyond_bound(model("flow=nsf_ar", dim=1), x))
+    assert float(told.partition("up to about ")[2].partition(" nats")[0]) == pytest.approx(18, abs=0.5)
+
+
 @pytest.mark.parametrize("flow", ["nsf_ar", "nsf_coupling", "sos"])
 @pytest.mark.parametrize("name", ["iris", "wine", "diabetes", "breast_cancer"])
 def test_tables_with_heavy_tails_are_not_told_of_once_they_are_standardised(name: str, flow: str) -> None:
