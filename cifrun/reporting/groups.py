@@ -2,7 +2,8 @@
 
 With n > 1 seeds a number is the mean over seeds ± s/√n, s their standard deviation; with one seed, ± is the error over
 the test data, and marked so. In each dataset the best mean of a metric is marked, and with it each group that Student's
-t test does not tell apart from it (`significance`): which of those is best, these runs don't tell.
+t test does not tell apart from it (`significance`): which of those is best, these runs don't tell. The test is one of
+settings where there are several seeds, and one of trained models where there is one, as its error knows no others.
 """
 
 from __future__ import annotations
@@ -254,8 +255,20 @@ class Comparison:
         notes = ["± is the standard error over seeds."]
         if any(len(group.runs) == 1 for group in self.groups):
             notes = ["± is the standard error over seeds; where there is one seed (*), over its test data."]
-        if len(self.groups) > 1:
-            notes.append(f"Of tables of equal models, at most {100 * LEVEL:.0f} % call any of them worse by chance.")
+        compared: dict[str, list[int]] = defaultdict(list)
+        for group in self.groups:
+            compared[group.dataset].append(len(group.runs))
+        repeated = [min(seeds) > 1 for seeds in compared.values() if len(seeds) > 1]
+        if any(repeated):
+            notes.append(
+                f"Each metric of each dataset is a comparison of its own: of those of equal models, with several seeds "
+                f"each, at most {100 * LEVEL:.0f} % call any of them worse by chance."
+            )
+        if not all(repeated):
+            notes.append(
+                "The error of one seed leaves out what differs from seed to seed: a difference from such a row is one "
+                "of that trained model, and may be the chance of its seed."
+            )
         notes.append("IWAE_m is a lower bound of the log-likelihood in expectation.")
         commits = {str(run.summary.get("git_commit")) for group in self.groups for run in group.runs}
         if len(commits) > 1:

@@ -5,7 +5,9 @@
 
 With few seeds the error itself is uncertain: "two standard errors" calls equal models different in 29 % of comparisons
 with two seeds and in 18 % with three; this does in 5 % of them, if what differs from seed to seed is about normal.
-Of more than two models, 5 % is for the whole table.
+Of more than two models, 5 % is for all of one comparison: one metric on one dataset. A table of several such metrics
+has more false alarms. With one repetition the error is that over the test data, which knows nothing of other seeds:
+such a test compares two trained models, and says nothing of others that the same settings give.
 
 References: Student, "The probable error of a mean", Biometrika 1908; Welch, "The generalization of ‘Student's’ problem
 when several different population variances are involved", Biometrika 1947.
@@ -25,7 +27,7 @@ from ..cif.importance import mean_se
 
 __all__ = ["LEVEL", "Sample", "differ", "mean", "mean_over_seeds"]
 
-#: The share of tables of equal models in which some are called different.
+#: The share of comparisons of equal models, in one metric on one dataset, in which some are called different.
 LEVEL = 0.05
 
 

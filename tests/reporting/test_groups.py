@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,24 @@ def test_settings_that_tell_groups_apart_are_columns(runs: Path) -> None:
     assert ranks["CIF of resflow, flow.depth 4, optimizer.lr 0.03"] == "best"
     assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.03"] == "near"
     assert ranks["CIF of resflow, flow.depth 10, optimizer.lr 0.0001"] == ""
+
+
+def test_the_chance_of_a_false_alarm_is_told_of_what_it_is_true_of(runs: Path) -> None:
+    rate, seed = "of those of equal models, with several seeds each, at most 5 %", "The error of one seed leaves out"
+
+    def told() -> list[bool]:
+        notes = " ".join(read(runs).notes())
+        assert "tables of equal models" not in notes
+        return [rate in notes, seed in notes]
+
+    assert told() == [True, False]
+    write(runs / "rings", dataset={"name": "rings"}, cif=False)
+    assert told() == [True, False]  # alone: with nothing compared
+    write(runs / "rings_cif", dataset={"name": "rings"})
+    assert told() == [True, True]
+    for path in runs.glob("*[23]"):
+        shutil.rmtree(path)
+    assert told() == [False, True]
 
 
 def test_the_best_is_that_of_each_dataset(runs: Path) -> None:
