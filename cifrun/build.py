@@ -29,6 +29,7 @@ from .data.images.base import Images
 from .data.tables.base import File
 from .errors import ConfigError, RunError
 from .flows.base import FlowConfig
+from .io.optional import need
 from .io.text import table
 from .registry import FLOWS
 from .runs.checkpoint import Checkpoint, DataFacts
@@ -76,6 +77,10 @@ def build_data(config: Config) -> Data:
         if isinstance(config.dataset, Images):
             names.insert(0, f"dataset.binarize={str(flow.binary).lower()}")
         raise ConfigError(f"{what}: choose {' or '.join(names)}")
+    if config.eval.references:
+        if data.levels is not None or len(data.shape) != 1:
+            raise ConfigError(f"eval.references = true is not possible: dataset '{config.dataset.name}' has no vectors")
+        need("sklearn", "eval.references=true")
     return data
 
 

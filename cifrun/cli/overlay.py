@@ -33,6 +33,7 @@ IDLE = {
         "eval.importance_samples": _ESTIMATE,
         "eval.valid_importance_samples": _TRAINING,
         "eval.seed": "seed=N is what samples come from",
+        "eval.references": _ESTIMATE,
         "device.count": _ONE_DEVICE,
         "device.nodes": _ONE_DEVICE,
         "device.compile": _TRAINING,
@@ -80,6 +81,8 @@ def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequen
         target[name] = source[name]
         asked.add(first)
     if verb == "eval":
+        if not _says(typed, "eval.references") and "references" in (data.get("eval") or ()):  # they are there already
+            data["eval"] |= {"references": False}
         kept = data.get("diagnostics", {})
         if "diagnostics" not in asked:  # those of training are kept
             data["diagnostics"] = {**kept, "enabled": False} if isinstance(kept, dict) else kept

@@ -164,6 +164,9 @@ class EvalConfig:
         "auto", "data × importance samples at once; auto: 10 000 (GPU 500 000), less if memory is short"
     )
     seed: int = setting(0, "seed of the evaluation's own random numbers", ge=0, lt=2**32)
+    references: bool = setting(
+        False, "beside a flow of vectors, a Gaussian and a Gaussian mixture that scikit-learn fits to the same split"
+    )
 
 
 @dataclass(config=STRICT)

@@ -36,6 +36,7 @@ from ..runs.directory import RunDirectory
 from ..runs.lock import alone
 from ..runs.metrics import HEADLINE, NUMBERS, RESULT, estimate
 from ..runs.records import Tracker
+from .references import references
 
 #: Data that are looked over for NaN at once.
 NAN_ROWS = 2**16
@@ -142,6 +143,8 @@ def result_of(
             tell(problem)
     if diagnostics is not None and config.diagnostics.enabled:
         result |= diagnostics(model)
+    if config.eval.references and processes.rank() == 0:
+        result |= references(data, config.seed)
     return estimate, result
 
 

@@ -63,11 +63,13 @@ class Metric:
 
     def told(self, result: Mapping[str, Any]) -> str:
         """Its value in a result, as its row of the terminal's table has it."""
-        if self.row is None or not self.row.value:
+        if self.row is None:
             return with_error(result[self.name], result[f"{self.name}_se"])
         # Of a verdict, "good: the weights have …", the first word is enough.
         words = {key: value.partition(":")[0] if isinstance(value, str) else value for key, value in result.items()}
         text = minus(self.row.value.format_map(words))
+        if not self.row.value:
+            text = with_error(result[self.name], result[f"{self.name}_se"])
         with suppress(KeyError):  # a flow without a ceiling
             text += self.row.more.format_map(words)
         return text
