@@ -23,7 +23,7 @@ def splits(x: torch.Tensor) -> Data:
 def test_a_gaussian_has_the_likelihood_of_its_closed_form() -> None:
     """Against the density of the maximum-likelihood Gaussian in the data's own units."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(8_000, 3, generator=generator, dtype=torch.float64) @ torch.tensor(
+    x = torch.randn(16_000, 3, generator=generator, dtype=torch.float64) @ torch.tensor(
         [[100.0, 0, 0], [30, 5, 0], [0.1, 0.02, 0.01]], dtype=torch.float64
     )
     data = splits(x)
