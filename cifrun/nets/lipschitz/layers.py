@@ -4,8 +4,9 @@
 
 The vectors u, v come from power iteration. In training they are kept from step to step, and a few iterations a step
 follow the weights. σ is approached from below, so a layer may meanwhile exceed its bound by what σ is still short of.
-In evaluation the iteration runs to convergence, once for each state of the weights. All layers of one shape are
-iterated together, in batched products. W is a matrix, or the operator of a convolution: its norm is that of the map of
+In evaluation the vectors are found anew, once for each state of the weights: those of a matrix exactly, those of other
+convolutions by an iteration that goes on to convergence, or to its end. All layers of one shape are iterated together,
+in batched products. W is a matrix, or the operator of a convolution: its norm is that of the map of
 whole images, zeros around them included, which is neither the norm of the flattened kernel nor bounded by it.
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from .power_iteration import DEFAULT, Iterations, converged, power_iteration, unit
+from .power_iteration import DEFAULT, EXACT_SIDE, Iterations, converged, leading_vectors, power_iteration, unit
 
 __all__ = ["SWISH_LIPSCHITZ", "LipSwish", "LipschitzConv", "LipschitzLayer", "LipschitzLinear"]
 
@@ -88,6 +89,11 @@ class LipschitzLayer(nn.Module):
     def operator(weights: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         """v ↦ W v and u ↦ Wᵀ u for stacked layers: (layers, *right) → (layers, *left), and back."""
 
+    @staticmethod
+    def matrices(weights: Tensor) -> Tensor | None:
+        """For stacked layers the matrices that have W's singular values and vectors, (layers, m, n), if W is one."""
+        return None
+
     @abstractmethod
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """W x + b with other parameters in place of this layer's own; without a bias W x."""
@@ -100,8 +106,9 @@ class LipschitzLayer(nn.Module):
     def reset_vectors(self) -> None:
         """Bring u and v up to the present weights; for use after weights were set by hand."""
         product, adjoint = self.operator(self.weight[None])
-        tolerance = None if self.iterations.tolerance is None else converged(self.weight.dtype)
-        left, right = power_iteration(product, adjoint, self.right[None], self.iterations.eval, tolerance, every=10)
+        residual = None if self.iterations.tolerance is None else converged(self.weight.dtype)
+        most = self.iterations.eval
+        left, right = power_iteration(product, adjoint, self.right[None], most, residual=residual, every=10)
         self.left.copy_(left[0])
         self.right.copy_(right[0])
 
@@ -149,8 +156,8 @@ class LipschitzLayer(nn.Module):
     def prepare_all(cls, layers: Sequence[LipschitzLayer]) -> None:
         """Follow the weights with the power iteration of all `layers`, those of one shape in one batched product.
 
-        Training layers take up to `iterations.train` and keep the result as their state. Evaluation layers iterate to
-        convergence, and only if their weights have changed; their training state stays as it is.
+        Training layers take up to `iterations.train` and keep the result as their state. Evaluation layers get what is
+        exact or has converged, and only if their weights have changed; their training state stays as it is.
         """
         groups: dict[Hashable, list[LipschitzLayer]] = defaultdict(list)
         for layer in layers:
@@ -164,10 +171,16 @@ class LipschitzLayer(nn.Module):
             if training:
                 options: dict[str, Any] = {"iterations": most.train, "tolerance": most.tolerance}
             else:
-                options = {"iterations": most.eval, "tolerance": converged(weights.dtype), "every": 10}
+                options = {"iterations": most.eval, "residual": converged(weights.dtype), "every": 10}
+            matrices = None if training else cls.matrices(weights)
             # In full precision, whatever the step's is; and kept for calls outside of inference mode too.
             with torch.autocast(weights.device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
-                lefts, rights = power_iteration(*cls.operator(weights), vectors, **options)
+                product, adjoint = cls.operator(weights)
+                if matrices is not None and min(matrices.shape[1:]) <= EXACT_SIDE and bool(weights.isfinite().all()):
+                    rights = leading_vectors(matrices).view_as(vectors)
+                    lefts = unit(product(rights))
+                else:
+                    lefts, rights = power_iteration(product, adjoint, vectors, **options)
             if training:
                 torch._foreach_copy_([layer.left for layer in group], list(lefts.unbind()))
                 torch._foreach_copy_([layer.right for layer in group], list(rights.unbind()))
@@ -192,6 +205,10 @@ class LipschitzLinear(LipschitzLayer):
         # Rows times matrices: ten times as fast on a CPU as matrices times columns.
         transposed = weights.mT.contiguous()
         return lambda v: (v[:, None] @ transposed)[:, 0], lambda u: (u[:, None] @ weights)[:, 0]
+
+    @staticmethod
+    def matrices(weights: Tensor) -> Tensor | None:
+        return weights
 
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
@@ -241,6 +258,10 @@ class LipschitzConv(LipschitzLayer):
             return F.conv_transpose2d(image, flat, padding=padding, groups=layers)[0].unflatten(0, (layers, -1))
 
         return product, adjoint
+
+    @staticmethod
+    def matrices(weights: Tensor) -> Tensor | None:
+        return weights[..., 0, 0] if weights.shape[-1] == 1 else None
 
     def apply_with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)

@@ -2,9 +2,12 @@
 
     g = W̄_n φ(W̄_{n-1} φ(… φ(W̄_1 x + b_1) …)) + b_n,    σ(W̄_k) ≤ κ^{1/n}
 
-so that Lip g ≤ κ, because LipSwish φ has Lip φ ≤ 1. σ is found by power iteration, from below: a layer may exceed its
-bound by up to 0.4 %, and by 1 % where many singular values are close to the largest; most in training, where the
-iteration is short. n layers make n times that of κ.
+so that Lip g ≤ κ, because LipSwish φ has Lip φ ≤ 1. In evaluation σ is exact for matrices, 1×1 convolutions among them,
+up to 1,024 on their shorter side. Else it is found by power iteration, from below, and nothing certifies it: with 200
+iterations from a random start, a layer whose other singular values are all 2 % below the largest may exceed its bound
+by these 2 %; one whose are spread from 0.9 to 1, by 0.2 %. In training the iteration is short and follows the weights:
+with 5 iterations a step some layer exceeded its bound by 8 % after 3 steps, by 5 % after 10, and by up to 2 % after 30
+and 100. n layers make n times that of κ.
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
 Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735).
