@@ -19,7 +19,7 @@ from .cif.bounds import beyond_bound
 from .cif.index import Index
 from .cif.model import Model
 from .cif.step import Step
-from .compute.memory import building
+from .compute.memory import TooLarge, building
 from .compute.rng import forked
 from .config.schema import Config, IndexConfig
 from .data.base import AnyDataset, Data, DatasetConfig
@@ -150,7 +150,8 @@ def facts_of(model: Model, data: Data) -> DataFacts:
 def first_step(shape: Sequence[int], kind: str | bool) -> Bijection | None:
     """A step of the kind that `kind_of` told, for its numbers to be loaded into."""
     step = FIRST_STEPS.get(kind)
-    return step(shape) if step else None
+    with building():
+        return step(shape) if step else None
 
 
 def build_model(config: Config, shape: Sequence[int], standardize: Bijection | None = None) -> Model:
@@ -217,9 +218,13 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
     tag, checkpoint = run.load_best() if tag is None else (tag, run.load_checkpoint(tag))
     origin = str(run.checkpoint_path(tag))
     facts = DataFacts.of(checkpoint.state, origin)
-    model = build_model(config, facts.shape, first_step(facts.shape, facts.standardized))
-    model.columns, model.levels = tuple(facts.columns), facts.levels
     saved = checkpoint.part("model")
+    try:
+        with building(sum(value.numel() for value in saved.values())):
+            model = build_model(config, facts.shape, first_step(facts.shape, facts.standardized))
+    except TooLarge as error:  # before it takes memory: what is saved has taken its own
+        raise RunError(f"{origin} holds the weights of another model than the run's config.yaml describes") from error
+    model.columns, model.levels = tuple(facts.columns), facts.levels
     precisions = {saved[name].dtype for name, _ in model.named_parameters() if name in saved}
     if len(precisions) == 1 and (precision := precisions.pop()).is_floating_point:
         model.to(precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from cifrun.build import (
 )
 from cifrun.config.schema import Config
 from cifrun.data.base import Data
-from cifrun.errors import ConfigError
+from cifrun.errors import ConfigError, RunError
+from cifrun.runs.checkpoint import Checkpoint
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.training_state import TrainingState
 from tests.helpers import randomise, small_config
@@ -129,6 +131,19 @@ def test_a_run_gives_its_best_weights_and_before_there_are_any_its_latest(tmp_pa
     torch.testing.assert_close(
         load_model(run, tag="latest").state_dict(), models["latest"].state_dict(), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize("kind", [False, True, "whiten"])
+@pytest.mark.parametrize("size", [2_000_000_000, 50_000_000, 30_000])
+def test_a_shape_that_a_checkpoint_claims_takes_no_memory(size: int, kind: str | bool, tmp_path: Path) -> None:
+    config, run = small_config("affine", False), RunDirectory(tmp_path)
+    run.create(config)
+    state = TrainingState([2], kind).checkpoint(build_model(config, (2,), first_step((2,), kind)))
+    run.save_checkpoint("latest", Checkpoint(state.tensors, {**state.state, "shape": [size]}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RunError, match="holds the weights of another model"):
+        load_model(run)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
 
 
 # --- for a reader -----------------------------------------------------------------------------------------------------

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.overrides import TorchFunctionMode
 
 from ..errors import ConfigError
 
-__all__ = ["building", "check_room", "free_bytes", "is_short_of_memory"]
+__all__ = ["TooLarge", "building", "check_room", "free_bytes", "is_short_of_memory"]
 
 #: Tensors of weights that a model may have, and the share of the machine's memory that they may fill.
 MOST_TENSORS, SHARE_OF_WEIGHTS = 100_000, 0.5
+#: What makes a tensor from its size alone; and how many numbers there are at most, from those that say the size.
+BY_SIZE: dict[Any, Callable[[list[int]], int]] = {
+    **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn), math.prod),
+    **dict.fromkeys((torch.randperm, torch.arange), lambda sizes: max(sizes, default=0)),
+    torch.eye: lambda sizes: max(sizes, default=0) ** 2,
+}
+#: How many times as many numbers as are saved of a model, and how many more, may be made on its way.
+SLACK = 10, 2**20
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -41,34 +55,67 @@ def check_room(numbers: int, what: str, bytes_each: int = 4) -> None:
         raise ConfigError(f"{what} would take {needed / 2**30:,.0f} GiB, and this machine has {total / 2**30:,.0f} GiB")
 
 
+class TooLarge(ConfigError):
+    """A model has more numbers than it may."""
+
+
+class _Sizes(TorchFunctionMode):
+    """Refuses new tensors of more than `most` numbers before they are made."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in BY_SIZE and BY_SIZE[func](_numbers(args or tuple(kwargs.values()))) > self.most:
+            raise _too_large()
+        return func(*args, **kwargs)
+
+
+def _numbers(sizes: Sequence[Any]) -> list[int]:
+    """The whole numbers among what says how large a tensor is, by themselves or in a list."""
+    flat = sizes[0] if len(sizes) and isinstance(sizes[0], Sequence) else sizes
+    return [size for size in flat if isinstance(size, int)]
+
+
 @contextmanager
-def building() -> Iterator[None]:
+def building(most: int | None = None) -> Iterator[None]:
     """Inside, modules are made; what would never fit is refused as soon as that is known.
 
+    Arguments:
+        most: How many numbers are saved of them, if they are; by default as many as this machine's memory holds.
+
     Raises:
-        ConfigError: Their weights have no room.
+        TooLarge: Their weights and buffers have far more, or no room.
     """
     total, tensors, numbers = _meminfo("MemTotal"), 0, 0
+    limit = int(SHARE_OF_WEIGHTS * (2**62 if total is None else total)) // 4
+    limit = limit if most is None else SLACK[0] * most + SLACK[1]
 
-    def count(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+    def count(module: nn.Module, name: str, weight: Tensor | None) -> None:
         nonlocal tensors, numbers
         tensors, numbers = tensors + 1, numbers + (0 if weight is None else weight.numel())
-        if tensors > MOST_TENSORS or (total is not None and 4 * numbers > SHARE_OF_WEIGHTS * total):
+        if tensors > MOST_TENSORS or numbers > limit:
             raise _too_large()
 
-    hook = register_module_parameter_registration_hook(count)
+    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
     try:
-        yield
+        with _Sizes(limit):
+            yield
     except (RuntimeError, MemoryError) as error:
         if not is_short_of_memory(error):
             raise
         raise _too_large() from error
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def _too_large() -> ConfigError:
-    return ConfigError("the model is too large for the memory of this machine: lower its depth, or its networks' sizes")
+    return TooLarge("the model is too large for the memory of this machine: lower its depth, or its networks' sizes")
 
 
 def is_short_of_memory(error: BaseException) -> bool:

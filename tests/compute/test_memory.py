@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from cifrun.compute import memory
-from cifrun.compute.memory import building, check_room
+from cifrun.compute.memory import TooLarge, building, check_room
 from cifrun.errors import ConfigError
 
 
@@ -47,3 +49,33 @@ def test_one_tensor_that_the_system_refuses_has_the_same_sentence() -> None:
         torch.empty(2**60)
     with pytest.raises(RuntimeError, match="another"), building():
         raise RuntimeError("another")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.empty(2**40),
+        lambda: torch.zeros((2**20, 2**20)),
+        lambda: torch.ones([2**40], dtype=torch.bool),
+        lambda: torch.randn(2**20, 2**20),
+        lambda: torch.zeros(size=(2**40,)),
+        lambda: torch.eye(2**20),
+        lambda: torch.randperm(2**40),
+        lambda: torch.arange(1, 2**40),
+        lambda: nn.Linear(2**20, 2**20),
+    ],
+)
+def test_a_tensor_without_room_is_refused_before_it_is_made(make: Callable[[], object]) -> None:
+    torch.arange(5, 0, -1), torch.zeros(()), torch.eye(3), torch.randperm(0)
+    with pytest.raises(ConfigError, match="the model is too large"), building():
+        make()
+
+
+def test_what_is_saved_bounds_what_is_built() -> None:
+    with pytest.raises(TooLarge), building(100):
+        torch.zeros(2**21)
+    with pytest.raises(TooLarge), building(100):
+        for _ in range(40):
+            nn.Linear(1, 1).register_buffer("one", torch.zeros(2**15))
+    with building(2**18):
+        torch.zeros(2**21)
