@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import time
@@ -61,6 +62,41 @@ def test_from_training_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "report/report.html").is_file()
     assert main(["report", str(tmp_path), f"output={tmp_path / 'elsewhere'}", "--watch"]) == 0
     assert (tmp_path / "elsewhere/report.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0x" + "f" * 5000,
+        "0b" + "1" * 20_000,
+        "1:" * 20_000 + "1",
+        "[{1: a, b: c}]",
+        "[{[1, 2]: a}]",
+        "2020-01-01",
+        "!!set {a}",
+    ],
+    ids=lambda value: value[:20],
+)
+@pytest.mark.parametrize("key", ["seed", "max_steps", "depth", "new"])
+def test_one_bad_run_takes_no_other_down(key: str, value: str, tmp_path: Path) -> None:
+    write(tmp_path / "good")
+    file = write(tmp_path / "bad", likelihood=-1.4) / "config.yaml"
+    text, count = re.subn(rf"(?m)^( *{key}): .*$", lambda found: f"{found[1]}: {value}", file.read_text())
+    file.write_text(text if count else f"{text}new: {value}\n")
+    report = read(tmp_path)
+    report.write(tmp_path / "report")
+    assert tmp_path / "good" in {run.path for run in report.runs}
+
+
+@pytest.mark.parametrize("error", [1e-300, -1.0, 5e-324, 1.7e308, 2**62])
+@pytest.mark.parametrize("value", [1.5, 1e300, -1.7e308, 5e-324])
+def test_a_number_of_any_size_has_room_in_a_table(value: float, error: float, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        file = write(tmp_path / f"run{seed}", seed=seed) / "summary.json"
+        summary = json.loads(file.read_text())
+        summary["test"] |= {"log_likelihood": value, "log_likelihood_se": error, "kl_to_truth": error}
+        file.write_text(json.dumps({**summary, "wall_seconds": 1.7e308}))
+        read(tmp_path).write(tmp_path / "report")
 
 
 @pytest.mark.parametrize(
