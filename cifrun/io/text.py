@@ -9,6 +9,8 @@ from decimal import Decimal
 
 __all__ = ["MINUS", "table", "visible", "with_error"]
 
+#: Share of a value below which its error is beyond the digits of a number.
+EPSILON = 1e-15
 GAP = "  "
 MINUS = "\N{MINUS SIGN}"
 #: Categories of Unicode whose characters do something to a terminal or a line, or say nothing: controls, marks of the
@@ -59,13 +61,15 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str = "")
 def with_error(value: float, se: float | None) -> str:
     """`−1.681 ± 0.054`: a value and its standard error, both rounded to two significant digits of the error.
 
-    Without an error, or with one that is zero or not finite, the value has three decimals. Very large and very small
-    numbers share one power of ten: `(1.2346 ± 0.0012)e9`.
+    Without an error, or with one that is not above zero or not finite, the value has three decimals. Very large and
+    very small numbers share one power of ten: `(1.2346 ± 0.0012)e9`.
     """
     if not math.isfinite(value):
         return minus(str(value))
-    error = se if se is not None and math.isfinite(se) else 0.0
+    error = se if se is not None and math.isfinite(se) and se > 0 else 0.0
     size = max(abs(value), error)
+    if 0 < error < size * EPSILON:  # no digit of the value is in doubt
+        return minus(f"{value:.6g} ± {error:.1e}")
     exponent = Decimal(size).adjusted() if size > 0 else 0
     shift = 0 if -4 <= exponent < 7 else exponent
     # The error's exponent as it is printed: 0.0996 becomes 0.10, so it counts as 10⁻¹.
