@@ -9,6 +9,7 @@ of rows does no harm. At most `ROWS` rows are looked at; the moments alone are t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from .base import Data
+from .columns import AT_SPIKES, REPEATED, Column
+from .dependence import Linear, linear_columns
 from .pieces import total, values
 from .row_numbers import counting
 
@@ -25,16 +28,6 @@ __all__ = ["Finding", "findings"]
 #: Rows of a split that are looked at, or fewer, so that they hold at most so many numbers (64 MiB in float64).
 ROWS, NUMBERS = 100_000, 2**23
 
-#: Rows a distinct value, on average, from which a column counts as discrete: a spike costs a flow some parameters and
-#: gains it log(step / width) for each row. Columns of scikit-learn's tables have up to 8 (blood sugar, 442 rows).
-PER_VALUE = 10
-#: Rows below which a column is judged by its commonest value: if half hold it, or a tenth, and so many times what the
-#: next has. Small tables are rounded measurements as a rule (in the table diabetes 29 % share a ratio, 24 % another).
-SMALL, HALF, TENTH, TIMES = 500, 0.5, 0.1, 5
-#: Share of the rows at values that `PER_VALUE` rows or more hold, and share of those whose value is not theirs alone,
-#: from which values repeat. In the table breast_cancer these are 2 % and 49 %; float32 itself makes 1 % of 100 000
-#: uniform numbers meet another.
-AT_SPIKES, REPEATED = 0.05, 2 / 3
 #: Share of the training rows that are there twice or more, and how many at least. One pair of iris' rows is equal.
 COPIES, COPIED_ROWS = 0.05, 10
 #: A row is a copy if independent columns would bring forth this share of its copies, or fewer.
@@ -42,16 +35,9 @@ BY_CHANCE = 0.1
 #: Share of validation or test rows that training rows equal, beyond what training rows equal among themselves, and how
 #: many rows at least.
 SHARED, SHARED_ROWS = 0.01, 5
-#: Standard deviation of a column given the others, over its own, below which it is a function of them: 9 nats. The
-#: least in scikit-learn's tables is 0.016. What float32 rounds away is allowed for, up to the second number.
-DEPENDENT, ROUNDED = 1e-4, 1e-2
-#: Of the coefficients in units of standard deviations, those that count.
-COEFFICIENT = 1e-3
 #: Standard deviation over interquartile range from which the middle of a column is a spike in the model's units. A
 #: normal distribution has 0.74, a log-normal one with σ = 2 has 15, the most in scikit-learn's tables is 1.7.
 TAIL = 50.0
-#: Interquartile ranges from the median beyond which a row does not say whether columns depend on each other.
-FAR = 10.0
 #: Steps of single precision at a column's mean in its standard deviation, below which it is coarse if it was rounded to
 #: them: then every second value is an odd number of steps. Of whole numbers around 10⁶, none is.
 STEPS, ODD = 1000, 0.1
@@ -77,17 +63,24 @@ class Finding:
 
 
 def findings(data: Data) -> list[Finding]:
-    """What is wrong with data that are points of real numbers, one finding a kind; none for images."""
+    """What is wrong with data, one finding a kind; of images, only that splits share some."""
     x = data.train
-    if len(data.shape) != 1 or not x.is_floating_point() or data.levels is not None or len(x) < 2:
+    if len(x) < 2:
         return []
-    rows = _sample(x)
+    if data.levels is not None and len(data.shape) == 3:
+        return [finding for finding in (_shared(data, _sample(x), "images"),) if finding is not None]
+    if len(data.shape) != 1 or not x.is_floating_point() or data.levels is not None:
+        return []
+    rows, eps = _sample(x), torch.finfo(x.dtype).eps
     of = f"the {len(rows):,} training rows{' looked at' if len(rows) < len(x) else ''}"
     coarse = _coarse(data, rows)
-    columns = [Column(column) for column in rows.T]
+    columns = [Column(column, eps) for column in rows.T]
+    linear = linear_columns(rows, columns, eps)
     few = [k for k, column in enumerate(columns) if k not in coarse and column.is_discrete]
     repeated = [k for k, column in enumerate(columns) if k not in coarse and k not in few and column.repeats]
-    copies, different = _copies(data, rows, columns, of)
+    # Where columns follow from the others, rows are equal as soon as these are.
+    free = sorted(set(range(len(columns))) - {one.column for one in linear})
+    copies, different = _copies(data, rows, columns, free, of)
     if copies is not None:  # they explain that values repeat, unless these are few among different rows too
         few = [k for k in few if columns[k].distinct < REPEATED * different]
     found = [_coarse_columns(data, coarse), _counting(data, rows), _few_values(data, columns, few, of)]
@@ -95,40 +88,8 @@ def findings(data: Data) -> list[Finding]:
         found += [copies, _shared(data, rows)]
         if copies is None:
             found.append(_repeated_values(data, columns, repeated, of))
-    found += [_tails(data, columns), _dependent(data, rows, columns)]
+    found += [_tails(data, columns), _dependent(data, linear)]
     return [finding for finding in found if finding is not None]
-
-
-class Column:
-    """One column of the rows that are looked at, (rows,), in float64.
-
-    Attributes:
-        counts, distinct: For each row, how many have its value; the number of distinct values.
-        most, often, next: The commonest value, how many rows have it, and how many the next commonest.
-        median, spread: Median and interquartile range.
-    """
-
-    def __init__(self, x: np.ndarray) -> None:
-        unique, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-        self.distinct = len(unique)
-        self.counts = counts[inverse]
-        self.most = float(unique[counts.argmax()])
-        self.next, self.often = sorted([0, *counts.tolist()])[-2:]
-        low, self.median, high = np.percentile(x, (25, 50, 75))
-        self.spread = float(high - low)
-
-    @property
-    def is_discrete(self) -> bool:
-        """Whether each value has many rows, on average."""
-        return self.distinct * PER_VALUE <= len(self.counts)
-
-    @property
-    def repeats(self) -> bool:
-        """Whether some values have more rows than they should."""
-        n = len(self.counts)
-        if n < SMALL:
-            return self.often >= HALF * n or self.often >= max(TENTH * n, TIMES * self.next)
-        return (self.counts >= PER_VALUE).mean() >= AT_SPIKES or (self.counts > 1).mean() >= REPEATED
 
 
 # --- the kinds --------------------------------------------------------------------------------------------------------
@@ -203,17 +164,23 @@ def _repeated_values(data: Data, columns: Sequence[Column], which: Sequence[int]
     )
 
 
-def _copies(data: Data, rows: np.ndarray, columns: Sequence[Column], of: str) -> tuple[Finding | None, int]:
-    """Rows that are there more than once, and not because their values are few; and the number of different rows."""
+def _copies(
+    data: Data, rows: np.ndarray, columns: Sequence[Column], free: Sequence[int], of: str
+) -> tuple[Finding | None, int]:
+    """Rows that are there more than once, and not because their values are few; and the number of different rows.
+
+    Arguments:
+        free: The columns that do not follow from others.
+    """
     count = len(rows)
     unique, inverse, counts = np.unique(_keys(rows), return_inverse=True, return_counts=True)
-    if len(columns) == 1:
+    if len(free) == 1:
         return None, len(unique)
     times = counts[inverse]
-    by_chance = np.log(count) + sum(np.log(column.counts / count) for column in columns)
+    by_chance = np.log(count) + sum(np.log(columns[k].counts / count) for k in free)
     copied = (times > 1) & (by_chance <= np.log(BY_CHANCE * times))
-    share = float(copied.mean())
-    if share < COPIES or copied.sum() < COPIED_ROWS:
+    share, chance = float(copied.mean()), float(-np.expm1(-np.exp(by_chance)).mean())
+    if share < max(COPIES, 2 * chance) or copied.sum() < COPIED_ROWS:
         return None, len(unique)
     held = np.isin(_keys(_sample(data.test)), unique)
     most = "" if count == len(data.train) else "at least "  # what repeats evenly is no finding of `_shared`
@@ -225,7 +192,7 @@ def _copies(data: Data, rows: np.ndarray, columns: Sequence[Column], of: str) ->
     return Finding("repeated rows", (), (share,), sentence), len(unique)
 
 
-def _shared(data: Data, rows: np.ndarray) -> Finding | None:
+def _shared(data: Data, rows: np.ndarray, called: str = "rows") -> Finding | None:
     """Rows of another split that training rows equal; those that they would equal anyway do not count."""
     keys = _keys(rows)
     unique, counts = np.unique(keys, return_counts=True)
@@ -241,15 +208,16 @@ def _shared(data: Data, rows: np.ndarray) -> Finding | None:
             continue
         share = min(1.0, hits * scale / len(others))
         shares.append(share)
-        notes.append(f"{'about ' if scale > 1 else ''}{_percent(share)} of the {split} rows")
+        notes.append(f"{'about ' if scale > 1 else ''}{_percent(share)} of the {split} {called}")
     if not shares:
         return None
+    parts, table = ("columns", "table is") if called == "rows" else ("pixels", "data are")
     return Finding(
         "shared rows",
         (),
         tuple(shares),
-        f"rows shared between splits: {' and '.join(notes)} are training rows too, in all columns, so that "
-        f"log-likelihoods there say nothing of new data: remove copies before the table is split",
+        f"{called} shared between splits: {' and '.join(notes)} are training {called} too, in all {parts}, so that "
+        f"log-likelihoods there say nothing of new data: remove copies before the {table} split",
     )
 
 
@@ -276,45 +244,16 @@ def _tails(data: Data, columns: Sequence[Column]) -> Finding | None:
     )
 
 
-def _dependent(data: Data, rows: np.ndarray, columns: Sequence[Column]) -> Finding | None:
+def _dependent(data: Data, linear: Sequence[Linear]) -> Finding | None:
     """Columns that are a linear function of those before them, with these."""
-    spread = np.array([column.spread for column in columns])
-    median = np.array([column.median for column in columns])
-    near = (np.abs(rows - median) <= np.where(spread > 0, FAR * spread, np.inf)).all(1)
-    x = rows[near] if 2 * near.sum() >= len(rows) else rows
-    if len(x) < len(columns) + 2:
+    if not linear:
         return None
-    std = x.std(0)
-    rounding = torch.finfo(data.train.dtype).eps * np.abs(x).max(0)
-    z = (x - x.mean(0)) / np.where(std > 0, std, 1.0)
-    r = np.linalg.qr(z, mode="r") / len(x) ** 0.5
-    kept: list[int] = []
-    notes, which, shares = [], [], []
-    for k in range(len(columns)):
-        if std[k] == 0:
-            continue
-        if abs(r[k, k]) > ROUNDED:  # the rest, if columns that are no part of `kept` are taken away too
-            kept.append(k)
-            continue
-        weights = np.linalg.lstsq(r[:, kept], r[:, k], rcond=None)[0] if kept else np.zeros(0)
-        rest = float(np.linalg.norm(r[:, k] - r[:, kept] @ weights))
-        # Of each column, what it was rounded by.
-        lost = float(rounding[k] / std[k] + np.abs(weights) @ (rounding[kept] / std[kept]))
-        limit = min(max(DEPENDENT, lost), ROUNDED)
-        if rest > limit:
-            kept.append(k)
-            continue
-        scaled = (rows[:, [*kept, k]] - x.mean(0)[[*kept, k]]) / std[[*kept, k]]
-        shares.append(float((np.abs(scaled[:, -1] - scaled[:, :-1] @ weights) <= 10 * limit).mean()))
-        of = [kept[j] for j in np.argsort(-np.abs(weights), kind="stable") if abs(weights[j]) > COEFFICIENT]
-        which.append(k)
-        notes.append(f"{_percent(shares[-1])} of the rows, of {_listed(data, sorted(of))}")
-    if not which:
-        return None
+    which = [one.column for one in linear]
+    notes = [f"{_percent(one.share)} of the rows, of {_listed(data, one.of)}" for one in linear]
     return Finding(
         "dependent",
         tuple(which),
-        tuple(shares),
+        tuple(one.share for one in linear),
         f"linear functions of other columns: {_listed(data, which, notes)}; no density holds them all, and one that "
         f"tries grows without limit: leave them out (dataset.columns=[…])",
     )
@@ -324,12 +263,12 @@ def _dependent(data: Data, rows: np.ndarray, columns: Sequence[Column]) -> Findi
 
 
 def _sample(x: Tensor) -> np.ndarray:
-    """At most `ROWS` of the rows, in their order, float64."""
-    most = min(ROWS, max(1, NUMBERS // x.shape[1]))
+    """At most `ROWS` of the rows, in their order, flattened, float64."""
+    most = min(ROWS, max(1, NUMBERS // math.prod(x.shape[1:])))
     if len(x) > most:
         draws = torch.randint(len(x), (most,), generator=torch.Generator().manual_seed(0))
         x = x[draws.unique()]
-    return x[:].double().numpy()
+    return x[:].flatten(1).double().numpy()
 
 
 def _keys(rows: np.ndarray) -> np.ndarray:

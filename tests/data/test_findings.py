@@ -203,6 +203,71 @@ def test_columns_beyond_some_are_counted() -> None:
     assert len(found.columns) == 9 and found.sentence.count("column ") == 6 and " and 3 more" in found.sentence
 
 
+@pytest.mark.parametrize("rows", [110, 400])
+def test_few_names_are_few_values_in_a_small_table_too(rows: int) -> None:
+    x = np.column_stack([normal(rows, 1), np.random.default_rng(1).integers(1, 13, rows)])
+    found = only(data_of(x, columns=("a", "month")))
+    assert (found.kind, found.columns) == ("few values", (1,)) and "column 'month' (12, " in found.sentence
+
+
+def test_two_values_may_not_be_common_in_a_small_table() -> None:
+    x, rng = normal(400, 2), np.random.default_rng(1)
+    x[:, 1] = np.where(rng.random(400) < 0.16, rng.integers(0, 2, 400), x[:, 1])
+    found = only(data_of(x))
+    assert (found.kind, found.columns) == ("repeated values", (1,))
+
+
+def rounded(x: np.ndarray, decimals: int = 2) -> np.ndarray:
+    return np.round(x, decimals)
+
+
+def shares_of_a_whole(seed: int = 0) -> np.ndarray:
+    return 100 * np.random.default_rng(seed).dirichlet([3, 3, 3], 1000)
+
+
+@pytest.mark.parametrize(
+    ("x", "column"),
+    [
+        (rounded(np.c_[shares_of_a_whole()[:, :2], 100 - rounded(shares_of_a_whole()[:, :2]).sum(1)]), 2),
+        (rounded(shares_of_a_whole()), 2),
+        (rounded(np.c_[np.exp(normal(1000, 3)) * 10, 10 * np.exp(normal(1000, 3)).sum(1)]), 3),
+        (rounded((20 + 10 * normal(1000, 1)) * [1, 1.8] + [0, 32]), 1),
+    ],
+    ids=["percent", "rounded apart", "total", "Celsius and Fahrenheit"],
+)
+def test_rounding_hides_no_linear_function(x: np.ndarray, column: int) -> None:
+    """And that rows are equal where one column is does not make them copies."""
+    found = only(data_of(x))
+    assert (found.kind, found.columns, found.shares) == ("dependent", (column,), (1.0,))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("columns", [2, 8])
+def test_a_linear_function_in_most_rows(columns: int, seed: int) -> None:
+    x = normal(1000, columns, seed)
+    total = np.where(
+        np.random.default_rng(seed + 9).random(1000) < 0.1, normal(1000, 1, seed + 5)[:, 0], 2 * x[:, 0] - 3
+    )
+    found = only(data_of(np.column_stack([x, total])))
+    assert (found.kind, found.columns) == ("dependent", (columns,))
+    assert found.shares[0] == pytest.approx(0.9, abs=0.04) and " of the rows, of column 1 of " in found.sentence
+
+
+def test_rows_of_few_integers_are_equal_by_chance() -> None:
+    for seed in range(5):
+        x = np.random.default_rng(seed).integers(0, 41, size=(300, 2))
+        assert "repeated rows" not in [found.kind for found in findings(data_of(x))]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_shared_between_splits(channels: int) -> None:
+    x = torch.randint(0, 256, (500, channels, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = only(Data(x[:300], x[:100], torch.cat([x[300:480], x[:20]]), levels=256))
+    assert found.kind == "shared rows" and found.shares == (1.0, 0.1)
+    assert "100 % of the validation images and 10 % of the test images are training images too" in found.sentence
+    assert findings(Data(x[:300], x[300:400], x[400:], levels=256)) == []
+
+
 # --- what is fine -----------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +304,10 @@ def test_continuous_data_of_any_scale_and_place_are_fine(
     x = getattr(rng, kind)(size=(rows, columns)) @ rng.normal(size=(columns, columns))
     x = 10**log_scale * (x / x.std(0) + shift)
     assert findings(data_of(x)) == []
+
+
+def test_the_digits_of_scikit_learn_are_fine() -> None:
+    assert findings(DATASETS["digits"](name="digits").load()) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool])
