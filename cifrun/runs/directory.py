@@ -176,7 +176,7 @@ class RunDirectory:
     def settings(self) -> dict[str, Any]:
         """The run's config by dotted names, of which `NAMED` are checked: its flow may be one that is not installed."""
         found = flattened(self.plain_config())
-        check(found, NAMED, str(self.path / "config.yaml"))
+        check(found, NAMED, str(self.path / "config.yaml"), complete=True)
         return found
 
     # --- what became of it --------------------------------------------------------------------------------------------

@@ -141,7 +141,8 @@ def test_nothing_is_dropped(runs: Path) -> None:
         ({"seed": [1, 2]}, r"'seed' is \[1, 2\], and should be a whole number from 0"),
         ({"cif": "maybe"}, "'cif' is 'maybe', and should be true or false"),
         ({"flow": {"family": ["x"]}}, r"'flow\.family' is \['x'\], and should be a text"),
-        ({"flow": {1: 2}}, "does not hold the configuration of a run"),
+        ({"flow": {1: 2}}, r"has no 'flow\.family'"),
+        ({"flow": [1, 2]}, "does not hold the configuration of a run"),
         ({"dataset": {"name": "two_uniforms", "seed": [3]}}, None),  # of which nothing is known: its own group
     ],
 )
