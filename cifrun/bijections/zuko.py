@@ -88,6 +88,9 @@ class ZukoTransform(Bijection):
         return f
 
     def _inverse(self, z: Tensor) -> Tensor:
+        if torch.is_inference_mode_enabled():  # as in `_forward`
+            with torch.inference_mode(False), torch.no_grad():
+                return self._inverse(z.clone())
         f = self._made(z.dtype)
         try:
             x = _inverted(f, z, f"the inverse of a step of zuko's {self.name}")

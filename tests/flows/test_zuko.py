@@ -73,6 +73,36 @@ def test_the_density_is_that_of_zuko(name: str, dim: int) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_it_is_used_in_inference_mode(name: str) -> None:
+    """Where some maps need derivatives even so, both ways."""
+    model, x = build(name, False, dim=2), 0.3 * batch(2)
+    with torch.no_grad():
+        *_, last = model.inward(x)
+        found = model.generate(last.z)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.generate(last.z), found, rtol=0, atol=0)
+        *_, again = model.inward(x)
+        torch.testing.assert_close(again.z, last.z, rtol=0, atol=0)
+
+
+def test_far_away_the_residual_does_not_tell_what_single_precision_has_lost() -> None:
+    """Even an exact inverse of the rounded z is elsewhere; there is nothing to refuse, and double precision is fine."""
+    double = build_model(config("NSF", False), (2,)).double().eval()
+    single = copy.deepcopy(double).float()
+    x = 1000 * batch(2, 200)
+    off = {}
+    with torch.no_grad():
+        for model in (single, double):
+            *_, last = model.inward(x.to(model.takes))
+            off[model] = ((model.generate(last.z) - x).abs() / (1 + x.abs())).max()
+            exact = double.generate(last.z.double())
+            if model is single:
+                lost = ((exact - x).abs() / (1 + x.abs())).max()
+    assert single.inverse_residual() < 1e-3 and off[double] < 1e-5
+    assert off[single] > 1e-3 and lost > 1e-3
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_log_determinants_are_autograds(name: str) -> None:
     model, x = build(name, False), batch(3)
 
