@@ -6,6 +6,12 @@ zuko inverts its monotone maps (polynomials, neural networks, mixtures) by bisec
 an end where the root lies beyond it. Here those maps are inverted by a root search that finds its own bracket, and
 every inverse is checked: what f does not bring back to z is refused.
 
+The check is one of z. Where f is flat, an x that is far from where z came from has the same z in single precision, and
+no check of z tells them apart: of 200 points x ~ 1000 · N(0, 1), an untrained NSF brings two back to more than a
+hundredth of 1 + |x|, one of them 1.2 of it off, with a residual of 1e-5; NICE, RealNVP and MAF up to 2e-2. Even an
+exact inverse of such a z, in double precision, is as far off. In double precision throughout it is 1e-8, and at a tenth
+of the distance in single precision 3e-3. The diagnostics measure it, as `round_trip_…`.
+
 Source: Rozet et al., "Zuko: normalizing flows in PyTorch", 2022 (https://github.com/probabilists/zuko).
 """
 
