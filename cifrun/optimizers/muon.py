@@ -31,6 +31,9 @@ __all__ = ["Muon", "orthogonalised"]
 #: Coefficients of X ← a X + (b A + c A²) X with A = X Xᵀ, whose slope at zero is the largest that stays bounded.
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 MOMENTUM = 0.95
+#: Length below which a gradient fades out, as with Adam's ε. A layer that gets none any longer, as of dead units, would
+#: else be moved on by what momentum remembers, ever shorter, until the length of that is zero in single precision.
+NOTHING = 1e-8
 #: Learning rate of what is no matrix, as a share of that of matrices.
 OTHERS = 0.2
 
@@ -101,11 +104,11 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     """About U Vᵀ of each U S Vᵀ: (n, rows, columns) → the same, with singular values of at most 1.21.
 
     Those above 0.3 % of the square root of their sum of squares become 0.68 or more; smaller ones 300 to 500 times as
-    large.
+    large. Where that root is below `NOTHING`, all become smaller in proportion.
     """
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=NOTHING)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         square = x @ x.mT

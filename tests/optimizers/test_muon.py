@@ -105,3 +105,18 @@ def test_an_update_that_is_found_to_be_bad_changes_nothing(decay: float) -> None
     assert torch.equal(kept, momentum) and all(map(torch.equal, before, same))
     after, _ = step(0.0, 1.0)
     assert not any(map(torch.equal, before, after))
+
+
+def test_a_layer_that_gets_no_gradient_any_longer_comes_to_rest() -> None:
+    """Momentum decays to numbers whose squares are zero in single precision, and on to zero."""
+    weight = torch.nn.Parameter(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+    optimizer = Muon([weight], lr=0.03)
+    weight.grad = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    optimizer.step()
+    weight.grad = torch.zeros(6, 4)
+    for _ in range(600):
+        optimizer.step()
+    before = weight.detach().clone()
+    for _ in range(2400):
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), before, rtol=0, atol=1e-3)
