@@ -49,6 +49,8 @@ SWEEP_NAME = r"\w[\w.-]*"
 #: What is typed as a number and meant as a name.
 _Words = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 _Count = Annotated[int, Field(ge=1, le=MOST)]
+#: What a diagnostic looks at, at most: more says nothing new.
+_MANY = 10**7
 
 
 # --- what datasets and flows add to -----------------------------------------------------------------------------------
@@ -77,7 +79,7 @@ class FlowSettings:
 class IndexConfig:
     """The index u_l of each step: its size, which steps carry one, what it does, and its networks, by hidden sizes."""
 
-    dim: int = setting(1, "size of each u_l; for images, its channels", ge=1, le=2**16)
+    dim: int = setting(2, "size of each u_l; for images, its channels", ge=1, le=4096)
     depth: _Count | Literal["all"] = setting(
         "all", "all, or how many of the flow's steps carry an index, counted from the data"
     )
@@ -86,10 +88,10 @@ class IndexConfig:
         "what u does to z, from the data: affine, e^s(u) ⊙ (z + t(u)), or planar, z + a(u) tanh(w(u)ᵀz + b(u))",
     )
     st: Sizes | Literal["zero", "learned_constant"] = setting(
-        [10, 10], "the action's parameters, s(u) and t(u) of the affine one; or zero, learned_constant"
+        [16, 16], "the action's parameters, s(u) and t(u) of the affine one; or zero, learned_constant"
     )
-    p: _Density = setting([10, 10], "mean and log-scale of p(u | z); or standard_normal, learned_constant")
-    q: _Density = setting([10, 10], "mean and log-scale of q(u | x); or standard_normal, learned_constant")
+    p: _Density = setting([16, 16], "mean and log-scale of p(u | z); or standard_normal, learned_constant")
+    q: _Density = setting([16, 16], "mean and log-scale of q(u | x); or standard_normal, learned_constant")
     relative: bool = setting(True, "q as a difference from p at f⁻¹(x); false: by itself, one network less to run")
     activation: Activation = setting("tanh", "activation of the index networks")
 
@@ -177,12 +179,16 @@ class DiagnosticsConfig:
     every: int = setting(
         0, "steps between measurements in training, which go to TensorBoard; 0 for only at the end", unit="steps", ge=0
     )
-    samples: int = setting(5000, "draws from the model that are counted on and off the target's support", ge=10)
-    density_points: int = setting(2000, "data, and draws, whose log p(x) tells the coverage", ge=10)
-    density_samples: int = setting(20, "m of that log p(x), IWAE_m; a plain flow needs none", ge=1)
-    jacobian_points: int = setting(500, "data, and draws, where Jacobians are taken (fewer above 8 dimensions)", ge=1)
-    weight_points: int = setting(50, "data, and draws, whose importance weights are examined", ge=2)
-    weights: int = setting(500, "importance weights of each of these", ge=1)
+    samples: int = setting(
+        5000, "draws from the model that are counted on and off the target's support", ge=10, le=_MANY
+    )
+    density_points: int = setting(2000, "data, and draws, whose log p(x) tells the coverage", ge=10, le=_MANY)
+    density_samples: int = setting(20, "m of that log p(x), IWAE_m; a plain flow needs none", ge=1, le=_MANY)
+    jacobian_points: int = setting(
+        500, "data, and draws, where Jacobians are taken (fewer above 8 dimensions)", ge=1, le=_MANY
+    )
+    weight_points: int = setting(50, "data, and draws, whose importance weights are examined", ge=2, le=_MANY)
+    weights: int = setting(500, "importance weights of each of these", ge=1, le=_MANY)
 
 
 @dataclass(config=STRICT)
