@@ -1,11 +1,9 @@
 """A flow as a density estimator of scikit-learn: in pipelines, cross-validation and grid searches.
 
-    from cifrun.sklearn import FlowDensity
+from cifrun.sklearn import FlowDensity
 
-    density = FlowDensity(flow="maf", cif=True).fit(X)
-    density.score_samples(X)          # log p(x) of each row, nats
-
-It needs scikit-learn: `pip install 'cifrun[sklearn]'`.
+density = FlowDensity(flow="maf", cif=True).fit(X)
+density.score_samples(X)          # log p(x) of each row, nats
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ try:
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise ConfigError("cifrun.sklearn needs scikit-learn 1.6 or newer: pip install 'cifrun[sklearn]'") from error
+    raise ConfigError("cifrun.sklearn needs scikit-learn 1.6 or newer: pip install 'scikit-learn>=1.6'") from error
 
 __all__ = ["FlowDensity"]
 

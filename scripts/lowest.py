@@ -12,7 +12,7 @@ from pip._vendor import tomli  # every environment has it, also of Python 3.10
 
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 #: The extras whose lower bounds count too.
-EXTRAS = ("tables", "sklearn", "optuna", "joblib", "submitit", "soap", "ray", "docs", "test")
+EXTRAS = ("tables", "optuna", "joblib", "submitit", "soap", "ray", "docs", "test")
 
 
 def lowest() -> list[str]:

@@ -11,7 +11,7 @@ if [ "$(cat .venv-lowest/stamp 2>/dev/null)" != "$stamp" ]; then
     echo "setting up .venv-lowest …"
     "$python" -m venv --clear .venv-lowest
     .venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c "$lowest" \
-        -e ".[tables,sklearn,docs,soap]" pytest pytest-xdist hypothesis
+        -e ".[tables,docs,soap]" pytest pytest-xdist hypothesis
     echo "$stamp" >.venv-lowest/stamp
 fi
 # The site; then what computes, what is read and written, training, and the Python face. Sweeps take minutes: for these,

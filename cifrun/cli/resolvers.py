@@ -3,22 +3,27 @@
 new_dir   a directory for one job alone            sweep, job   those of a multirun and of its jobs
 inside    a path that leads nowhere else
 if, case  one of several values
+by_rows   one that depends on how many training data there are
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from ..config.checking import check
 from ..config.schema import SWEEP_NAME
 from ..errors import ConfigError, RunError
+from ..registry import DATASETS
 
 __all__ = ["Directories", "directories", "job_name"]
 
@@ -176,6 +181,21 @@ def _case(value: str, choices: Mapping[str, Any], otherwise: Any) -> Any:
     return _node(choices.get(value, otherwise))
 
 
+def _by_rows(dataset: DictConfig, choices: Mapping[int, Any]) -> Any:
+    """`${cifrun.by_rows:${dataset},{0:A,5000:B}}`: B for 5 000 training data or more, A for fewer."""
+    rows = _training_rows(json.dumps(OmegaConf.to_container(dataset, resolve=True), sort_keys=True))
+    return _node(choices[max(least for least in choices if least <= rows)])
+
+
+@lru_cache(maxsize=1)
+def _training_rows(dataset: str) -> int:
+    """How many training data a dataset has, given as JSON; 0 if it can't be loaded, as whoever loads it says why."""
+    settings = json.loads(dataset)
+    with suppress(ConfigError):
+        return len(check(DATASETS[settings["name"]], settings, DATASETS.noun).load().train)
+    return 0
+
+
 def _node(value: Any) -> Any:
     """A list in the form in which a config can hold it."""
     return OmegaConf.create(value) if isinstance(value, list) else value
@@ -187,3 +207,4 @@ OmegaConf.register_new_resolver("cifrun.job", job_name, use_cache=True, replace=
 OmegaConf.register_new_resolver("cifrun.inside", _inside, replace=True)
 OmegaConf.register_new_resolver("cifrun.if", _if, replace=True)
 OmegaConf.register_new_resolver("cifrun.case", _case, replace=True)
+OmegaConf.register_new_resolver("cifrun.by_rows", _by_rows, replace=True)

@@ -6,6 +6,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from cifrun.cli.resolvers import Directories, directories, job_name
 from tests.cli.helpers import tree
 
@@ -42,3 +44,19 @@ def test_a_dry_command_makes_no_directory(tmp_path: Path) -> None:
     with directories.command(dry=True):
         assert directories.reserve(tmp_path / "run") == tmp_path / "run"
     assert tree(tmp_path) == []
+
+
+def test_a_setting_may_depend_on_how_many_rows_a_table_has(tmp_path: Path) -> None:
+    table = tmp_path / "a, b.csv"
+    table.write_text("a,b\n" + "".join(f"{k % 7},{k * k % 11}\n" for k in range(100)))
+    node = {
+        "dataset": {"name": "file", "path": str(table), "test_fraction": 0.1, "valid_fraction": 0.1},
+        "width": "${cifrun.by_rows:${dataset},{0:[8],80:[16,16],81:[32]}}",
+        "steps": "${cifrun.by_rows:${dataset},{0:5,1000:7}}",
+    }
+    config = OmegaConf.create(node)
+    assert config.width == [16, 16] and config.steps == 5
+    config.dataset.valid_fraction = 0.09
+    assert config.width == [32]
+    config.dataset.path = str(tmp_path / "none.csv")  # whoever loads it says so
+    assert config.width == [8]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cifrun.cli.hydra_app import configure
 from cifrun.cli.main import main
 from cifrun.data.base import Data
 from cifrun.evaluation.references import references
@@ -66,3 +67,14 @@ def test_images_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["train", *words]) == 2
     assert "eval.references = true is not possible" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_preset_of_tables_fits_their_rows(tmp_path: Path) -> None:
+    small = configure(["experiment=table", "dataset=iris"])
+    table = tmp_path / "large.npy"
+    np.save(table, np.random.default_rng(0).normal(size=(3_000, 2)))
+    large = configure(["experiment=table", f"dataset.path={table}"])
+    assert small.cif and small.eval.references and large.eval.references
+    assert sum(small.flow.hidden) < sum(large.flow.hidden)  # type: ignore[attr-defined]
+    assert small.trainer.batch_size < large.trainer.batch_size
+    assert configure(["experiment=table", "dataset=iris", "flow.hidden=[7]"]).flow.hidden == [7]  # type: ignore[attr-defined]
