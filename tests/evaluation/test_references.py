@@ -53,7 +53,7 @@ def test_they_stand_beside_a_flow_and_eval_leaves_them(tmp_path: Path, capsys: p
     words = ["dataset=iris", "flow=affine", "debug=tiny", "eval.references=true", "diagnostics.enabled=false"]
     assert plain_main(["train", *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     told = capsys.readouterr().out
-    assert "a Gaussian, same split" in told and "components)" in told
+    assert "a Gaussian, same split" in told and "a mixture of Gaussians, same split" in told and "(of " in told
     before = RunDirectory(tmp_path / "run").summary()["test"]
     assert np.isfinite([before["gaussian"], before["mixture"]]).all()
     assert main(["eval", f"run={tmp_path / 'run'}"]) == 0
