@@ -8,23 +8,34 @@ from typing import Any
 import torch
 from torch import nn
 
-#: Seeds are below this, as PyTorch takes them.
-SEEDS = 2**63
+from ..config.fields import MOST
+
+#: The largest seed that PyTorch takes.
+SEEDS = 2**63 - 1
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
+def whole(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
     """The value as an `int`.
 
     Raises:
-        ValueError: It is no whole number, or less than `least`.
+        ValueError: It is no whole number, less than `least`, or more than `most`.
     """
     try:
         number = index(value)
-    except TypeError:
+    except (TypeError, RuntimeError):  # a tensor of several numbers has its own
         number = least - 1
     if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name} = {value!r} is not allowed: it should be a whole number from {least}")
+        raise ValueError(f"{name} = {short(value)} is not allowed: it should be a whole number from {least}")
+    if number > most:
+        raise ValueError(f"{name} = {short(number)} is not allowed: it should be at most {most}")
     return number
+
+
+def short(value: Any) -> str:
+    """A value for a sentence; whole numbers may have more digits than Python writes."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"{'-' * (value < 0)}2^{value.bit_length() - 1} and more"
+    return repr(value)
 
 
 def checked_seed(value: Any) -> int | None:
@@ -33,10 +44,7 @@ def checked_seed(value: Any) -> int | None:
     Raises:
         ValueError: It is no whole number from 0, or too large.
     """
-    number = None if value is None else whole("seed", value, 0)
-    if number is not None and number >= SEEDS:
-        raise ValueError(f"seed = {number} is not allowed: it should be less than 2^63")
-    return number
+    return None if value is None else whole("seed", value, 0, SEEDS)
 
 
 def check_weights(model: nn.Module, error: type[Exception] = ValueError) -> None:

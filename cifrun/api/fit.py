@@ -34,7 +34,7 @@ from ..runs.directory import RunDirectory
 from ..runs.lock import alone
 from ..runs.unwritten import Unwritten
 from ..training.loop import optimise
-from .arguments import checked_seed, whole
+from .arguments import checked_seed, short, whole
 from .commands import composed
 from .flows import Flow, names_of
 from .process import as_it_was, outside
@@ -236,7 +236,7 @@ def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor
             parts.append(_events(model, share, name))
             continue
         if not 0 <= share < 1 or (name == "valid" and share == 0):
-            raise ConfigError(f"{name} = {share} is not allowed: give a share of the data below 1, or data")
+            raise ConfigError(f"{name} = {short(share)} is not allowed: give a share of the data below 1, or data")
         count = max(1, round(share * total)) if share else 0
         parts.append(rest[order[:count]])
         order = order[count:]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from operator import index as index_of
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +31,7 @@ from ..runs.directory import RunDirectory
 from ..runs.lock import alone
 from ..runs.records import METRICS
 from ..training.training_state import TrainingState
-from .arguments import check_weights, checked_seed, whole
+from .arguments import check_weights, checked_seed, short, whole
 from .distribution import FlowDistribution
 
 __all__ = ["CIF", "Flow", "load"]
@@ -66,11 +65,12 @@ class Flow(Model):
 
     def __init__(self, flow: str, dim: int | Sequence[int], *, seed: int = 0, **settings: Any) -> None:
         try:
-            shape = tuple(map(index_of, dim)) if isinstance(dim, Sequence) else (index_of(dim),)
-        except TypeError:
+            shape = tuple(whole("dim", size) for size in (dim if isinstance(dim, Sequence) else (dim,)))
+        except ValueError:
             shape = ()
-        if not shape or min(shape) < 1:
-            raise ConfigError(f"dim = {dim!r} is not allowed: give the number of dimensions, or the shape of an image")
+        if not shape:
+            what = "give the number of dimensions, or the shape of an image"
+            raise ConfigError(f"dim = {short(dim)} is not allowed: {what}")
         index = {name.removeprefix(INDEX): value for name, value in settings.items() if name.startswith(INDEX)}
         if index and not self._cif:
             raise ConfigError(f"{INDEX}{next(iter(index))} is a setting of a CIF: use cifrun.CIF")
@@ -112,8 +112,9 @@ class Flow(Model):
             (batch,), or a scalar for one datum: a tensor if x is one, else a numpy array; of the precision of x.
 
         Raises:
-            ValueError: x is of another shape, or holds what can't be read as numbers; a count is no whole number; or a
-                weight is not finite.
+            ConfigError: So many importance samples have no room in memory, or would never end.
+            ValueError: x is of another shape, or holds what can't be read as numbers; a count is no whole number, or
+                too large; or a weight is not finite.
         """
         counts = whole("importance_samples", importance_samples), whole("chunk_size", chunk_size), checked_seed(seed)
         return self._of_each(x, lambda events: super(Flow, self).log_prob(events, *counts))
@@ -176,7 +177,7 @@ class Flow(Model):
             prepare: False takes what is derived from the weights as the last call left it.
 
         Raises:
-            ValueError: As of `log_prob`.
+            ConfigError, ValueError: As of `log_prob`.
         """
         return super().log_w(self.events(x)[0], whole("importance_samples", importance_samples), prepare)
 
@@ -184,8 +185,9 @@ class Flow(Model):
         """`Model.sample`: n independent draws, (n, *shape).
 
         Raises:
+            ConfigError: They have no room in memory.
             ConvergenceError: An iterative inverse missed its tolerance.
-            ValueError: n is negative, or no whole number; the seed is none; or a weight is not finite.
+            ValueError: n is negative, too large, or no whole number; the seed is none; or a weight is not finite.
         """
         check_weights(self)
         return super().sample(whole("n", n, 0), checked_seed(seed), whole("chunk_size", chunk_size))
@@ -195,7 +197,7 @@ class Flow(Model):
 
         Raises:
             ConvergenceError, NotImplementedError: As of `Model.rsample`.
-            ValueError: As of `sample`.
+            ConfigError, ValueError: As of `sample`.
         """
         check_weights(self)
         return super().rsample(whole("n", n, 0), checked_seed(seed))
@@ -221,8 +223,8 @@ class Flow(Model):
         Saving again to the same directory replaces what was saved.
 
         Raises:
-            RunError: The directory holds a run with records, which would be lost; it can't be written; or the model has
-                weights that are not finite.
+            RunError: The directory holds a run with records, or files of others, which would be lost; it can't be
+                written; or the model has weights that are not finite.
         """
         check_weights(self, RunError)
         run = RunDirectory(Path(directory))

@@ -30,6 +30,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
+
 __all__ = [
     "Estimate",
     "Piece",
@@ -43,6 +45,9 @@ __all__ = [
     "pieces",
     "weight_matrices",
 ]
+
+#: Passes through a model that somebody may wait for.
+MOST_PASSES = 10**7
 
 
 def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
@@ -154,8 +159,16 @@ def pieces(count: int, importance_samples: int, rows: int, chunk_size: int) -> l
     Arguments:
         rows: Data of a block.
         chunk_size: Data × importance samples of a piece, at most (but one importance sample of a block at least).
+
+    Raises:
+        ConfigError: There are so many that the work would never end.
     """
     m, size = importance_samples, max(1, chunk_size // rows)
+    if (passes := max(1, math.ceil(count / rows)) * math.ceil(m / size)) > MOST_PASSES:
+        raise ConfigError(
+            f"{m} importance samples of {count:,} data are {passes:,} passes through the model: take fewer, or raise "
+            f"the chunk size"
+        )
     return [
         Piece(block, chunk, slice(block * rows, min((block + 1) * rows, count)), min(size, m - chunk * size))
         for block in range(max(1, math.ceil(count / rows)))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
+from math import prod
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from ..bijections.base import Bijection
 from ..bijections.preprocess.standardize import precision_of
 from ..compute import rng
+from ..compute.memory import COPIES, IN_A_PASS, check_room
 from ..compute.rng import derive, forked, seeding
 from ..nets.derived_weights import Watch
 from .gaussian import repeat, standard_normal
@@ -137,6 +139,8 @@ class Model(nn.Module):
         A plain flow needs no u: all its rows are the same log p(x). With `prepare=False` what is derived from the
         weights is taken as the last call left it.
         """
+        if self.indexed:
+            check_room(IN_A_PASS * importance_samples * x.numel(), f"{importance_samples} draws of u a datum")
         if prepare:
             self.prepare()
         if importance_samples == 1:
@@ -203,6 +207,8 @@ class Model(nn.Module):
             for piece in group:
                 if not starts:
                     x = events(piece.rows)
+                    draws = piece.importance_samples
+                    check_room(IN_A_PASS * draws * x.numel(), f"{draws} draws of u a datum")
                     seed(block)
                     if self.noisy and self.indexed:
                         base = int(torch.randint(2**62, ()))
@@ -262,8 +268,9 @@ class Model(nn.Module):
         if seed is not None:
             with forked(seed):
                 return self.sample(n, None, chunk_size)
-        self.prepare()
         like = next(self.parameters(), torch.empty(0))
+        check_room(COPIES * n * prod(self.shape), f"n = {n} samples", like.element_size())
+        self.prepare()
         chunks = [torch.empty((0, *self.shape), dtype=like.dtype, device=like.device)]
         for done in range(0, n, chunk_size):
             size = (min(chunk_size, n - done), *self.latent_shape)
@@ -286,8 +293,9 @@ class Model(nn.Module):
         """
         if any(step.bijection.stochastic for step in self.steps):
             raise NotImplementedError("this model draws discrete numbers, which have no derivative: use sample")
-        self.prepare()
         like = next(self.parameters(), torch.empty(0))
+        check_room(IN_A_PASS * n * prod(self.shape), f"n = {n} samples", like.element_size())
+        self.prepare()
         with nullcontext() if seed is None else forked(seed):
             return self.generate(torch.randn((n, *self.latent_shape), dtype=like.dtype, device=like.device))
 

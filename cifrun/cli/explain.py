@@ -9,7 +9,6 @@ import difflib
 import errno
 import re
 import shlex
-import textwrap
 from collections.abc import Iterator
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from ..errors import CifrunError, did_you_mean
+from ..io.text import shortened
 from ..registry import DATASETS, FLOWS
 from .config_groups import groups
 from .hydra_internals import root_of
@@ -52,7 +52,7 @@ def explain(error: BaseException, inside: bool = False) -> str | None:
     `inside` a job, an `OSError` is the user's when it is about space or permissions; before it, always.
     """
     sentence = _sentence(error, inside)
-    return None if sentence is None else textwrap.shorten(sentence, LONGEST, placeholder="…")
+    return None if sentence is None else shortened(sentence, LONGEST)
 
 
 def _sentence(error: BaseException, inside: bool) -> str | None:

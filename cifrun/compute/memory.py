@@ -18,10 +18,14 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import ConfigError
 
-__all__ = ["TooLarge", "building", "check_room", "free_bytes", "is_short_of_memory"]
+__all__ = ["COPIES", "IN_A_PASS", "TooLarge", "building", "check_room", "free_bytes", "is_short_of_memory"]
 
 #: Tensors of weights that a model may have, and the share of the machine's memory that they may fill.
 MOST_TENSORS, SHARE_OF_WEIGHTS = 100_000, 0.5
+#: Of samples, in parts and put together, there are so many at one time; and in a pass through a model of its events.
+COPIES, IN_A_PASS = 2, 4
+#: Bytes for which there always is room.
+LITTLE = 2**26
 #: What makes a tensor from its size alone; and how many numbers there are at most, from those that say the size.
 BY_SIZE: dict[Any, Callable[[list[int]], int]] = {
     **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn), math.prod),
@@ -50,7 +54,8 @@ def check_room(numbers: int, what: str, bytes_each: int = 4) -> None:
     Raises:
         ConfigError: They have no room.
     """
-    total, needed = _meminfo("MemTotal"), numbers * bytes_each
+    needed = numbers * bytes_each
+    total = _meminfo("MemTotal") if needed > LITTLE else None
     if total is not None and needed > total:
         raise ConfigError(f"{what} would take {needed / 2**30:,.0f} GiB, and this machine has {total / 2**30:,.0f} GiB")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,9 @@ from .messages import Nested, in_words, sentence
 
 __all__ = ["check", "chosen_from", "name_in"]
 
+#: Digits of a whole number, at most.
+DIGITS = 100
+
 
 def check(cls: type, data: Any, prefix: str = "") -> Any:
     """`cls(**data)` with types and ranges checked.
@@ -23,6 +26,8 @@ def check(cls: type, data: Any, prefix: str = "") -> Any:
     Raises:
         ConfigError: A value is not allowed; the sentence says what is, and for which key.
     """
+    if (long := _long_number(data, prefix)) is not None:
+        raise ConfigError(f"{long} is not allowed: it has more than {DIGITS} digits")
     for one in _settings(cls):
         value = data
         for key in one.name.split("."):
@@ -34,6 +39,18 @@ def check(cls: type, data: Any, prefix: str = "") -> Any:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:
         raise ConfigError(sentence(error, cls, prefix)) from None
+
+
+def _long_number(value: Any, name: str) -> str | None:
+    """Where there is a whole number of more than `DIGITS` digits, which Python may not even write; None if nowhere."""
+    if isinstance(value, int):
+        return name if abs(value) >= 10**DIGITS else None
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        pairs = ((f"{name}.{key}" if name else str(key), inner) for key, inner in value.items())
+    elif isinstance(value, list | tuple):
+        pairs = ((name, inner) for inner in value)
+    return next((found for key, inner in pairs if (found := _long_number(inner, key)) is not None), None)
 
 
 @lru_cache

@@ -22,6 +22,7 @@ from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..cif.modes import evaluating
 from ..cif.paths import generate, infer, log_weight
+from ..compute.memory import COPIES, check_room
 from ..compute.rng import forked
 from ..config.schema import Config
 from ..data.base import Data
@@ -34,6 +35,8 @@ from .index_use import reach
 
 #: How far beyond the data round trips are made too: their deviations from the mean, ten times over.
 FAR = 10.0
+#: Of a number in double precision.
+BYTES = 8
 #: What a measurement may raise.
 FAILURES = (CifrunError, RuntimeError, ValueError, ArithmeticError, NotImplementedError)
 
@@ -58,6 +61,11 @@ class Diagnostics:
         self.config = config
         self.settings = config.diagnostics
         self.data = data
+        if self.settings.enabled:
+            points, weights = self.settings.weight_points, self.settings.weights
+            check_room(points * weights, f"diagnostics.weights = {weights} for each of {points} data", 4 * BYTES)
+            samples = max(self.settings.samples, self.settings.density_points, self.settings.jacobian_points)
+            check_room(COPIES * samples * math.prod(data.shape), f"{samples} samples of diagnostics", BYTES)
 
     @cached_property
     def _level(self) -> float:

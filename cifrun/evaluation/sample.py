@@ -14,7 +14,7 @@ from ..build import load_model
 from ..cif.memory import chunk_size
 from ..cif.model import Model
 from ..compute.device import launch
-from ..compute.memory import check_room
+from ..compute.memory import COPIES, check_room
 from ..compute.rng import forked
 from ..config.schema import Config
 from ..data.grey_levels import quantize
@@ -48,7 +48,7 @@ def sample(directory: Path, config: Config) -> Path:
     model = load_model(RunDirectory(directory), config).to(fabric.device)
     if not fabric.is_global_zero:  # one process draws
         return output
-    check_room(config.n * math.prod(model.shape), f"n = {config.n} samples")
+    check_room(COPIES * config.n * math.prod(model.shape), f"n = {config.n} samples")
     samples, residual = _draw(model, config)
     if bad := int((~samples.flatten(1).isfinite().all(1)).sum()):
         raise RunError(

@@ -7,10 +7,12 @@ import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 
-__all__ = ["MINUS", "table", "visible", "with_error"]
+__all__ = ["MINUS", "shortened", "table", "visible", "with_error"]
 
 #: Share of a value below which its error is beyond the digits of a number.
 EPSILON = 1e-15
+#: Signs of a word that are shown at most, as the digits of a number, or a path.
+WORD = 300
 GAP = "  "
 MINUS = "\N{MINUS SIGN}"
 #: Categories of Unicode whose characters do something to a terminal or a line, or say nothing: controls, marks of the
@@ -31,6 +33,13 @@ def visible(text: str, keep: str = "") -> str:
     return "".join(
         repr(sign)[1:-1] if unicodedata.category(sign) in UNSEEN and sign not in keep else sign for sign in text
     )
+
+
+def shortened(text: str, most: int) -> str:
+    """A sentence of others on one line, of at most `most` signs: long words lose their ends, and then it its own."""
+    words = (word if len(word) <= WORD else f"{word[: WORD - 1]}…" for word in text.split())
+    line = " ".join(words)
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str = "") -> str:

@@ -1,7 +1,7 @@
 """YAML that anybody may have written: read as plain data, within bounds.
 
-Numbers are those that one reads as such, `12`, `-1.5`, `1.0e-3`. What else YAML 1.1 takes for one is a text here: those of
-base 2, 8, 16 or 60, with underscores, and dates. Some of these take a time that grows with the square of their length.
+Numbers are those that one reads as such: `12`, `-1.5`, `1.0e-3`. What else YAML 1.1 takes for one is a text here, as of
+base 2, 8, 16 or 60, with underscores, and dates. Some of these take time that grows with the square of their length.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields
 from reprlib import repr as short
 from typing import Any
 
 from ..errors import RunError
+from ..io.text import shortened
 
 __all__ = ["KINDS", "check", "is_any", "kinds_of", "saved"]
 
@@ -62,5 +62,5 @@ def check(found: Mapping[str, Any], kinds: Mapping[str, tuple[str, ...]], origin
         if name not in found and complete:
             raise RunError(f"{origin} is damaged: it has no '{name}'")
         if name in found and not is_any(found[name], words):
-            value = textwrap.shorten(short(found[name]), 200, placeholder="…")
+            value = shortened(short(found[name]), 200)
             raise RunError(f"{origin} is damaged: '{name}' is {value}, and should be {' or '.join(words)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 import cifrun
 from cifrun.api.arguments import checked_seed, whole
+from cifrun.compute import memory
 from cifrun.errors import ConfigError, RunError
 from cifrun.testing import check_dataset, check_flow
 
@@ -23,8 +25,12 @@ def test_whole_numbers_of_python_and_of_numpy_are_the_same() -> None:
     for value in (0, -1, 2.0, "2", True, None, np.float64(2)):
         with pytest.raises(ValueError, match=r"n = .* is not allowed: it should be a whole number from 1"):
             whole("n", value)
-    with pytest.raises(ValueError, match=r"less than 2\^63"):
-        checked_seed(2**63)
+    assert checked_seed(2**63 - 1) == 2**63 - 1
+    for large in (2**63, 10**5000):
+        with pytest.raises(ValueError, match=r"seed = .* is not allowed: it should be at most 9223372036854775807"):
+            checked_seed(large)
+    with pytest.raises(ValueError, match=r"n = 2\^16609 and more is not allowed: it should be at most 2147483647"):
+        whole("n", 10**5000)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +73,54 @@ def test_the_elbo_takes_what_the_log_density_takes(model: cifrun.CIF) -> None:
         (lambda m: check_flow(object), "check_flow takes the name of a registered flow"),
         (lambda m: check_dataset(object), "check_dataset takes the name of a registered dataset"),
         (lambda m: cifrun.Flow(3, dim=2), "flow = 3 is not allowed"),
+        (lambda m: cifrun.CIF("maf", dim=True), "dim = True is not allowed"),
+        (lambda m: cifrun.CIF("maf", dim=(3, True, 2)), r"dim = \(3, True, 2\) is not allowed"),
+        (lambda m: cifrun.CIF("maf", dim=10**12), "dim = 1000000000000 is not allowed"),
+        (lambda m: cifrun.CIF("maf", dim=2, depth=10**5000), "flow.depth is not allowed: it has more than 100 digits"),
+        (lambda m: cifrun.CIF("maf", dim=2, index_dim=65536), "index.dim = 65536 is not allowed"),
+        (lambda m: cifrun.fit(m, torch.randn(9, 2), valid=10**5000), r"valid = 2\^16609 and more is not allowed"),
+        (lambda m: cifrun.fit(m, torch.randn(9, 2), steps=10**20), "steps = 100000000000000000000 is not allowed"),
     ],
 )
 def test_a_mistake_is_a_sentence(call: Callable[[Any], Any], sentence: str, model: cifrun.CIF) -> None:
     with pytest.raises((ValueError, TypeError, ConfigError), match=sentence):
         call(model)
+
+
+MUCH, MORE = 2**31 - 1, 10**12
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x: m.sample(MORE),
+        lambda m, x: m.sample(10**20),
+        lambda m, x: m.sample(MUCH),
+        lambda m, x: m.rsample(MORE),
+        lambda m, x: m.rsample(MUCH),
+        lambda m, x: m.rsample_and_log_prob(MORE),
+        lambda m, x: m.log_prob(x, MORE),
+        lambda m, x: m.log_prob(x, 10**20),
+        lambda m, x: m.log_prob(x, MUCH, chunk_size=MUCH),
+        lambda m, x: m.log_prob(x, MUCH, chunk_size=1),
+        lambda m, x: m.log_prob(x, 10, chunk_size=10**20),
+        lambda m, x: m.elbo(x, MORE),
+        lambda m, x: m.elbo(x, MUCH, chunk_size=MUCH),
+        lambda m, x: m.log_w(x, MORE),
+        lambda m, x: m.log_w(x, MUCH),
+        lambda m, x: m.estimate(x, 10**20),
+        lambda m, x: m.distribution().sample((10**6, 10**6)),
+        lambda m, x: m.distribution().rsample((MORE,)),
+        lambda m, x: m.distribution(MORE).log_prob(x),
+    ],
+)
+def test_what_has_no_room_or_no_end_is_a_sentence_before_the_work(
+    call: Callable[[Any, Any], Any], model: cifrun.CIF, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_meminfo", lambda name: 16 * 2**30)
+    with pytest.raises((ValueError, ConfigError)) as found:
+        call(model, torch.zeros(5, 2))
+    assert re.search("is not allowed|would take|passes through the model", str(found.value))
 
 
 @pytest.mark.parametrize("settings", [{"flow": "mafx"}, {"flow": "maf", "depth": "a"}, {"flow": "maf", "depht": 3}])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cifrun.build import build_data, build_model, build_standardize
+from cifrun.compute import memory
 from cifrun.diagnostics.measure import Diagnostics, scalars
-from cifrun.errors import ConvergenceError
+from cifrun.errors import ConfigError, ConvergenceError
 from cifrun.evaluation.evaluate import evaluate
 from cifrun.registry import FLOWS
 from cifrun.runs.directory import RunDirectory
@@ -102,6 +103,17 @@ def test_data_without_a_known_density():
     result = Diagnostics(config, data)(build_model(config, (5,)))
     assert "left_out" not in result and {"coverage", "lip_f", "pareto_k"} <= result.keys()
     assert not {"mass_off_support", "components"} & result.keys()
+
+
+def test_diagnostics_without_room_are_refused_before_any_is_measured(monkeypatch):
+    monkeypatch.setattr(memory, "_meminfo", lambda name: 2**34)
+    for few in ({"weight_points": 10**7, "weights": 10**7}, {"samples": 10**7}, {"density_points": 10**7}):
+        config = small_config("maf", True, diagnostics={**FEW, **few})
+        data = build_data(config)
+        wide = type(data)(*(torch.zeros(1, 500).expand(50, 500) for _ in range(3)))
+        with pytest.raises(ConfigError, match="would take"):
+            Diagnostics(config, wide)
+        Diagnostics(small_config("maf", True, diagnostics={**FEW, **few, "enabled": False}), wide)
 
 
 def test_numbers_for_records_have_no_tables():

@@ -12,6 +12,7 @@ import torch
 from cifrun.bijections.linear import ElementwiseAffine
 from cifrun.build import build_model, load_model
 from cifrun.cif.model import Model
+from cifrun.compute import memory
 from cifrun.config.schema import Config
 from cifrun.errors import ConfigError, ConvergenceError
 from cifrun.evaluation.sample import sample
@@ -64,6 +65,16 @@ def test_samples_are_the_prior_seen_through_the_flow(
 def test_an_ending_is_refused_before_a_model_is_looked_for(config: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"output = '.*x\.txt' is not allowed.* one of \.npy, \.png, \.csv"):
         sample(tmp_path / "nowhere", replace(config, output=tmp_path / "x.txt"))
+
+
+def test_what_has_room_once_and_not_twice_is_refused_before_the_work(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts and what they are put together to are there at one time."""
+    run = write(tmp_path / "run", config)
+    monkeypatch.setattr(memory, "_meminfo", lambda name: 24 * 2**30)
+    with pytest.raises(ConfigError, match="n = 2147483647 samples would take 32 GiB, and this machine has 24 GiB"):
+        sample(run, replace(config, n=2**31 - 1))
 
 
 def test_where_an_inverse_fails_half_way_the_old_file_stays(

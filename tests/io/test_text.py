@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cifrun.io.text import table, visible, with_error
+from cifrun.io.text import WORD, shortened, table, visible, with_error
 
 
 def test_columns_align() -> None:
@@ -84,3 +84,10 @@ def test_what_one_does_not_see_is_spelled(text: str, expected: str) -> None:
 
 def test_ends_of_lines_may_stay() -> None:
     assert visible("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+
+
+def test_a_long_word_keeps_its_beginning_and_a_sentence_too() -> None:
+    assert shortened("one  word\nand more", 100) == "one word and more"
+    long = shortened(f"{'9' * 5000} is not allowed: it is long", 1000)
+    assert long == f"{'9' * (WORD - 1)}… is not allowed: it is long"
+    assert shortened("word " * 100, 22) == "word word word word w…"
