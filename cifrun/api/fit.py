@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ from ..data.base import Data
 from ..data.checks import check_data
 from ..data.precision import loses
 from ..errors import ConfigError, DataWarning, RunError, TrainingError
-from ..io.files import writing
+from ..io.files import fingerprint, is_there, writing
 from ..io.table_files import numbered, write_table
 from ..runs.directory import RunDirectory
 from ..runs.lock import alone
@@ -291,12 +292,19 @@ def _in_directory(
         if not same or set(another_run) - {"trainer.valid_every"}:  # which follows the length
             raise another
         return config, run, data, run.begun()
+    run.check_ours()
     # The data first: a run that is killed between the two begins again.
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
     table = torch.cat(list(splits)).numpy()
     words = np.repeat(np.array(SPLITS), [len(part) for part in splits])
-    write_table(path, {**dict(zip(columns, table.T, strict=True)), label: words})
+    content = {**dict(zip(columns, table.T, strict=True)), label: words}
+    if is_there(path):
+        with TemporaryDirectory() as folder:
+            write_table(again := Path(folder) / DATA, content)
+            if not path.is_file() or fingerprint(path) != fingerprint(again):
+                raise RunError(f"{path} is there already, with other data: give another directory")
+    write_table(path, content)
     run.create(config)
     return config, run, _load(config), False
 

@@ -233,6 +233,7 @@ class Flow(Model):
         nothing = torch.empty(0, *self.shape)
         facts = facts_of(self, Data(nothing, nothing, nothing, columns=self.columns, levels=self.levels))
         with alone(run.path):
+            run.check_ours()
             if (run.path / METRICS).exists() or run.summary():
                 raise RunError(f"{run.path} holds a run with records: save the model to another directory")
             run.create(self.config)

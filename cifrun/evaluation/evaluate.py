@@ -29,13 +29,14 @@ from ..data.tables.source import listed
 from ..diagnostics.measure import Diagnostics
 from ..diagnostics.measure import scalars as measured
 from ..errors import ConfigError, RunError
-from ..io.table_files import TABLES, check_ending, numbered, write_table
+from ..io.table_files import TABLES, numbered, write_table
 from ..io.terminal import tell
 from ..io.text import table
 from ..runs.directory import RunDirectory
 from ..runs.lock import alone
 from ..runs.metrics import HEADLINE, NUMBERS, RESULT, estimate
 from ..runs.records import Tracker
+from .outputs import check_output
 from .references import references
 
 #: Data that are looked over for NaN at once.
@@ -69,11 +70,7 @@ def evaluate(directory: Path, config: Config) -> dict[str, Any]:
     if config.data is None:
         check_has_data(RunDirectory(directory), config, "name a file to evaluate it on, data=FILE")
     if config.per_point is not None:
-        check_ending("per_point", config.per_point, TABLES)
-        if not config.per_point.parent.is_dir():
-            raise ConfigError(f"per_point = '{config.per_point}' is not possible: there is no such folder")
-        if config.data is not None and config.per_point.resolve() == config.data.resolve():
-            raise ConfigError(f"per_point = '{config.per_point}' would overwrite the data: choose another file")
+        check_output("per_point", config.per_point, TABLES, config)
     return spread(config.device, _evaluate, directory, config)
 
 

@@ -18,14 +18,15 @@ from ..compute.memory import COPIES, check_room
 from ..compute.rng import forked
 from ..config.schema import Config
 from ..data.grey_levels import quantize
-from ..errors import ConfigError, RunError
+from ..errors import RunError
 from ..figures.density import sample_png
 from ..figures.images import images_figure
 from ..figures.style import save
 from ..io.files import replacing
-from ..io.table_files import TABLES, check_ending, numbered, write_table
+from ..io.table_files import TABLES, numbered, write_table
 from ..runs.directory import RunDirectory
 from ..runs.progress import Progress
+from .outputs import check_output
 
 
 def sample(directory: Path, config: Config) -> Path:
@@ -36,14 +37,12 @@ def sample(directory: Path, config: Config) -> Path:
     them hold grey levels, ⌊x⌋ (.npy: uint8, (n, C, H, W)), and the picture is a grid of at most 2,500.
 
     Raises:
-        ConfigError: an ending that is none of these.
+        ConfigError: an ending that is none of these; the file is one of the run's data.
         RunError: samples are not finite; nothing is written.
         ConvergenceError: an iterative inverse missed its tolerance; nothing is written.
     """
     output = config.output or directory / "samples.npy"
-    write = WRITERS[check_ending("output", output, WRITERS)]
-    if not output.parent.is_dir():
-        raise ConfigError(f"output = '{output}' is not possible: there is no such folder")
+    write = WRITERS[check_output("output", output, WRITERS, config)]
     fabric = launch(config.device)
     model = load_model(RunDirectory(directory), config).to(fabric.device)
     if not fabric.is_global_zero:  # one process draws

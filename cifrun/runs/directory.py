@@ -38,6 +38,8 @@ __all__ = ["DONE", "RunDirectory"]
 #: States of a run that has a test result; `stopped_early` is one whose patience ran out.
 DONE = ("completed", "stopped_early")
 
+#: Of the checkpoints that a run may have.
+TAGS = ("latest", "best", "final")
 
 #: Bytes of a config and of a summary, at most.
 CONFIG, SUMMARY = 2**20, 2**26
@@ -89,7 +91,7 @@ class RunDirectory:
         """Refuse a directory of which a file that a run reads or writes leads elsewhere, before any work is done."""
         for name in ("config.yaml", "summary.json", METRICS, "figures"):
             self._at(name)
-        for tag in ("latest", "best", "final"):
+        for tag in TAGS:
             inside(self.checkpoint_path(tag), self.path)
 
     def write_config(self, config: Config) -> None:
@@ -110,12 +112,25 @@ class RunDirectory:
         if self.begun() or (self.path / METRICS).exists() or (self.path / "summary.json").exists():
             return False
         try:
-            return bool(self.plain_config())
+            return bool(self.config())
         except RunError:
             return False
 
+    def check_ours(self) -> None:
+        """Raise `RunError` if there are files here of a run's names that this program has not written."""
+        if self.exists():
+            try:
+                self.config()
+            except RunError as error:
+                raise RunError(f"{error}: choose another directory, as this one would be overwritten") from error
+            return
+        for file in (self.path / "summary.json", self.path / METRICS, *map(self.checkpoint_path, TAGS)):
+            if is_there(file):
+                raise RunError(f"{file} is there, without the config.yaml of a run: choose another directory")
+
     def check_free(self) -> None:
-        """Raise `RunError` if there is a run that a new one would overwrite."""
+        """Raise `RunError` if there is a run that a new one would overwrite, or what is none."""
+        self.check_ours()
         if self.exists() and not self.unbegun():
             raise RunError(
                 f"'{self.path}' already holds a run: resume={self.path}, in Python resume=True, continues it"

@@ -200,6 +200,13 @@ def test_columns_of_every_frame_are_found_by_their_names() -> None:
         cifrun.fit(flow(), frame, valid=frame[["a"]], steps=2, **QUICK)
 
 
+def test_a_table_of_that_name_that_is_of_no_run_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / DATA).write_bytes(b"mine")
+    with pytest.raises(RunError, match="is there already, with other data: give another directory"):
+        cifrun.fit(cifrun.Flow("affine", dim=2), data(), steps=2, directory=tmp_path)
+    assert (tmp_path / DATA).read_bytes() == b"mine" and not (tmp_path / "config.yaml").exists()
+
+
 def test_a_run_in_a_directory_is_extended_by_more_steps(tmp_path: Path) -> None:
     settings = {"diagnostics.enabled": False}
     for steps in (4, 8):

@@ -232,7 +232,7 @@ def test_what_is_no_run_or_has_begun_does_not_begin_again(run, tmp_path):
     other.mkdir()
     (other / "config.yaml").write_text("site_name: a project of somebody's\n")
     assert not RunDirectory(other).unbegun()
-    with pytest.raises(RunError, match="already holds a run"):
+    with pytest.raises(RunError, match="does not hold the configuration of a run: choose another directory"):
         cifrun.train(quick(), other)
     assert (other / "config.yaml").read_text() == "site_name: a project of somebody's\n"
 
@@ -271,3 +271,41 @@ def test_what_can_not_be_looked_at_is_not_said_to_be_missing(run, monkeypatch):
     )
     with pytest.raises(RunError, match=r"best\.safetensors can't be read"):
         cifrun.load(run)
+
+
+FOREIGN = {
+    "empty": "",
+    "settings": "debug: true\nname: something else\n",
+    "mappings": "dataset: {path: data.csv}\nflow: {name: deploy}\n",
+    "more": "dataset: {name: two_moons}\nflow: {family: maf}\nthing: 1\n",
+    "no YAML": "a: [1",
+}
+
+
+@pytest.mark.parametrize("text", FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_config_of_another_program_is_not_written_over(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    run = RunDirectory(tmp_path)
+    assert not run.unbegun()
+    with pytest.raises(RunError, match=r"config\.yaml .*choose another directory"):
+        run.check_free()
+    with pytest.raises(RunError, match=r"config\.yaml .*choose another directory"):
+        cifrun.Flow("affine", dim=2).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file() and path.suffix] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "checkpoints/latest.safetensors"])
+def test_files_of_a_runs_names_without_a_config_are_not_written_over(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    for act in (RunDirectory(tmp_path).check_free, lambda: cifrun.Flow("affine", dim=2).save(tmp_path)):
+        with pytest.raises(RunError, match=r"is there, without the config\.yaml of a run: choose another directory"):
+            act()
+    assert file.read_text() == "mine"
+
+
+def test_a_model_is_saved_twice_in_one_place(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        cifrun.Flow("affine", dim=2, seed=seed).save(tmp_path)
