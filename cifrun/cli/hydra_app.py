@@ -118,8 +118,7 @@ def _check_places(parsed: Sequence[Override], multirun: bool) -> None:
 def _with_places(verb: str, overrides: list[str], parsed: Sequence[Override], stack: ExitStack) -> list[str]:
     """The overrides, with those that say where a job goes; `stack` holds what is open as long as the jobs run."""
     process = started()
-    # What was typed, and whether with several values; null is what a key of these is anyway.
-    typed = {word.key_or_group: word.is_sweep_override() for word in parsed if word.input_line != "resume=null"}
+    typed = {word.key_or_group: word.is_sweep_override() for word in parsed}  # and whether with several values
     if verb != "train" or "resume" in typed:
         for key in PLACES.keys() & typed.keys():
             raise ConfigError(f"{key} is not for {verb}{' resume=DIR' * (verb == 'train')}: the run stays where it is")

@@ -167,8 +167,10 @@ class Job:
         if self.verb == "train" and data.get("resume") is None:
             return self._train(Config.parse(data), directory)
         key = "resume" if self.verb == "train" else "run"
-        if data.get(key) is None:
-            raise ConfigError(f"'run' is missing: cifrun {self.verb} run=DIR, with a directory that cifrun train made")
+        if data.get(key) in (None, ""):
+            raise ConfigError(
+                f"'{key}' is missing: cifrun {self.verb} {key}=DIR, with a directory that cifrun train made"
+            )
         directory = Path(os.path.abspath(os.path.expanduser(str(data[key]))))
         return COMMANDS[self.verb](
             _config_of_run(directory, data | {key: str(directory)}, overrides, self.verb), directory

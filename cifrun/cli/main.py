@@ -51,6 +51,8 @@ def _report(words: Sequence[str]) -> int:
     output = None
     directories = []
     for word in words:
+        if word in ("", "output="):
+            raise ConfigError(f"cifrun report {word or repr(word)} names no directory: it would be the current one")
         if word.startswith("output="):
             output = Path(word.removeprefix("output=")).expanduser()
         elif Path(word).is_dir() or not (word.startswith("-") or "=" in word):

@@ -125,12 +125,25 @@ def _open(override: str) -> str:
     return f"++{override}" if is_open else override
 
 
+def _check_named(override: Override) -> None:
+    """Refuse a place that is the empty text, which a shell makes of $NAME: it would be the current directory."""
+    key, text = override.key_or_group, override.input_line
+    if override.is_delete() or override.is_sweep_override():
+        return
+    if override.value() == "":
+        raise ConfigError(f"{text} is not allowed, as nothing follows the =: name a place, or leave out {key}")
+    if key == "resume" and override.value() is None:
+        raise ConfigError(f"{text} is not allowed: name the run to go on with, or leave out {key} to train anew")
+
+
 def _check(overrides: Sequence[Override]) -> None:
     options = groups()
     for override in overrides:
         key, text = override.key_or_group, override.input_line
         if not key:
             raise ConfigError(f"'{text}' is not an override: write KEY=VALUE")
+        if key in PLACES or holds_path(key):
+            _check_named(override)
         if key == "hydra.output_subdir":
             raise ConfigError(f"{text} is not allowed: the config.yaml of a run holds all there is to say")
         if key == "hydra":

@@ -19,21 +19,31 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
 from ..registry import Registry
 
-__all__ = ["MOST", "STRICT", "Role", "Setting", "Sizes", "UserPath", "registered", "setting", "settings"]
+__all__ = ["MOST", "NAMED", "STRICT", "Role", "Setting", "Sizes", "UserPath", "registered", "setting", "settings"]
 
 T = TypeVar("T")
 
 #: Every config dataclass refuses unknown keys, and numbers that are not finite.
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
+
+def _named(path: Any) -> Any:
+    if path == "":  # which would be the current directory
+        raise ValueError("a path, and no empty text")
+    return path
+
+
+#: For a path: no empty text.
+NAMED = BeforeValidator(_named)
+
 #: A path in which ~ is the home directory: not every shell puts it there in KEY=~/FILE.
-UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+UserPath = Annotated[Path, NAMED, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 
 #: The largest whole number and the largest real one that a setting may be, unless it says another: what is larger is a
 #: slip, or does harm.

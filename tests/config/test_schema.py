@@ -123,6 +123,9 @@ def test_a_model_is_called_by_its_flow() -> None:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
+MANY = ("samples", "density_points", "density_samples", "jacobian_points", "weight_points", "weights")
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
@@ -139,12 +142,28 @@ def test_a_model_is_called_by_its_flow() -> None:
         ({"device": {"precision": "fp16"}}, "device.precision"),
         ({"sweep": {"name": "a/b"}}, "sweep.name"),
         ({"sweep": {"name": ""}}, "sweep.name"),
+        ({"index": {"dim": 2**16}}, "index.dim"),
+        *(({key: ""}, key) for key in ("run", "resume", "warm_start", "output", "data", "per_point")),
+        ({"dataset": {"name": "file", "path": ""}}, "dataset.path"),
+        *(({"diagnostics": {key: 2**31 - 1}}, f"diagnostics.{key}") for key in MANY),
     ],
     ids=str,
 )
 def test_values_out_of_range_are_refused_by_name(change: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{key} = .* is not allowed: it should "):
         parsed(**change)
+
+
+@pytest.mark.parametrize("value", [10**5000, -(10**5000), 10**100], ids=["long", "negative", "least"])
+def test_a_number_without_end_is_named_by_its_key(value: int) -> None:
+    for change, key in (
+        ({"seed": value}, "seed"),
+        ({"flow": {"family": "maf", "hidden": [3, value]}}, "flow.hidden"),
+        ({"sweep": {"name": value}}, "sweep.name"),
+        ({"unknown": {"key": value}}, "unknown.key"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{key} is not allowed: it has more than 100 digits$"):
+            parsed(**change)
 
 
 def test_edges_of_ranges_are_allowed() -> None:

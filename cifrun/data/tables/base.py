@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ...config.fields import STRICT, Role, registered, setting
+from ...config.fields import NAMED, STRICT, Role, registered, setting
 from ...errors import ConfigError
 from ...io.files import cache, fingerprint
 from ...registry import DATASETS
@@ -40,7 +40,7 @@ __all__ = ["AbsolutePath", "File", "SplitTable", "TableConfig"]
 LARGE_FILE = 2**30
 
 #: A path that means the same from every directory, as a run may be looked at from another one.
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(os.path.expanduser(path))))]
+AbsolutePath = Annotated[Path, NAMED, AfterValidator(lambda path: Path(os.path.abspath(os.path.expanduser(path))))]
 
 #: What a split column may hold.
 WORDS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
