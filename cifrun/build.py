@@ -218,6 +218,8 @@ def load_model(run: RunDirectory, config: Config | None = None, tag: str | None 
     tag, checkpoint = run.load_best() if tag is None else (tag, run.load_checkpoint(tag))
     origin = str(run.checkpoint_path(tag))
     facts = DataFacts.of(checkpoint.state, origin)
+    if not facts.shape:
+        raise RunError(f"{origin} is damaged: it has no 'shape'")
     saved = checkpoint.part("model")
     try:
         with building(sum(value.numel() for value in saved.values())):

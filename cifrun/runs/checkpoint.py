@@ -48,10 +48,10 @@ class Checkpoint:
         """Copy the weights into `model`.
 
         Raises:
-            RunError: They are another model's, or not finite.
+            RunError: They are another model's, of another kind of numbers, or not finite.
         """
         weights, expected = self.part("model"), model.state_dict()
-        if weights.keys() != expected.keys() or any(weights[k].shape != expected[k].shape for k in weights):
+        if weights.keys() != expected.keys() or not all(_fits(weights[k], expected[k]) for k in weights):
             raise RunError(f"{origin} holds the weights of another model than the run's config.yaml describes")
         learned = {name for name, _ in model.named_parameters()}
         broken = [
@@ -105,6 +105,21 @@ class Checkpoint:
             raise RunError(f"{path} is damaged or not a checkpoint of this program") from error
 
 
+def _fits(value: Tensor, built: Tensor) -> bool:
+    """Whether a tensor has the shape and the kind of numbers of the one as it was built, in whatever precision.
+
+    Whole numbers in a row are places, as of a permutation, and lie where those do that were built.
+    """
+    if value.shape != built.shape or value.is_floating_point() != built.is_floating_point():
+        return False
+    if value.is_floating_point():
+        return True
+    if value.dtype != built.dtype:
+        return False
+    inside = value.dim() == 0 or value.numel() == 0 or value.dtype == torch.bool
+    return inside or bool(((value >= built.min().to(value.device)) & (value <= built.max().to(value.device))).all())
+
+
 def _usable(value: Tensor, built: Tensor | None) -> bool:
     """Whether all numbers are finite; or, of a buffer, infinite where the model as it was built has the same there."""
     good = value.isfinite()
@@ -152,4 +167,9 @@ class DataFacts:
         """
         kinds = kinds_of(DataFacts)
         check(state, kinds, origin)
-        return DataFacts(**{name: state[name] for name in kinds if name in state})
+        facts = DataFacts(**{name: state[name] for name in kinds if name in state})
+        if facts.columns and (facts.shape != [len(facts.columns)] or len(set(facts.columns)) < len(facts.columns)):
+            raise RunError(f"{origin} is damaged: its 'columns' are no names of the {facts.shape} numbers of an event")
+        if facts.levels is not None and len(facts.shape) == 1:
+            raise RunError(f"{origin} is damaged: it has 'levels', which are of images, and events of {facts.shape}")
+        return facts

@@ -75,7 +75,8 @@ class Averages:
             raise ValueError("weights of other parameters")
         self._updates = updates
         for name, p in self._parameters.items():
-            if weights[name].shape != p.shape or not weights[name].isfinite().all():
+            fits = weights[name].shape == p.shape and weights[name].is_floating_point()
+            if not fits or not weights[name].isfinite().all():
                 raise ValueError(f"weights of {name} that do not fit")
             self._averages[name].copy_(p)
             p.copy_(weights[name])

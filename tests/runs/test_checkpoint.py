@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cifrun.bijections.permutation import Permutation
 from cifrun.errors import RunError
 from cifrun.runs.checkpoint import Checkpoint, DataFacts
 
@@ -99,10 +100,50 @@ def test_a_state_that_is_none_is_damage(state: str | None, tmp_path: Path) -> No
 
 def test_facts_that_a_state_does_not_have_are_the_least() -> None:
     assert DataFacts.of({}, "file") == DataFacts([], False, [], None, None, [])
-    state = {"shape": [3, 2], "standardized": "whiten", "columns": ["a"], "levels": 2, "fingerprint": "f"}
+    state = {"shape": [1], "standardized": "whiten", "columns": ["a"], "levels": None, "fingerprint": "f"}
     state |= {"warnings": ["few"], "step": 1}
     facts = DataFacts.of(json.loads(json.dumps(state)), "file")
     assert {**vars(facts), "step": 1} == state
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        ({"shape": [2], "columns": ["a", "b", "c"]}, "'columns'"),
+        ({"shape": [2], "columns": ["a"]}, "'columns'"),
+        ({"shape": [2], "columns": ["a", "a"]}, "'columns'"),
+        ({"shape": [1, 2, 2], "columns": ["a"]}, "'columns'"),
+        ({"columns": ["a"]}, "'columns'"),
+        ({"shape": [2], "levels": 256}, "'levels'"),
+    ],
+    ids=str,
+)
+def test_facts_that_contradict_each_other_are_damage(facts: dict[str, object], word: str) -> None:
+    with pytest.raises(RunError, match=f"^file is damaged: .*{word}"):
+        DataFacts.of(facts, "file")
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.complex128, torch.int64, torch.bool])
+def test_weights_of_another_kind_of_numbers_are_refused(kind: torch.dtype) -> None:
+    model = nn.BatchNorm1d(2)
+    weights = {f"model.{name}": value.clone() for name, value in model.state_dict().items()}
+    for name in ("weight", "running_mean", "num_batches_tracked"):
+        if weights[f"model.{name}"].dtype == kind:
+            continue
+        wrong = {**weights, f"model.{name}": weights[f"model.{name}"].to(kind)}
+        with pytest.raises(RunError, match="holds the weights of another model"):
+            Checkpoint(wrong, {}).load_model(model, "run/best")
+    for precision in (torch.float16, torch.bfloat16, torch.float64):
+        narrow = {name: value.to(precision) if value.is_floating_point() else value for name, value in weights.items()}
+        Checkpoint(narrow, {}).load_model(model, "run/best")
+
+
+@pytest.mark.parametrize("order", [[0, 1, 3], [-1, 0, 1], [2**62, 0, 1]])
+def test_places_that_are_not_there_are_refused(order: list[int]) -> None:
+    model = Permutation((3,))
+    Checkpoint({"model.order": torch.tensor([2, 0, 1])}, {}).load_model(model, "run/best")
+    with pytest.raises(RunError, match="holds the weights of another model"):
+        Checkpoint({"model.order": torch.tensor(order)}, {}).load_model(model, "run/best")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
