@@ -56,3 +56,15 @@ def check_weights(model: nn.Module, error: type[Exception] = ValueError) -> None
     weights = [weight.detach() for weight in model.parameters() if weight.numel()]
     if not bool(torch.nn.utils.get_total_norm(weights, torch.inf).isfinite()):
         raise error("the model has weights that are not finite")
+
+
+def dense(x: torch.Tensor, name: str) -> torch.Tensor:
+    """A tensor whose numbers are all there, as of a sparse one.
+
+    Raises:
+        ValueError: It has none, or its rows are of several lengths.
+    """
+    if x.is_meta or x.is_nested:
+        raise ValueError(f"{name} is a tensor {'without numbers' if x.is_meta else 'of rows of several lengths'}")
+    x = x.dequantize() if x.is_quantized else x
+    return x if x.layout == torch.strided else x.to_dense()

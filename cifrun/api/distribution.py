@@ -9,6 +9,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 from ..cif.model import Model
+from .arguments import dense
 
 __all__ = ["FlowDistribution"]
 
@@ -72,6 +73,7 @@ class FlowDistribution(Distribution):
             raise TypeError(
                 f"value is a {type(value).__name__}, where a tensor belongs; the model's log_prob takes both"
             )
+        value = dense(value, "value")
         shape = value.shape[: max(0, value.ndim - len(self.event_shape))]
         if value.shape[len(shape) :] != self.event_shape:
             raise ValueError(

@@ -241,6 +241,8 @@ def _split(model: Flow, x: Any, valid: Any, test: Any, seed: int) -> list[Tensor
         count = max(1, round(share * total)) if share else 0
         parts.append(rest[order[:count]])
         order = order[count:]
+    if not len(order):
+        raise ConfigError(f"x has {total} rows, of which none is left to train on: give more, or validation data apart")
     return [rest[order.sort().values], *parts]
 
 

@@ -31,7 +31,7 @@ from ..runs.directory import RunDirectory
 from ..runs.lock import alone
 from ..runs.records import METRICS
 from ..training.training_state import TrainingState
-from .arguments import check_weights, checked_seed, short, whole
+from .arguments import check_weights, checked_seed, dense, short, whole
 from .distribution import FlowDistribution
 
 __all__ = ["CIF", "Flow", "load"]
@@ -153,7 +153,7 @@ class Flow(Model):
         takes = self.takes
         if hasattr(x, "to_numpy"):
             x = _of_frame(x, self.columns, name)
-        given = x if isinstance(x, Tensor) else torch.from_numpy(_numbers(x, name))
+        given = dense(x, name) if isinstance(x, Tensor) else torch.from_numpy(_numbers(x, name))
         if given.is_complex():
             raise ValueError(f"{name} holds complex numbers, where the model takes real ones")
         events = given.to(takes.device, precision or takes.dtype)

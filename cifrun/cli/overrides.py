@@ -27,6 +27,11 @@ from .retired import renamed
 
 __all__ = ["prepare", "split"]
 
+#: The key by which a group keeps what was chosen in it, and the groups whose choices all have the same settings.
+NAMES, SHARED = (
+    {"flow": "family", "dataset": "name", "optimizer": "name", "objective": "name"},
+    ("optimizer", "objective"),
+)
 #: Brackets in brackets that a value may have; the parser would run out of stack.
 DEEPEST = 20
 
@@ -136,8 +141,26 @@ def _check_named(override: Override) -> None:
         raise ConfigError(f"{text} is not allowed: name the run to go on with, or leave out {key} to train anew")
 
 
+def _check_names(overrides: Sequence[Override]) -> None:
+    """Refuse a name that another choice contradicts: flow=maf, with the settings of maf, and flow.family=sos."""
+    options, typed = groups(), {override.key_or_group: override for override in overrides}
+    for key, override in typed.items():
+        group, _, name = key.partition(".")
+        if NAMES.get(group) != name or override.is_delete() or group not in options:
+            continue
+        choice, text, value = typed.get(group), override.input_line, override.value()
+        if choice is None:
+            if group not in SHARED and (override.is_sweep_override() or str(value) in options[group]):
+                what = f"as each {group} has settings of its own: write {group}={str(text).partition('=')[2]}"
+                raise ConfigError(f"{text} is not allowed, {what}")
+            continue
+        if str(choice.value()) != str(value):
+            raise ConfigError(f"{text} contradicts {choice.input_line}: leave one of them out")
+
+
 def _check(overrides: Sequence[Override]) -> None:
     options = groups()
+    _check_names(overrides)
     for override in overrides:
         key, text = override.key_or_group, override.input_line
         if not key:

@@ -200,6 +200,13 @@ def test_columns_of_every_frame_are_found_by_their_names() -> None:
         cifrun.fit(flow(), frame, valid=frame[["a"]], steps=2, **QUICK)
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_rows_to_train_on_are_told_as_such(count: int) -> None:
+    for x in (data()[:count], data()[:count].numpy()):
+        with pytest.raises(ConfigError, match=f"x has {count} rows, of which none is left to train on"):
+            cifrun.fit(cifrun.Flow("affine", dim=2), x, steps=2)
+
+
 def test_a_table_of_that_name_that_is_of_no_run_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / DATA).write_bytes(b"mine")
     with pytest.raises(RunError, match="is there already, with other data: give another directory"):

@@ -120,6 +120,24 @@ def test_what_is_no_real_number_is_a_sentence(x: Any) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "of", [Tensor.to_sparse, Tensor.to_sparse_csr, lambda x: torch.quantize_per_tensor(x, 1.0, 0, torch.quint8)]
+)
+def test_a_tensor_that_is_packed_is_taken_for_what_it_holds(of: Any) -> None:
+    model, x = small("maf", False), torch.tensor([[1.0, 0, 0], [0, 2, 0]])
+    expected = model.log_prob(x)
+    torch.testing.assert_close(model.log_prob(of(x)), expected)
+    torch.testing.assert_close(model.distribution().log_prob(of(x)), expected)
+
+
+def test_a_tensor_without_numbers_or_of_rows_of_several_lengths_is_a_sentence() -> None:
+    model = small("maf", False)
+    for x in (torch.zeros(2, 3, device="meta"), torch.nested.nested_tensor([torch.zeros(3), torch.zeros(2)])):
+        for take in (model.log_prob, model.distribution().log_prob):
+            with pytest.raises(ValueError, match=r"is a tensor (without numbers|of rows of several lengths)"):
+                take(x)
+
+
 def test_second_derivatives_of_a_residual_flow_are_those_of_its_first() -> None:
     model = small("resflow", False).double()
     x = points(2).double().requires_grad_()
