@@ -286,7 +286,7 @@ def check_has_data(run: RunDirectory, config: Config, instead: str) -> None:
 
 
 def describe(config: Config) -> str:
-    """The model as a table, a line a step: what `cifrun show` prints."""
+    """The model as a table, a line a step, and what is wrong with the data: what `cifrun show` prints."""
     data = build_data(config)
     model = build_model(config, data.shape, build_standardize(config, data))
     rows = []
@@ -297,7 +297,8 @@ def describe(config: Config) -> str:
     title = f"{config.dataset.name} {data.shape} ← {config.flow_name}"
     likelihood = estimate(model.exact, model.indexed, config.eval.importance_samples)
     body = table(rows, ["step", "bijection f⁻¹, data first", "index", "parameters", "of the index"], "rllrr")
-    return f"{title}\n{body}\n{_count(model):,} parameters; test log-likelihood: {likelihood}"
+    told = [f"dataset '{config.dataset.name}': {sentence}" for sentence in facts_of(model, data).warnings]
+    return "\n".join([title, body, f"{_count(model):,} parameters; test log-likelihood: {likelihood}", *told])
 
 
 def _count(module: Model | Bijection | Index | None) -> int:

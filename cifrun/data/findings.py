@@ -121,7 +121,10 @@ def _coarse_columns(data: Data, which: Sequence[int]) -> Finding | None:
 
 
 def _counting(data: Data, rows: np.ndarray) -> Finding | None:
-    which = counting([rows, _sample(data.valid), _sample(data.test)], len(rows) == len(data.train))
+    splits, total = [rows, valid := _sample(data.valid)], len(data.train) + len(data.valid)
+    if not np.array_equal(test := _sample(data.test), valid):  # which is in place of a test set where there is none
+        splits, total = [*splits, test], total + len(data.test)
+    which = counting(splits, total)
     sentence = (
         f"columns that count rows: {_listed(data, which)}; they say where a row stands in the file, and a model learns "
         f"no more of them: leave them out (dataset.columns=[…])"

@@ -1,4 +1,6 @@
-"""Columns that count the rows of their table: a number, or a time, that goes on by one step from row to row."""
+"""Columns that count the rows of their table: a number, or a time, that goes on by one step from row to row; or whole
+numbers in any order, each of which is there once and none between them is left out.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,23 @@ LEAST = 20
 SAME = 1e-3
 #: Whole numbers count rows also where some rows were left out: at most half of those in between.
 GAPS = 2
+#: Rows that are looked at, squared, over all rows, from which no column has different numbers in so short a range by
+#: chance.
+SURE = 40
 
 
-def counting(splits: Sequence[np.ndarray], whole: bool) -> list[int]:
+def counting(splits: Sequence[np.ndarray], total: int) -> list[int]:
     """The columns that count rows.
 
     A split takes rows of a table in their order, so that such a column grows, or falls, in every split, and all splits
-    together have each of its values once.
+    together have each of its values once. A table that was shuffled has them in any order; of other columns only a
+    ranking looks like that, of which no density can be learned either.
 
     Arguments:
         splits: Training, validation and test rows, each (rows, columns), in the order of the table.
-        whole: Whether these are all rows, and no sample of them.
+        total: How many rows there are, of which these may be a sample.
     """
+    whole = sum(map(len, splits)) == total
     if len(splits[0]) < LEAST:
         return []
     found = []
@@ -33,6 +40,8 @@ def counting(splits: Sequence[np.ndarray], whole: bool) -> list[int]:
         parts = [split[:, k] for split in splits]
         steps = np.concatenate([np.diff(part) for part in parts])
         if not ((steps > 0).all() or (steps < 0).all()):
+            if _fill(np.concatenate(parts), total):
+                found.append(k)
             continue
         values = np.sort(np.concatenate(parts))
         gaps = np.diff(values)
@@ -43,3 +52,13 @@ def counting(splits: Sequence[np.ndarray], whole: bool) -> list[int]:
         if (whole and even) or (numbers and near):
             found.append(k)
     return found
+
+
+def _fill(values: np.ndarray, total: int) -> bool:
+    """Whether these are different whole numbers that all rows together fill a range with, in equal steps."""
+    if len(values) ** 2 < SURE * total or not (values == np.floor(values)).all():
+        return False
+    gaps = np.diff(np.sort(values))
+    if len(values) == total:
+        return bool(gaps.min() > 0 and gaps.max() == gaps.min())
+    return bool(gaps.min() > 0 and gaps.sum() < total)

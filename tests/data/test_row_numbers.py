@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import cifrun
+from cifrun.cli.main import main
 from cifrun.data.findings import findings
 from cifrun.data.row_numbers import counting
+from cifrun.errors import DataWarning
 from tests.data.tables.helpers import load
 
 
@@ -32,16 +36,33 @@ DRAW = np.random.default_rng(3)
         (np.sort(DRAW.normal(size=300)), False),
         (np.sort(DRAW.integers(0, 10**6, 300)), False),
         (np.sort(DRAW.integers(0, 300, 300)), False),
-        (DRAW.permutation(300), False),
+        (DRAW.permutation(300), True),
+        (DRAW.permutation(300) * 5 + 1000, True),
+        (-DRAW.permutation(300), True),
+        (DRAW.permutation(300) / 300, False),
+        (DRAW.choice(600, 300, replace=False), False),
+        (DRAW.integers(0, 300, 300), False),
         (np.full(300, 2.0), False),
     ],
 )
 def test_a_column_counts_rows(column: np.ndarray, counts: bool) -> None:
-    assert counting(splits(column), whole=True) == ([0] if counts else [])
+    assert counting(splits(column), len(column)) == ([0] if counts else [])
 
 
 def test_of_few_rows_nothing_is_said() -> None:
-    assert counting(splits(np.arange(15)), whole=True) == []
+    assert counting(splits(np.arange(15)), 15) == []
+    assert counting(splits(np.random.default_rng(0).permutation(15)), 15) == []
+
+
+def test_a_sample_of_rows_is_enough() -> None:
+    draw = np.random.default_rng(0)
+    for column, counts in (
+        (draw.permutation(100_000), True),
+        (draw.permutation(200_000)[:100_000], False),
+        (draw.integers(0, 100_000, 100_000), False),
+    ):
+        train, valid, test = splits(column)
+        assert counting([train[:5000], valid, test], 100_000) == ([0] if counts else [])
 
 
 def test_a_column_of_row_numbers_is_told_before_training(tmp_path: Path) -> None:
@@ -54,3 +75,16 @@ def test_a_column_of_row_numbers_is_told_before_training(tmp_path: Path) -> None
     assert findings(load(tmp_path / "a.csv", columns=["a", "b"])) == []
     (found,) = findings(load(tmp_path / "a.csv", num_train=200))
     assert found.kind == "row numbers"
+
+
+@pytest.mark.parametrize(
+    "order", [np.arange(500), np.random.default_rng(1).permutation(500)], ids=["rising", "shuffled"]
+)
+def test_a_column_of_row_numbers_is_told_wherever_data_come_in(order: np.ndarray, tmp_path: Path, capsys: Any) -> None:
+    x = np.column_stack([order, np.random.default_rng(0).normal(size=(500, 2))])
+    np.savetxt(tmp_path / "a.csv", x, delimiter=",", header="id,a,b", comments="")
+    words = ["dataset=file", f"dataset.path={tmp_path / 'a.csv'}", "flow=affine", "cif=false"]
+    assert main(["show", *words]) == 0
+    assert "dataset 'file': columns that count rows: column 'id'; " in capsys.readouterr().out
+    with pytest.warns(DataWarning, match="columns that count rows: column 1 of 3"):
+        cifrun.fit(cifrun.Flow("affine", dim=3), x, steps=1)
