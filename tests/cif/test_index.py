@@ -8,7 +8,7 @@ import torch
 from cifrun.build import build_model
 from cifrun.cif.actions import ACTIONS, AffineAction
 from cifrun.cif.index import Index
-from tests.helpers import randomise, small_config, small_model
+from tests.helpers import SMALL_INDEX, randomise, small_config, small_model
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_a_cif_starts_exactly_at_its_base_flow_whatever_the_action(action: str) 
 @pytest.mark.parametrize("action", list(ACTIONS))
 def test_training_leaves_no_saddle_point_at_the_start(action: str, p: list[int] | str, relative: bool) -> None:
     """After a few steps every parameter has a gradient, and what the action does to z differs from one u to another."""
-    index = {"action": action, "st": [8], "p": p, "q": [8], "relative": relative}
+    index = {"dim": 1, "action": action, "st": [8], "p": p, "q": [8], "relative": relative}
     model = build_model(small_config("affine", True, flow={"depth": 1}, index=index), (2,)).double()
     x = torch.cat([torch.randn(200, 2) * 0.3 - 1, torch.randn(200, 2) * 0.3 + 1]).double()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
@@ -73,7 +73,7 @@ def test_q_relative_to_p_or_by_itself() -> None:
         for parameter in index.p_net.parameters():
             parameter.add_(1)
         assert torch.equal(index.q(x, below).mean, before.mean) is not relative
-    models = [small_model("realnvp", True, index={"relative": relative}) for relative in (True, False)]
+    models = [small_model("realnvp", True, index={**SMALL_INDEX, "relative": relative}) for relative in (True, False)]
     models[1].load_state_dict(models[0].state_dict())  # the same p(x), and another q
     x = 0.3 * torch.randn(20, 2, dtype=torch.float64)
     one, other = (model.estimate(x, 20_000) for model in models)

@@ -164,7 +164,7 @@ def test_processes_update_as_one_does(shared, alone):
 
 
 def test_no_two_processes_draw_the_same_u(shared, alone):
-    assert len(shared["drawn"].flatten().unique()) == 40
+    assert len(shared["drawn"].flatten().unique()) == 80
     torch.testing.assert_close(shared["drawn"], alone["drawn"])
 
 

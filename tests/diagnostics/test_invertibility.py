@@ -22,7 +22,7 @@ from cifrun.cif.step import Step
 from cifrun.diagnostics import invertibility
 from cifrun.errors import ConvergenceError
 from cifrun.nets.lipschitz.networks import LipschitzMLP
-from tests.helpers import randomise, small_config, small_model
+from tests.helpers import SMALL_INDEX, randomise, small_config, small_model
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +163,7 @@ def test_one_map_without_a_bound_or_one_index_leaves_no_ceiling() -> None:
 @pytest.mark.parametrize("cif", [False, True])
 def test_jacobians_are_those_of_the_maps_both_ways(flow: str, cif: bool) -> None:
     """∂F⁻¹/∂x against autograd through the whole map with u held fixed, and ∂F/∂z against differences of F itself."""
-    model = small_model(flow, cif, dim=3)
+    model = small_model(flow, cif, dim=3, index=SMALL_INDEX)
     path = paths.infer(model, torch.randn(4, 3, dtype=torch.float64))
     product = torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
     for jacobian in invertibility.step_jacobians(model, path):

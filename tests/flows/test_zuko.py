@@ -196,7 +196,7 @@ def test_arguments_are_set_without_a_plus(
     assert main(["show", *words, "flow.kwargs.hidden_features=[8]", "flow.kwargs.signal=4"]) == 0
     assert capsys.readouterr().out.count("MaskedAutoregressiveTransform") == 2
     assert main(["show", "flow=zuko", "flow.kwargs={transforms: 4, bins: 3}"]) == 0
-    assert capsys.readouterr().out.count("u ∈ R^1") == 4
+    assert capsys.readouterr().out.count("u ∈ R^2") == 4
     for word, sentence in {
         "flow.kwargs.bin=3": "there is no key 'flow.kwargs.bin' for zuko's NSF",
         "flow.kwarg.bins=3": "there is no key 'flow.kwarg'",
