@@ -11,7 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
+
+from cifrun.runs.checkpoint import Checkpoint
 
 #: The files of a run that a command reads.
 FILES = (
@@ -42,6 +46,7 @@ VALUES = (
         "-0.0",
         "1e400",
     ),
+    *("1e-300", "-1e-300", str(2**62)),
     *("-1e400", "5e-324", "1e308", str(2**31), str(2**63 - 1), str(2**63), str(-(2**63) - 1), str(2**64), str(10**20)),
     *(
         str(10**9),
@@ -72,6 +77,24 @@ YAML_ONLY = (
         "1_000",
         "yes",
         "!!binary aGk=",
+    ),
+    *(
+        "0x" + "f" * 5000,
+        "0b" + "1" * 20_000,
+        "1:" * 100_000 + "1",
+        "017",
+        "-.5e+3",
+        "!!int 0x10",
+        "!!float 1:30",
+        "!!bool maybe",
+        "!!omap [a: 1]",
+        "!!timestamp 2020-01-01",
+    ),
+    *(
+        "[{1: a, b: c}]",
+        "{1: a, b: c, ~: d, 1.5: e}",
+        "[{[1, 2]: a}]",
+        "{<<: {a: 1}}",
     ),
     *(
         "!!set {a}",
@@ -157,6 +180,56 @@ def _header(run: Path, outside: Path, draw: Random) -> str:
     claimed = draw.choice([0, 1, 2**31, 2**63, 2**64 - 1]) if draw.random() < 0.1 else len(text.encode())
     file.write_bytes(struct.pack("<Q", claimed) + text.encode() + content[8 + length :])
     return f"{file.name}: {key} is {value[:60]}, {header.get('__metadata__') and header['__metadata__'].get('format')}"
+
+
+def _signed(run: Path, outside: Path, draw: Random) -> str:
+    """What a checkpoint says of itself, or a tensor, is another, and its checksum is the right one for that."""
+    file = draw.choice(sorted((run / "checkpoints").glob("*.safetensors")))
+    checkpoint = Checkpoint.read(file)
+    if draw.random() < 0.4:
+        value = draw.choice([value for value in VALUES if len(value) < 10**6])
+        holder, key = draw.choice([*_places(checkpoint.state), (checkpoint.state, "new")])
+        try:
+            holder[key] = json.loads(value)
+        except (ValueError, RecursionError):  # which have no text that could be signed
+            holder[key] = [2**62, {"a": None}]
+        what = f"{key} is {value[:60]}"
+    else:
+        key = draw.choice(sorted(checkpoint.tensors))
+        change = draw.choice(sorted(TENSORS))
+        changed = [key]
+        if draw.random() < 0.5:  # all of its kind
+            kind = key.partition(".")[0]
+            changed = [name for name in checkpoint.tensors if name.partition(".")[0] == kind]
+        for name in changed:
+            checkpoint.tensors[name] = TENSORS[change](checkpoint.tensors[name])
+        if draw.random() < 0.2:
+            tensor = checkpoint.tensors.pop(key)
+            checkpoint.tensors |= {draw.choice(["new", f"{key}.new", "model.new", "optimizer.0.new"]): tensor}
+        what = f"{key}, {len(changed)} in all: {change}"
+    checkpoint.save(file)
+    return f"{file.name}, signed: {what}"
+
+
+#: What a tensor may become.
+TENSORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cut": lambda t: t[..., :1] if t.dim() else t,
+    "empty": lambda t: t.reshape(-1)[:0],
+    "flat": lambda t: t.reshape(-1),
+    "longer": lambda t: torch.cat([t.reshape(-1), t.reshape(-1)]),
+    "turned": lambda t: t.mT if t.dim() > 1 else t[None],
+    "half": lambda t: t.half(),
+    "double": lambda t: t.double(),
+    "complex": lambda t: t.to(torch.complex64),
+    "whole": lambda t: t.nan_to_num().long(),
+    "truth": lambda t: t.bool(),
+    "zero": torch.zeros_like,
+    "negative": lambda t: -t.double(),
+    "NaN": lambda t: torch.full(t.shape, torch.nan),
+    "infinite": lambda t: torch.full(t.shape, -torch.inf),
+    "huge": lambda t: torch.full(t.shape, 3e38),
+    "far": lambda t: torch.full(t.shape, 2**62),
+}
 
 
 def _places(data: Any) -> Iterator[tuple[Any, Any]]:
@@ -253,5 +326,6 @@ def _status(run: Path, outside: Path, draw: Random) -> str:
 
 
 ALTERATIONS: tuple[Alteration, ...] = (
-    *(_config, _config, _config, _summary, _metrics, _header, _header, flipped, _cut, _kind, _link, _link, _status),
+    *(_config, _config, _config, _summary, _metrics, _header, _header, _signed, _signed, _signed),
+    *(flipped, _cut, _kind, _link, _link, _status),
 )
