@@ -184,6 +184,8 @@ def _case(value: str, choices: Mapping[str, Any], otherwise: Any) -> Any:
 def _by_rows(dataset: DictConfig, choices: Mapping[int, Any]) -> Any:
     """`${cifrun.by_rows:${dataset},{0:A,5000:B}}`: B for 5 000 training data or more, A for fewer."""
     rows = _training_rows(json.dumps(OmegaConf.to_container(dataset, resolve=True), sort_keys=True))
+    if 0 not in choices:
+        raise ConfigError("cifrun.by_rows has no choice for a small table: give one for 0 rows, {0:A,5000:B}")
     return _node(choices[max(least for least in choices if least <= rows)])
 
 

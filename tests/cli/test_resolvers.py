@@ -6,7 +6,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from cifrun.cli.resolvers import Directories, directories, job_name
 from tests.cli.helpers import tree
@@ -58,5 +60,7 @@ def test_a_setting_may_depend_on_how_many_rows_a_table_has(tmp_path: Path) -> No
     assert config.width == [16, 16] and config.steps == 5
     config.dataset.valid_fraction = 0.09
     assert config.width == [32]
+    with pytest.raises(InterpolationResolutionError, match="no choice for a small table"):
+        OmegaConf.create({**node, "width": "${cifrun.by_rows:${dataset},{500:[8]}}"}).width  # noqa: B018
     config.dataset.path = str(tmp_path / "none.csv")  # whoever loads it says so
     assert config.width == [8]
