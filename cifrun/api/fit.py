@@ -37,7 +37,8 @@ from ..runs.unwritten import Unwritten
 from ..training.loop import optimise
 from .arguments import checked_seed, short, whole
 from .commands import composed
-from .flows import Flow, names_of
+from .flows import Flow
+from .frames import names_of
 from .process import as_it_was, outside
 
 __all__ = ["History", "fit"]
@@ -198,6 +199,8 @@ def _train(model: Flow, config: Config, run: RunDirectory | Unwritten, data: Dat
     if not model.trained:
         model.standardize(build_standardize(config, data))
     model.config, model.trained = config, True
+    if not any(p.requires_grad for p in model.parameters()):  # as it was loaded; who freezes a part leaves another
+        model.requires_grad_()
     with as_it_was(config.seed):
         try:
             summary = optimise(launch(config.device), config, run, data, model, resume, _warn)

@@ -151,6 +151,14 @@ def test_training_goes_on_from_the_weights_that_a_model_has() -> None:
     assert second.best_valid == pytest.approx(first.best_valid, abs=0.05)
 
 
+def test_a_model_that_was_loaded_is_trained_further(tmp_path: Path) -> None:
+    cifrun.fit(flow(), data(), steps=2, directory=tmp_path / "run", **WHOLE)
+    loaded = cifrun.load(tmp_path / "run")
+    before = loaded.log_prob(data()).mean()
+    cifrun.fit(loaded, data(), steps=40, lr=0.01, **QUICK)
+    assert loaded.log_prob(data()).mean() > before
+
+
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
