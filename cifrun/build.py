@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .bases.base import BaseConfig
 from .bijections.base import Bijection
 from .bijections.permutation import Flatten
 from .bijections.preprocess.pixels import Centre, Logit
@@ -61,6 +62,11 @@ def dataset_of(config: Config) -> AnyDataset:
 def flow_of(config: Config) -> FlowConfig:
     """The flow's settings, with what they can do."""
     return cast(FlowConfig, config.flow)
+
+
+def base_of(config: Config) -> BaseConfig:
+    """The settings of p_0, with what they can do."""
+    return cast(BaseConfig, config.base)
 
 
 def build_data(config: Config) -> Data:
@@ -161,7 +167,8 @@ def build_model(config: Config, shape: Sequence[int], standardize: Bijection | N
     """
     with forked(config.seed), building():
         steps = build_steps(config, shape)
-    return Model(steps if standardize is None else [Step(standardize), *steps])
+        base = base_of(config).build(steps[-1].bijection.latent_shape)
+    return Model(steps if standardize is None else [Step(standardize), *steps], base)
 
 
 def build_steps(config: Config, shape: Sequence[int]) -> list[Step]:
@@ -266,8 +273,8 @@ def warm_start(model: Model, directory: Path, first: Bijection | None, columns: 
         )
     if not fits or any(".index." not in name for name in mine.keys() - theirs.keys()):
         raise RunError(
-            f"warm_start = '{directory}' is not possible: that run's {config.flow_name} has other sizes or other data "
-            f"than this model; see {run.path / 'config.yaml'}"
+            f"warm_start = '{directory}' is not possible: that run's {config.flow_name} has other sizes, another base "
+            f"or other data than this model; see {run.path / 'config.yaml'}"
         )
     Checkpoint({f"model.{name}": value for name, value in {**mine, **theirs}.items()}, {}).load_model(model, origin)
 
@@ -294,6 +301,8 @@ def describe(config: Config) -> str:
         f, index = _count(step.bijection), _count(step.index)
         u = "" if step.index is None else f"u ∈ R^{'×'.join(map(str, step.index.u_shape))}"
         rows.append([str(k + 1), step.bijection.describe(), u, f"{f:,}", f"{index:,}" if index else ""])
+    if base := _count(model.base):
+        rows.append(["", model.base.describe(), "", f"{base:,}", ""])
     title = f"{config.dataset.name} {data.shape} ← {config.flow_name}"
     likelihood = estimate(model.exact, model.indexed, config.eval.importance_samples)
     body = table(rows, ["step", "bijection f⁻¹, data first", "index", "parameters", "of the index"], "rllrr")
@@ -301,5 +310,5 @@ def describe(config: Config) -> str:
     return "\n".join([title, body, f"{_count(model):,} parameters; test log-likelihood: {likelihood}", *told])
 
 
-def _count(module: Model | Bijection | Index | None) -> int:
+def _count(module: nn.Module | None) -> int:
     return 0 if module is None else sum(p.numel() for p in module.parameters())

@@ -1,6 +1,6 @@
-"""Flows and datasets of other packages, found through Python entry points.
+"""Flows, datasets and base densities of other packages, found through Python entry points.
 
-Another package writes and registers a flow or a dataset as this one does, and names it in its `pyproject.toml`:
+Another package writes and registers one as this one does, and names it in its `pyproject.toml`:
 
     [project.entry-points."cifrun.flows"]
     rotation = "my_package.rotation"            # its import registers the flow "rotation"
@@ -13,7 +13,7 @@ package is installed, its names stand beside the built-in ones in every command,
 
 YAML is optional. What a package ships as `my_package/conf/flow/rotation.yaml` is found, and so are presets under
 `my_package/conf/experiment/`; a flow or dataset without a file gets one from its dataclass's defaults. Nothing of
-another package can replace what is built in.
+another package can replace what is built in. A base density goes under `cifrun.bases` in the same way.
 
 This module reads what is installed and imports none of it.
 """
@@ -28,7 +28,7 @@ from pathlib import Path
 __all__ = ["ENTRY_POINTS", "conf_dirs", "owner", "plugins"]
 
 #: The entry points of each config group to which other packages may add.
-ENTRY_POINTS = {"flow": "cifrun.flows", "dataset": "cifrun.datasets"}
+ENTRY_POINTS = {"flow": "cifrun.flows", "dataset": "cifrun.datasets", "base": "cifrun.bases"}
 
 
 @lru_cache

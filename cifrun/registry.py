@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from .errors import ConfigError, did_you_mean
 from .plugins import owner, plugins
 
-__all__ = ["DATASETS", "FLOWS", "OBJECTIVES", "OPTIMIZERS", "Registry"]
+__all__ = ["BASES", "CLASSES", "DATASETS", "FLOWS", "OBJECTIVES", "OPTIMIZERS", "Registry"]
 
 T = TypeVar("T")
 
@@ -29,12 +29,15 @@ class Registry:
     """A mapping from names to classes or functions, filled by the modules of one package and by entry points.
 
     Arguments:
-        noun: What is registered, for messages: "flow", "dataset", …; for these two also the group of entry points.
+        noun: What is registered, for messages: "flow", "dataset", …; it is the config group too, and that of entry
+            points.
         package: The module or package whose import registers the built-in names.
+        key: The setting that holds the name in a config.
     """
 
-    def __init__(self, noun: str, package: str) -> None:
+    def __init__(self, noun: str, package: str, key: str = "name") -> None:
         self.noun = noun
+        self.key = key
         self.package = package
         self._entries: dict[str, Any] = {}
         self._values: dict[str, dict[str, Any]] = {}
@@ -110,7 +113,10 @@ class Registry:
         return {name: (self[name].__doc__ or "").strip().partition("\n")[0] for name in self}
 
 
-FLOWS = Registry("flow", "cifrun.flows")
+FLOWS = Registry("flow", "cifrun.flows", "family")
 DATASETS = Registry("dataset", "cifrun.data")
+BASES = Registry("base", "cifrun.bases")
 OBJECTIVES = Registry("objective", "cifrun.objectives")
 OPTIMIZERS = Registry("optimizer", "cifrun.optimizers")
+#: Those whose entries are config dataclasses, each with settings of its own; other packages may add to them.
+CLASSES = (DATASETS, FLOWS, BASES)

@@ -32,7 +32,7 @@ from cifrun.config.schema import (
     SweepConfig,
     TrainerConfig,
 )
-from cifrun.registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
+from cifrun.registry import CLASSES, OBJECTIVES, OPTIMIZERS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 WIDTH = 120
@@ -57,13 +57,15 @@ def made() -> dict[str, str]:
         for choice, header in registry.describe().items():
             values = {"name": choice, **registry.values(choice)}
             texts[f"{registry.noun}/{choice}"] = body(header, settings(cls), values, silent="name")
-    for registry, key in ((DATASETS, "name"), (FLOWS, "family")):
+    for registry in CLASSES:
         for choice, header in registry.describe().items():
             if not registry[choice].__module__.startswith("cifrun."):  # of another package
                 continue
             header = re.sub(r"\bfetched\b", f"cifrun data fetch {choice}", header)
             chosen = getattr(registry[choice], "chooses", "")
-            texts[f"{registry.noun}/{choice}"] = body(header, settings(registry[choice]), {key: choice}, key, chosen)
+            texts[f"{registry.noun}/{choice}"] = body(
+                header, settings(registry[choice]), {registry.key: choice}, registry.key, chosen
+            )
     return {f"{name}.yaml": text for name, text in texts.items()} | {"config.yaml": table_of_contents()}
 
 
@@ -83,7 +85,8 @@ def lines(rows: list[tuple[str, Any, str]]) -> str:
     starts = [
         f"{key}:" if isinstance(value, dict) and value else f"{key}: {flow_style(value)}" for key, value, _ in rows
     ]
-    column = 1 + max(len(start) for start, row in zip(starts, rows, strict=True) if row[2] and len(start) <= LONG)
+    told = [len(start) for start, row in zip(starts, rows, strict=True) if row[2] and len(start) <= LONG]
+    column = 1 + max(told, default=0)
     text = ""
     for start, (_, value, comment) in zip(starts, rows, strict=True):
         here = max(column, len(start) + 1)

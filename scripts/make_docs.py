@@ -22,7 +22,7 @@ import yaml
 from cifrun.cli.help import VERBS, usage, usage_of
 from cifrun.config.fields import Role, Setting, settings
 from cifrun.config.schema import Config
-from cifrun.registry import DATASETS, FLOWS, Registry
+from cifrun.registry import BASES, DATASETS, FLOWS, Registry
 from cifrun.runs.metrics import HEADLINE, PICTURES, THEMES, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,6 +87,12 @@ Type a key as `GROUP.KEY=VALUE`: `cifrun train flow.depth=4`. Type a group as `G
 {norm}
 
 {flows}
+
+## Base densities
+
+`base=NAME` picks p_0, the density of z_0.
+
+{bases}
 
 ## Presets
 
@@ -156,7 +162,7 @@ def configuration_page() -> str:
         group, _, key = field.name.partition(".")
         if not key:
             top.append(field)
-        elif group not in ("dataset", "flow"):
+        elif group not in ("dataset", "flow", "base"):
             groups.setdefault(group, []).append(field)
     sections = [_group(name, fields) for name, fields in groups.items()]
     return CONFIGURATION.format(
@@ -165,6 +171,7 @@ def configuration_page() -> str:
         datasets="\n\n".join(_datasets(package, title) for package, title in KINDS.items()),
         norm=_keys([field for field in settings(Config) if field.name == "flow.norm"]),
         flows="\n\n".join(_flow(name) for name in _own(FLOWS)),
+        bases="\n\n".join(_base(name) for name in _own(BASES)),
         presets=_headers("experiment"),
         launchers=_headers("hydra/launcher"),
         roles=_roles(),
@@ -276,6 +283,12 @@ def _flow(name: str) -> str:
     norm = next(field.default for field in settings(FLOWS[name]) if field.name == "norm")
     text = f"### `{name}`\n\n{FLOWS.describe()[name]}\n\n{_keys(fields, 'flow.')}"
     return text if norm == "none" else f"{text}\n\nHere `flow.norm` is `{norm}` by default."
+
+
+def _base(name: str) -> str:
+    """A section: a base density and its keys."""
+    fields = [field for field in settings(BASES[name]) if field.name != BASES.key]
+    return "\n\n".join([f"### `{name}`", BASES.describe()[name], *([_keys(fields, "base.")] if fields else [])])
 
 
 def _roles() -> str:

@@ -14,22 +14,34 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cifrun.registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
+from cifrun.registry import BASES, DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS
 from tests.helpers import ROOT
 
 PACKAGE = ROOT / "cifrun"
 
 #: The rooms and the files at the top of the package, lowest first: each may import what stands above it here.
 FLOORS = (
-    *("errors", "plugins", "registry", "io", "config", "compute", "nets", "bijections", "cif", "flows", "objectives"),
-    *("optimizers", "data", "runs", "build", "diagnostics", "figures", "evaluation", "training", "reporting", "cli"),
+    *("errors", "plugins", "registry", "io", "config", "compute", "nets", "bijections", "cif", "bases", "flows"),
+    *(
+        "objectives",
+        "optimizers",
+        "data",
+        "runs",
+        "build",
+        "diagnostics",
+        "figures",
+        "evaluation",
+        "training",
+        "reporting",
+        "cli",
+    ),
     *("api", "sklearn", "testing", "__init__", "__main__"),
 )
 #: Libraries that only some rooms may import.
 LIBRARIES = {
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "pydantic": {"config", "data", "flows"},
+    "pydantic": {"config", "data", "flows", "bases"},
     "lightning_fabric": {"compute"},
     "lightning": set(),
     "jinja2": {"reporting"},
@@ -41,13 +53,13 @@ UNKNOWN_TO_MATHEMATICS = ("config", "registry", "plugins", "io", "compute.proces
 
 #: Rooms that must not know each other, though one stands below the other.
 STRANGERS = {
-    "data": {"nets", "bijections", "cif", "flows", "objectives"},
-    "runs": {"compute", "nets", "bijections", "cif", "flows", "objectives", "data"},
+    "data": {"nets", "bijections", "cif", "bases", "flows", "objectives"},
+    "runs": {"compute", "nets", "bijections", "cif", "bases", "flows", "objectives", "data"},
     "bijections": {"cif"},
 }
 #: What a registry imports when a name is first looked up: so a config finds the class behind `flow=`, which no import
 #: could do without an arrow upward.
-LOOKED_UP = {"cifrun.flows", "cifrun.data", "cifrun.objectives", "cifrun.optimizers"}
+LOOKED_UP = {"cifrun.flows", "cifrun.data", "cifrun.bases", "cifrun.objectives", "cifrun.optimizers"}
 
 
 def modules() -> list[Path]:
@@ -143,7 +155,7 @@ def test_tensorboard_is_known_in_one_file() -> None:
 
 
 def test_a_registry_looks_up_these_packages_and_no_others() -> None:
-    assert {registry.package for registry in (FLOWS, DATASETS, OBJECTIVES, OPTIMIZERS)} == LOOKED_UP
+    assert {registry.package for registry in (FLOWS, DATASETS, BASES, OBJECTIVES, OPTIMIZERS)} == LOOKED_UP
 
 
 def test_no_file_is_longer_than_350_lines() -> None:
@@ -195,6 +207,33 @@ NEW = {
             def log_prob(self, x):
                 return log_normal(x.double()).sum(-1)
         ''',
+    "cifrun/bases/laplace.py": '''
+        import torch
+        from ..cif.base_density import BaseDensity
+        from ..config.fields import registered, setting
+        from ..registry import BASES
+        from .base import BaseConfig
+
+        @registered(BASES, "laplace")
+        class Laplace(BaseConfig):
+            """Independent Laplace distributions."""
+
+            scale: float = setting(1.0, "scale of each", gt=0)
+
+            def build(self, shape):
+                return LaplaceDensity(shape, self.scale)
+
+        class LaplaceDensity(BaseDensity):
+            def __init__(self, shape, scale):
+                super().__init__(shape)
+                self.one = torch.distributions.Laplace(0.0, scale)
+
+            def log_prob(self, z):
+                return self.one.log_prob(z).flatten(1).sum(1)
+
+            def draw(self, n, like):
+                return self.one.sample((n, *self.shape)).to(like)
+        ''',
     "cifrun/objectives/median.py": '''
         from ..registry import OBJECTIVES
 
@@ -221,7 +260,7 @@ with patch("cifrun.training.ending._draw"):
 """
 
 
-def test_a_flow_a_dataset_and_an_objective_take_two_new_files_each(tmp_path: Path) -> None:
+def test_a_flow_a_dataset_a_base_and_an_objective_take_two_new_files_each(tmp_path: Path) -> None:
     """In a copy of the package: of each a module, and a file of defaults that is made from it; no file is changed."""
     for folder in ("cifrun", "conf", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -229,13 +268,15 @@ def test_a_flow_a_dataset_and_an_objective_take_two_new_files_each(tmp_path: Pat
         assert not (tmp_path / path).exists()
         indent = len(text) - len(text.lstrip()) - 1
         (tmp_path / path).write_text(text.replace("\n" + " " * indent, "\n") if indent > 0 else text)
-    words = "train flow=slide dataset=blob objective=median debug=tiny diagnostics.enabled=false hydra.run.dir=run"
-    command = [sys.executable, "-c", MADE_AND_USED, *words.split()]
+    words = "train flow=slide dataset=blob base=laplace objective=median"
+    quick = "debug=tiny diagnostics.enabled=false hydra.run.dir=run"
+    command = [sys.executable, "-c", MADE_AND_USED, *words.split(), *quick.split()]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "blob, CIF of slide" in done.stdout and (tmp_path / "run" / "summary.json").is_file()
     written = [line.removesuffix(" written") for line in done.stdout.splitlines() if line.endswith(" written")]
-    assert sorted(written) == ["conf/dataset/blob.yaml", "conf/flow/slide.yaml", "conf/objective/median.yaml"]
+    made = ["base/laplace", "dataset/blob", "flow/slide", "objective/median"]
+    assert sorted(written) == [f"conf/{name}.yaml" for name in made]
     objective = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["objective"]
     assert (objective["name"], objective["importance_samples"]) == ("median", 3)

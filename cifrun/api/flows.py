@@ -26,18 +26,18 @@ from ..cif.step import Step
 from ..config.schema import Config, to_dict
 from ..data.base import Data
 from ..errors import ConfigError, RunError
-from ..io.table_files import numbered
 from ..runs.directory import RunDirectory
 from ..runs.lock import alone
 from ..runs.records import METRICS
 from ..training.training_state import TrainingState
 from .arguments import check_weights, checked_seed, dense, short, whole
 from .distribution import FlowDistribution
+from .frames import numbers, of_frame
 
 __all__ = ["CIF", "Flow", "load"]
 
-#: What a keyword of an index begins with: `index_dim` is `index.dim` of the command line.
-INDEX = "index_"
+#: What a keyword of an index begins with: `index_dim` is `index.dim` of the command line; and one of a base density.
+INDEX, BASE = "index_", "base_"
 
 
 class Flow(Model):
@@ -46,8 +46,10 @@ class Flow(Model):
     Arguments:
         flow: Name of a registered flow, as in `flow=NAME`.
         dim: D of vectors, or the shape of an image, (channels, height, width).
+        base: Name of a registered base density, as in `base=NAME`: normal, mixture, …
         seed: Of the initial weights.
-        settings: The flow's settings, as in `flow.KEY`: depth, hidden, …
+        settings: The flow's settings, as in `flow.KEY`: depth, hidden, …; and with `base_` before them those of the
+            base density, as in `base.KEY`: base_components, …
 
     Raises:
         ConfigError: There is no such flow or setting, its value is not allowed, or it can't model such events.
@@ -63,7 +65,9 @@ class Flow(Model):
     config: Config
     trained: bool
 
-    def __init__(self, flow: str, dim: int | Sequence[int], *, seed: int = 0, **settings: Any) -> None:
+    def __init__(
+        self, flow: str, dim: int | Sequence[int], *, base: str = "normal", seed: int = 0, **settings: Any
+    ) -> None:
         try:
             shape = tuple(whole("dim", size) for size in (dim if isinstance(dim, Sequence) else (dim,)))
         except ValueError:
@@ -71,21 +75,23 @@ class Flow(Model):
         if not shape:
             what = "give the number of dimensions, or the shape of an image"
             raise ConfigError(f"dim = {short(dim)} is not allowed: {what}")
-        index = {name.removeprefix(INDEX): value for name, value in settings.items() if name.startswith(INDEX)}
+        index, of_base, family = _by_group(settings)
         if index and not self._cif:
             raise ConfigError(f"{INDEX}{next(iter(index))} is a setting of a CIF: use cifrun.CIF")
-        family = {name: value for name, value in settings.items() if not name.startswith(INDEX)}
         from .commands import composed  # Hydra, which loading a model does not need
 
-        if not isinstance(flow, str):
-            raise ConfigError(f"flow = {flow!r} is not allowed: give the name of a registered flow")
+        for noun, name in (("flow", flow), ("base", base)):
+            if not isinstance(name, str):
+                raise ConfigError(f"{noun} = {name!r} is not allowed: give the name of a registered {noun}")
         # As the command line composes it: a flow may choose an index of its own.
-        data = to_dict(composed("dataset=file", f"flow={flow}", f"cif={str(self._cif).lower()}")) | {"seed": seed}
-        config = Config.parse({**data, "flow": {**data["flow"], **family}, "index": {**data["index"], **index}})
+        words = ("dataset=file", f"flow={flow}", f"base={base}", f"cif={str(self._cif).lower()}")
+        data = to_dict(composed(*words)) | {"seed": seed}
+        groups = {"flow": family, "index": index, "base": of_base}
+        config = Config.parse(data | {group: {**data[group], **given} for group, given in groups.items()})
         self._become(config, build_model(config, shape))
 
     def _become(self, config: Config, model: Model) -> None:
-        super().__init__(list(model.steps))
+        super().__init__(list(model.steps), model.base)
         self.columns, self.levels = model.columns, model.levels
         self.config = config
         #: Whether it has been trained by `cifrun.fit`, or loaded: its first step then stays as it is.
@@ -152,8 +158,8 @@ class Flow(Model):
         """
         takes = self.takes
         if hasattr(x, "to_numpy"):
-            x = _of_frame(x, self.columns, name)
-        given = dense(x, name) if isinstance(x, Tensor) else torch.from_numpy(_numbers(x, name))
+            x = of_frame(x, self.columns, name)
+        given = dense(x, name) if isinstance(x, Tensor) else torch.from_numpy(numbers(x, name))
         if given.is_complex():
             raise ValueError(f"{name} holds complex numbers, where the model takes real ones")
         events = given.to(takes.device, precision or takes.dtype)
@@ -248,9 +254,10 @@ class CIF(Flow):
     Arguments:
         flow: Name of a registered flow, as in `flow=NAME`.
         dim: D of vectors, or the shape of an image, (channels, height, width).
+        base: Name of a registered base density, as in `base=NAME`: normal, mixture, …
         seed: Of the initial weights.
-        settings: The flow's settings, as in `flow.KEY`: depth, hidden, …; and with `index_` before them those of the
-            index, as in `index.KEY`: index_dim, index_depth, index_st, …
+        settings: The flow's settings, as in `flow.KEY`: depth, hidden, …; with `index_` before them those of the
+            index, as in `index.KEY`: index_dim, index_depth, index_st, …; and with `base_` those of the base density.
 
     Raises:
         ConfigError: There is no such flow or setting, its value is not allowed, or it can't model such events.
@@ -288,63 +295,10 @@ def load(directory: str | Path) -> Flow:
     return loaded
 
 
-def names_of(frame: Any) -> tuple[str, ...]:
-    """The names of a data frame's columns.
-
-    Raises:
-        ValueError: Two are the same.
-    """
-    names = tuple(map(str, frame.columns))
-    if len(set(names)) < len(names):
-        raise ValueError(f"the data frame has two columns of one name: {', '.join(names)}")
-    return names
-
-
-def _of_frame(frame: Any, columns: Sequence[str], called: str) -> np.ndarray:
-    """The columns of a data frame that a model was trained on, or one row of it; all of them if it knows no names."""
-    if hasattr(frame, "columns"):
-        names = names_of(frame)
-        nameless = tuple(columns) == tuple(numbered(len(columns))) and len(names) == len(columns)
-        if columns and not (nameless and not set(columns) <= set(names)):
-            if missing := [name for name in columns if name not in names]:
-                raise ValueError(
-                    f"the data frame lacks the columns {', '.join(missing)}, which the model was trained on"
-                )
-            frame = frame[[frame.columns[names.index(name)] for name in columns]]
-        try:
-            return _numbers(frame.to_numpy(), called)
-        except ValueError:
-            if (wrong := _no_number(frame)) is None:
-                raise
-            raise ValueError(f"{called} holds what is no number: {wrong}") from None
-    labels = list(map(str, getattr(frame, "index", ())))
-    values = _numbers(frame.to_numpy(), called)
-    if columns and set(columns) <= set(labels):
-        values = values[[labels.index(name) for name in columns]]
-    return values
-
-
-def _no_number(frame: Any) -> str | None:
-    """The first value of a data frame that is no number, and its column; None if there is none."""
-    for name in frame.columns:
-        for row, value in enumerate(frame[[name]].to_numpy().ravel()):
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                return f"{value!s} in row {row + 1} of column '{name}'"
-    return None
-
-
-def _numbers(x: Any, called: str) -> np.ndarray:
-    """Numbers as torch takes them.
-
-    Raises:
-        ValueError: They are none.
-    """
-    try:
-        values = np.array(x, order="C")
-        if values.dtype.kind not in "biufc":
-            values = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{called} holds what is no number: {' '.join(str(error).split())}") from None
-    return values.astype(values.dtype.newbyteorder("="))
+def _by_group(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Keywords as settings of the index, of the base density, and of the flow."""
+    found = [
+        {name[len(start) :]: settings[name] for name in settings if name.startswith(start)} for start in (INDEX, BASE)
+    ]
+    rest = {name: value for name, value in settings.items() if not name.startswith((INDEX, BASE))}
+    return found[0], found[1], rest

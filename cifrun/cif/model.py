@@ -29,7 +29,8 @@ from ..compute import rng
 from ..compute.memory import COPIES, IN_A_PASS, check_room
 from ..compute.rng import derive, forked, seeding
 from ..nets.derived_weights import Watch
-from .gaussian import repeat, standard_normal
+from .base_density import BaseDensity, StandardNormal
+from .gaussian import repeat
 from .gradients import Gradient
 from .importance import ROWS, Estimate, Piece, Weights, accumulate, pieces
 from .index import Index
@@ -43,15 +44,17 @@ class Model(nn.Module):
 
     Arguments:
         steps: From the data (f_L) inward (f_1).
+        base: p_0; None for N(0, I).
 
     Shapes: x is (batch, *shape); every log-density is (batch,), in nats.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], base: BaseDensity | None = None) -> None:
         super().__init__()
         self.steps: Sequence[Step] = nn.ModuleList(steps)  # type: ignore[assignment]
         self.shape = steps[0].bijection.shape
         self.latent_shape = steps[-1].bijection.latent_shape
+        self.base = StandardNormal(self.latent_shape) if base is None else base
         self.columns: tuple[str, ...] = ()  # names of the coordinates, where a run's data had them
         self.levels: int | None = None  # of images: a pixel of a run's data was one of 0 … levels − 1
         self._prepared: dict[Any, list[nn.Module]] = defaultdict(list)  # by type, what `prepare` looks after
@@ -157,7 +160,7 @@ class Model(nn.Module):
         """The log w so far, (batch,), with the terms of the steps from `start` on and of the prior."""
         for moved in self.inward(z, start=start):
             z, log_w = moved.z, log_w + moved.log_w
-        return log_w + standard_normal(z)
+        return log_w + self.base.log_prob(z)
 
     def start(self, x: Tensor) -> Start:
         """Run x inward until the first index: all that need not be repeated for each importance sample."""
@@ -166,7 +169,7 @@ class Model(nn.Module):
         for moved in self.inward(x, stop=depth):
             z, log_w = moved.z, log_w + moved.log_w
         if depth == len(self.steps):
-            return Start(depth, z, log_w + standard_normal(z), None)
+            return Start(depth, z, log_w + self.base.log_prob(z), None)
         if self.steps[depth].index is None:
             return Start(depth, z, log_w, None)
         below, log_det, q = self.steps[depth].before_u(z)
@@ -255,7 +258,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, seed: int | None = None, chunk_size: int = 10_000) -> Tensor:
-        """n independent draws of x, (n, *shape): z_0 ~ N(0, I), u_l ~ p_l(· | z_{l−1}), z_l = F_l(z_{l−1}; u_l).
+        """n independent draws of x, (n, *shape): z_0 ~ p_0, u_l ~ p_l(· | z_{l−1}), z_l = F_l(z_{l−1}; u_l).
 
         Arguments:
             n: How many.
@@ -273,8 +276,7 @@ class Model(nn.Module):
         self.prepare()
         chunks = [torch.empty((0, *self.shape), dtype=like.dtype, device=like.device)]
         for done in range(0, n, chunk_size):
-            size = (min(chunk_size, n - done), *self.latent_shape)
-            chunks.append(self.generate(torch.randn(size, dtype=like.dtype, device=like.device)))
+            chunks.append(self.generate(self.base.draw(min(chunk_size, n - done), like)))
         return torch.cat(chunks)
 
     def rsample(self, n: int, seed: int | None = None) -> Tensor:
@@ -289,29 +291,24 @@ class Model(nn.Module):
 
         Raises:
             ConvergenceError: an iterative inverse missed its tolerance.
-            NotImplementedError: a step draws what has no derivative, as pixels of 0 and 1 are.
+            NotImplementedError: what is drawn has no derivative, as of a mixture, or of pixels that are 0 or 1.
         """
+        if not self.base.reparametrised:
+            raise NotImplementedError("draws of this base density have no derivative in its weights: use sample")
         if any(step.bijection.stochastic for step in self.steps):
             raise NotImplementedError("this model draws discrete numbers, which have no derivative: use sample")
         like = next(self.parameters(), torch.empty(0))
         check_room(IN_A_PASS * n * prod(self.shape), f"n = {n} samples", like.element_size())
         self.prepare()
         with nullcontext() if seed is None else forked(seed):
-            return self.generate(torch.randn((n, *self.latent_shape), dtype=like.dtype, device=like.device))
+            return self.generate(self.base.draw(n, like))
 
     def rsample_and_log_prob(
         self, n: int, importance_samples: int = 100, seed: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """`rsample`, (n, *shape), and `log_prob` of the draws, (n,), in nats; both can be differentiated.
 
-        Arguments:
-            n: How many.
-            importance_samples: m; ignored by a plain flow, whose log-density is exact.
-            seed: As of `sample`.
-
-        Raises:
-            ConvergenceError: an iterative inverse missed its tolerance.
-            NotImplementedError: a step draws what has no derivative.
+        Arguments and errors as of these two; a plain flow, whose log-density is exact, takes no importance samples.
         """
         x = self.rsample(n, seed)
         return x, self.log_prob(x, importance_samples, seed=None if seed is None else derive(seed, 1))

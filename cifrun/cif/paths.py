@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .gaussian import standard_normal
 from .model import Model
 
 __all__ = ["Path", "generate", "infer", "log_weight", "outward", "reconstruct"]
@@ -83,7 +82,7 @@ def reconstruct(model: Model, x: Tensor) -> Tensor:
 def log_weight(model: Model, path: Path) -> Tensor:
     """log w(x, u) = log p(x, u) − log q(u | x) of a path, in nats, (batch,)."""
     model.prepare()
-    log_w = standard_normal(path.z)
+    log_w = model.base.log_prob(path.z)
     for moved in model.inward(path.x, path.u):
         log_w = log_w + moved.log_w
     return log_w

@@ -18,7 +18,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from ..errors import CifrunError, did_you_mean
 from ..io.text import shortened
-from ..registry import DATASETS, FLOWS
+from ..registry import CLASSES
 from .config_groups import groups
 from .hydra_internals import root_of
 
@@ -106,7 +106,7 @@ def _no_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return _flat(str(error))
-    for registry in (FLOWS, DATASETS):
+    for registry in CLASSES:
         if group == registry.noun and name in (broken := registry.broken()):
             return broken[name]
     options = list(error.options or [])

@@ -125,11 +125,11 @@ def usage_of(name: str) -> str:
 
 
 def catalogue() -> str:
-    """The text of `cifrun list`: a line for each dataset and each flow."""
-    from ..registry import DATASETS, FLOWS
+    """The text of `cifrun list`: a line for each dataset, flow and base."""
+    from ..registry import CLASSES
 
     blocks = []
-    for registry in (DATASETS, FLOWS):
+    for registry in CLASSES:
         lines = [f"  {name:20}{summary}" for name, summary in registry.describe().items()]
         lines += [f"  {name:20}{sentence}" for name, sentence in registry.broken().items()]
         blocks.append("\n".join([f"{registry.noun}s ({registry.noun}=NAME)", *lines]))

@@ -18,9 +18,10 @@ from ..compute.launch_env import started
 from ..config.roles import holds_path
 from ..errors import ConfigError
 from ..io.terminal import tell
+from ..registry import CLASSES, OBJECTIVES, OPTIMIZERS
 from .config_groups import groups
 from .hydra_internals import get_args_parser
-from .plugin_configs import OPEN_GROUPS, defaults
+from .plugin_configs import defaults
 from .quoting import quote_text, with_reading
 from .resolvers import PLACES
 from .retired import renamed
@@ -28,10 +29,8 @@ from .retired import renamed
 __all__ = ["prepare", "split"]
 
 #: The key by which a group keeps what was chosen in it, and the groups whose choices all have the same settings.
-NAMES, SHARED = (
-    {"flow": "family", "dataset": "name", "optimizer": "name", "objective": "name"},
-    ("optimizer", "objective"),
-)
+SHARED = ("optimizer", "objective")
+NAMES = {registry.noun: registry.key for registry in (*CLASSES, OPTIMIZERS, OBJECTIVES)}
 #: Brackets in brackets that a value may have; the parser would run out of stack.
 DEEPEST = 20
 
@@ -123,9 +122,9 @@ def _open(override: str) -> str:
     """`flow.kwargs.bins=4` → `++flow.kwargs.bins=4` where `kwargs` is an open mapping: any key may be set in one."""
     group, _, rest = override.partition("=")[0].partition(".")
     field, dot, _ = rest.partition(".")
-    if group not in OPEN_GROUPS or not field or not (dot or "{" in override):
+    registry = next((registry for registry in CLASSES if registry.noun == group), None)
+    if registry is None or not field or not (dot or "{" in override):
         return override
-    registry = OPEN_GROUPS[group][0]
     is_open = any(isinstance(defaults(registry[name]).get(field), dict) for name in registry)
     return f"++{override}" if is_open else override
 

@@ -12,14 +12,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from ..config.fields import settings
 from ..config.schema import ObjectiveConfig, OptimizerConfig
 from ..plugins import conf_dirs, owner, plugins
-from ..registry import DATASETS, FLOWS, OBJECTIVES, OPTIMIZERS, Registry
+from ..registry import CLASSES, DATASETS, OBJECTIVES, OPTIMIZERS, Registry
 from .config_groups import LAUNCHER, conf_dir, groups
 from .hydra_internals import forget_launchers
 
-__all__ = ["OPEN_GROUPS", "defaults", "store_defaults"]
-
-#: The groups to which other packages may add: the registry of each, and the key that holds the registered name.
-OPEN_GROUPS = {"flow": (FLOWS, "family"), "dataset": (DATASETS, "name")}
+__all__ = ["defaults", "store_defaults"]
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -47,11 +44,12 @@ def store_defaults() -> None:
     Where a file of ours has the name of one that a launcher of Hydra registers, ours is meant.
     """
     forget_launchers(groups()[LAUNCHER])
-    for group, (registry, key) in OPEN_GROUPS.items():
+    for registry in CLASSES:
+        group = registry.noun
         points = plugins(group)
         for name in _without_yaml(group, registry):
-            node = {**defaults(registry[name]), key: name}
-            if group == "dataset" and node.get("seed") == 0:  # where nothing else is said, data follow the run's seed
+            node = {**defaults(registry[name]), registry.key: name}
+            if registry is DATASETS and node.get("seed") == 0:  # where nothing else is said, data follow the run's seed
                 node["seed"] = "${seed}"
             provider = owner(points[name]) if name in points else "cifrun"
             ConfigStore.instance().store(name, node, group=group, provider=provider)

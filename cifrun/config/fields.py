@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from types import FunctionType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -211,7 +212,8 @@ def setting(
     """A field of a config dataclass.
 
     Arguments:
-        default: Its value if nobody gives one; of a group of settings, the dataclass itself; `...` for none.
+        default: Its value if nobody gives one; of a group of settings, the dataclass itself, or a function
+            that makes one; `...` for none.
         meaning: What it means, as a phrase in lower case.
         unit: Its unit, as in "steps".
         role: What it decides; without one, as the group it is in, and at the top `Role.TRAINED`.
@@ -223,7 +225,7 @@ def setting(
     more["may_change"] = list(may_change)
     if constraints.keys() & {"ge", "gt"} and not constraints.keys() & {"le", "lt"}:
         constraints["le"] = HIGHEST if "gt" in constraints or type(default) is float else MOST
-    if isinstance(default, type):
+    if isinstance(default, type | FunctionType):
         constraints["default_factory"] = default
     elif isinstance(default, list | dict):
         constraints["default_factory"] = default.copy

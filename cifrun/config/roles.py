@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..registry import DATASETS, FLOWS
+from ..registry import CLASSES, DATASETS
 from .fields import Role, settings
 from .schema import Config
 
@@ -33,10 +33,11 @@ def role_of(name: str, settings: Mapping[str, Any]) -> Role:
 
     Arguments:
         name: Its dotted name.
-        settings: The run's config, flattened: its dataset and its flow say what their own settings decide. What
+        settings: The run's config, flattened: its dataset, flow and base say what their own settings decide. What
             nobody knows, as of a flow that is no longer installed, counts as what is trained.
     """
-    return _roles(str(settings.get("dataset.name")), str(settings.get("flow.family"))).get(name, Role.TRAINED)
+    chosen = tuple(str(settings.get(f"{registry.noun}.{registry.key}")) for registry in CLASSES)
+    return _roles(*chosen).get(name, Role.TRAINED)
 
 
 def differing(new: Mapping[str, Any], old: Mapping[str, Any], free: Container[Role]) -> list[str]:
@@ -61,9 +62,9 @@ def changeable(verb: str) -> tuple[str, ...]:
 
 @lru_cache
 def holds_path(name: str) -> bool:
-    """Whether a setting is a path: one of `Config`, or one that any dataset or flow has."""
+    """Whether a setting is a path: one of `Config`, or one that any dataset, flow or base has."""
     group, _, key = name.rpartition(".")
-    registries = {registry.noun: registry for registry in (DATASETS, FLOWS)}
+    registries = {registry.noun: registry for registry in CLASSES}
     holders: list[Any] = [registries[group][entry] for entry in registries.get(group, ())] if group else [Config]
     having = [cls for cls in holders if key in cls.__pydantic_fields__]
     return any(setting.is_path for cls in having for setting in settings(cls) if setting.name == key)
@@ -83,10 +84,10 @@ def command_defaults() -> dict[str, Any]:
 
 
 @lru_cache
-def _roles(dataset: str, family: str) -> dict[str, Role]:
-    """The role of each setting of a run of that dataset and flow."""
+def _roles(*chosen: str) -> dict[str, Role]:
+    """The role of each setting of a run in which these are chosen, one of each of `CLASSES`."""
     known = list(settings(Config))
-    for registry, name, role in ((DATASETS, dataset, Role.DATA), (FLOWS, family, Role.TRAINED)):
+    for registry, name in zip(CLASSES, chosen, strict=True):
         if name in registry:
-            known += settings(registry[name], registry.noun, role)
+            known += settings(registry[name], registry.noun, Role.DATA if registry is DATASETS else Role.TRAINED)
     return {setting.name: setting.role for setting in known}

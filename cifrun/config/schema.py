@@ -15,13 +15,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from ..registry import DATASETS, FLOWS, OPTIMIZERS
+from ..registry import BASES, DATASETS, FLOWS, OPTIMIZERS
 from .checking import check, chosen_from, name_in
 from .fields import MOST, STRICT, Role, Sizes, UserPath, setting
 from .objective import ObjectiveConfig
 
 __all__ = [
     "Activation",
+    "BaseSettings",
     "Config",
     "DatasetSettings",
     "DeviceConfig",
@@ -53,7 +54,7 @@ _Count = Annotated[int, Field(ge=1, le=MOST)]
 _MANY = 10**7
 
 
-# --- what datasets and flows add to -----------------------------------------------------------------------------------
+# --- what datasets, flows and bases add to ----------------------------------------------------------------------------
 
 
 @dataclass(config=STRICT)
@@ -70,6 +71,17 @@ class FlowSettings:
     family: str = setting("", "name of the family; the group choice sets it")
     depth: int = setting(1, "number of steps L", ge=1, le=1000)
     norm: Norm = setting("none", "normalisation after each step")
+
+
+@dataclass(config=STRICT)
+class BaseSettings:
+    """p_0, the density of z_0. Each registered kind adds its settings."""
+
+    name: str = setting("", "name of the density; the group choice sets it")
+
+
+def _normal() -> Any:
+    return BASES["normal"](name="normal")
 
 
 # --- the groups -------------------------------------------------------------------------------------------------------
@@ -241,6 +253,7 @@ class Config:
     index: IndexConfig = setting(
         IndexConfig, "u_l of each step: its size, what it does, and its networks; a flow may choose another"
     )
+    base: Annotated[BaseSettings, chosen_from(BASES, "name")] = setting(_normal, "p_0, the density of z_0")
     objective: ObjectiveConfig = setting(ObjectiveConfig, "what training maximises")
     optimizer: OptimizerConfig = setting(
         OptimizerConfig, "the optimiser, its learning rate over time, gradient clipping"

@@ -113,8 +113,7 @@ class Diagnostics:
         return max(2, min(points, 8 * points // math.prod(self.data.shape)))
 
     def _noise(self, model: Model, count: int) -> Tensor:
-        like = next(model.parameters())
-        return torch.randn((count, *model.latent_shape), dtype=like.dtype, device=like.device)
+        return model.base.draw(count, next(model.parameters()))
 
     # Each part gives what it finds piece by piece, so that what comes before a failure counts.
 

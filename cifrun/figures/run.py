@@ -117,7 +117,7 @@ def _images_of_lattice(model: Model, seed: int) -> dict[str, Tensor]:
         maps: dict[str, list[Tensor | None]] = {"$F(z)$": [None] * len(model.steps)}
     else:
         with forked(seed):
-            path = generate(model, torch.randn((256, *model.latent_shape)).to(like))
+            path = generate(model, model.base.draw(256, like))
         spread = path.x - path.x.mean(0)
         along = spread @ torch.linalg.svd(spread, full_matrices=False)[2][0]
         order = along.argsort()

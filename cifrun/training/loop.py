@@ -40,6 +40,7 @@ from ..runs.directory import DONE, RunDirectory
 from ..runs.lock import alone
 from ..runs.progress import Progress
 from ..runs.unwritten import Unwritten
+from .base_fit import fit_base
 from .clock import Clock
 from .ending import VALID, finish, validate
 from .schedule import learning_rate
@@ -137,6 +138,8 @@ def optimise(
     """
     # Set up; for a continued run, everything from its checkpoint.
     options, leads = config.trainer, fabric.is_global_zero
+    if not resume:
+        fit_base(model, data, config)
     loader = Loader(data, options, config.seed, fabric.device)
     update = Update(model, config, fabric, loader)
     diagnostics = Diagnostics(config, data)
@@ -173,7 +176,8 @@ def optimise(
     ):
         tracker.text("config", textwrap.indent(yaml.safe_dump(to_dict(config), sort_keys=False), "    "))
         tracker.hparams(hyperparameters(config), {})
-        if config.warm_start is not None and state.step == 0:  # what it begins with may be the best there will be
+        fitted = config.warm_start is not None or model.base.fitted
+        if fitted and state.step == 0:  # what it begins with may be the best there will be
             valid = validate(model, data, config)
             tracker.scalars(0, valid)
             if state.improves(valid[VALID]):

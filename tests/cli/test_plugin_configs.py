@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cifrun.cli.hydra_app import configure
-from cifrun.cli.plugin_configs import OPEN_GROUPS, defaults
+from cifrun.cli.plugin_configs import defaults
 from cifrun.config.fields import registered, setting
 from cifrun.data.base import Data, DatasetConfig, Target
 from cifrun.errors import ConfigError
@@ -38,7 +38,7 @@ def bare() -> Iterator[None]:
 def test_defaults_are_what_yaml_would_hold() -> None:
     held = defaults(Target)
     assert held["seed"] == "${seed}" and held["num_train"] == 10_000 and held["standardize"] is True
-    assert set(OPEN_GROUPS) == {"flow", "dataset"} and defaults(int) == {}
+    assert defaults(int) == {}
 
 
 def test_a_dataset_without_yaml_is_chosen_by_its_name(bare: None) -> None:

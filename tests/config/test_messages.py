@@ -11,7 +11,7 @@ import pytest
 from cifrun.config.fields import settings
 from cifrun.config.schema import Config, OptimizerConfig, check
 from cifrun.errors import ConfigError
-from cifrun.registry import DATASETS, FLOWS
+from cifrun.registry import CLASSES
 
 GOOD: dict[str, Any] = {"dataset": {"name": "two_moons"}, "flow": {"family": "maf"}}
 #: How pydantic begins, and what it calls types.
@@ -71,9 +71,9 @@ def test_nothing_is_said_in_the_words_of_a_library() -> None:
     """Of any setting, and any kind of value that is wrong there."""
     values = (None, True, -1, 1.5, math.nan, "", "?" * 99, "1" * 5000, 2**63, [], ["a"], [1.5], [1] * 99, {}, {"a": 1})
     found = [(setting.name, GOOD) for setting in settings(Config)]
-    for registry, key in ((DATASETS, "name"), (FLOWS, "family")):
+    for registry in CLASSES:
         for name in registry:
-            data = {**GOOD, registry.noun: {key: name}}
+            data = {**GOOD, registry.noun: {registry.key: name}}
             found += [(setting.name, data) for setting in settings(registry[name], registry.noun)]
     for name, data in found:
         first, *rest = name.split(".")

@@ -6,7 +6,7 @@ from random import Random
 
 from cifrun.config.fields import Setting, settings
 from cifrun.config.schema import Config
-from cifrun.registry import DATASETS, FLOWS
+from cifrun.registry import CLASSES
 
 from .runs import FEW, TINY
 
@@ -161,7 +161,7 @@ VERBS = (
 def known() -> list[Setting]:
     """Every setting that some run has."""
     found = {setting.name: setting for setting in settings(Config)}
-    for registry in (DATASETS, FLOWS):
+    for registry in CLASSES:
         for name in registry:
             found |= {setting.name: setting for setting in settings(registry[name], registry.noun)}
     return list(found.values())

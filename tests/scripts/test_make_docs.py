@@ -13,7 +13,7 @@ import pytest
 from cifrun.cli.help import VERBS
 from cifrun.config.fields import settings
 from cifrun.config.schema import Config
-from cifrun.registry import DATASETS, FLOWS
+from cifrun.registry import CLASSES
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_docs.py"
 
@@ -50,11 +50,12 @@ def test_a_page_that_is_not_up_to_date_is_named_and_written(make_docs, tmp_path,
 
 def test_every_key_has_a_row(make_docs) -> None:
     page = make_docs.configuration_page()
-    keys = {field.name for field in settings(Config)} - {"dataset.name", "flow.family"}
-    for registry, prefix in ((DATASETS, "dataset"), (FLOWS, "flow")):
+    keys = {field.name for field in settings(Config)}
+    for registry in CLASSES:
         for name in make_docs._own(registry):
             assert f"`{name}`" in page
-            keys |= {field.name for field in settings(registry[name], prefix)} - {"dataset.name", "flow.family"}
+            keys |= {field.name for field in settings(registry[name], registry.noun)}
+    keys -= {f"{registry.noun}.{registry.key}" for registry in CLASSES}
     assert [key for key in sorted(keys) if f"| `{key}` |" not in page] == []
 
 

@@ -1,0 +1,191 @@
+"""A mixture of Gaussians that is fitted before training, and trained with the flow.
+
+    p_0(z) = Σ_k w_k N(z; μ_k, Σ_k),        y_k(z) = S_k P_kᵀ (z − μ_k) + b_k,        Σ_k⁻¹ = P_k P_kᵀ at the start
+    log p_0(z) = log Σ_k w_k |det S_k P_k| exp(−½ |y_k(z)|²) (2π)^{−D/2}
+
+Expectation–maximisation fits w, μ and P to what the untrained flow makes of the training data; validation chooses how
+many components there are. Where that flow is the identity, as most are, the model starts as the mixture that
+scikit-learn would give. Training moves w, b and the triangular S, which begin at b = 0, S = I: each component in units
+of its own width, so that one learning rate serves thin and wide ones.
+
+References: Dempster, Laird, Rubin, "Maximum likelihood from incomplete data via the EM algorithm", JRSS B 1977; as the
+base of a flow: Izmailov, Kirichenko, Finzi, Wilson, "Semi-supervised learning with normalizing flows", ICML 2020
+(https://arxiv.org/abs/1912.13025).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..cif.base_density import BaseDensity
+from ..cif.gaussian import LOG_SQRT_2PI
+from ..config.fields import registered, setting
+from ..errors import ConfigError
+from ..io.optional import need
+from ..registry import BASES
+from .base import BaseConfig
+
+__all__ = ["GaussianMixture", "best_mixture"]
+
+#: Numbers of an event, at most: a component has half of their square.
+MOST_DIMENSIONS = 100
+#: Training data a component at least.
+ROWS = 5
+#: What is added to variances, of standardised data; of more data than FEW, only the first.
+REGULARISATION, FEW = (1e-6, 1e-4, 1e-2, 1e-1), 5_000
+
+
+@registered(BASES, "mixture")
+class Mixture(BaseConfig):
+    """Mixture of Gaussians, fitted before training by expectation–maximisation, then trained with the flow."""
+
+    components: int = setting(64, "Gaussians, at most; validation chooses 1, 2, 4, 8, … of them", ge=1, le=1024)
+
+    def build(self, shape: Sequence[int]) -> BaseDensity:
+        if math.prod(shape) > MOST_DIMENSIONS:
+            raise ConfigError(
+                f"base = mixture is not possible: its matrices are for events of at most {MOST_DIMENSIONS} numbers, "
+                f"and z_0 has the shape {tuple(shape)}; choose base=normal"
+            )
+        return GaussianMixture(shape, self.components)
+
+
+class GaussianMixture(BaseDensity):
+    """Σ_k w_k N(μ_k, Σ_k); before it is fitted, N(0, I).
+
+    Arguments:
+        shape: Shape of z_0.
+        components: How many there may be.
+    """
+
+    reparametrised = False
+    means: Tensor
+    factors: Tensor
+    count: Tensor
+
+    def __init__(self, shape: Sequence[int], components: int) -> None:
+        super().__init__(shape)
+        size = math.prod(shape)
+        self.register_buffer("means", torch.zeros(components, size))  # μ
+        self.register_buffer("factors", torch.eye(size).repeat(components, 1, 1))  # P, upper triangular
+        self.register_buffer("count", torch.tensor(0))  # how many are used; 0 before it is fitted
+        # No matrices to an optimiser: each number is one of its own.
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.shift = nn.Parameter(torch.zeros(components * size))  # b
+        self.log_scale = nn.Parameter(torch.zeros(components * size))  # the logarithm of the diagonal of S
+        self.below = nn.Parameter(torch.zeros(components * size * (size - 1) // 2))  # what stands below it
+        self._used: int | None = None
+
+    @property
+    def used(self) -> int:
+        """How many components have been fitted, K; the first of those there is room for."""
+        if self._used is None:  # reading it waits for the device
+            self._used = min(max(1, int(self.count)), len(self.means))
+        return self._used
+
+    @property
+    def wants_data(self) -> bool:
+        return not self.fitted
+
+    @property
+    def fitted(self) -> bool:
+        return bool(self.count > 0)
+
+    def describe(self) -> str:
+        fitted = f"{self.used} Gaussians" if self.fitted else f"at most {len(self.means)} Gaussians, not fitted yet"
+        return f"p_0: mixture of {fitted}"
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        scale, offset, log_weights = self._components()
+        components, size, _ = scale.shape
+        y = torch.addmm(offset.reshape(-1), z.flatten(1), scale.permute(1, 0, 2).reshape(size, -1))
+        squares = y.square().view(-1, components, size).sum(2)
+        return torch.logsumexp(torch.add(log_weights, squares, alpha=-0.5), 1)
+
+    @torch.no_grad()
+    def draw(self, n: int, like: Tensor) -> Tensor:
+        scale, offset, _ = self._components()
+        chosen = torch.multinomial(torch.softmax(self.logits[: self.used], 0), n, replacement=True)
+        y = torch.randn((n, scale.shape[1]), dtype=like.dtype, device=like.device) - offset[chosen].to(like)
+        inverse = torch.linalg.inv(scale.double()).to(like)
+        z = torch.empty_like(y)
+        for k in range(len(inverse)):
+            rows = chosen == k
+            z[rows] = y[rows] @ inverse[k]
+        return z.unflatten(1, self.shape)
+
+    def _components(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each component: A_k with y = z A_k + c_k, (K, D, D); c_k, (K, D); log w_k |det A_k| (2π)^{−D/2}, (K,)."""
+        count, size = self.used, self.means.shape[1]
+        factors, pairs = self.factors[:count], size * (size - 1) // 2
+        log_scale = self.log_scale.view(-1, size)[:count]
+        triangle = torch.diag_embed(torch.exp(log_scale))
+        if pairs:
+            rows, columns = torch.tril_indices(size, size, -1, device=triangle.device)
+            below = self.below.view(-1, pairs)[:count]
+            triangle = triangle.flatten(1).index_copy(1, size * rows + columns, below).view_as(triangle)
+        scale = factors @ triangle.mT
+        offset = self.shift.view(-1, size)[:count] - torch.einsum("kd,kde->ke", self.means[:count], scale)
+        log_det = factors.diagonal(dim1=1, dim2=2).log().sum(1) + log_scale.sum(1)
+        return scale, offset, torch.log_softmax(self.logits[:count], 0) + log_det - size * LOG_SQRT_2PI
+
+    def fit(self, train: Tensor, valid: Tensor, seed: int) -> None:
+        """Expectation–maximisation, with as many components as validation likes best.
+
+        Arguments and errors as of `BaseDensity.fit`.
+        """
+        numbers, held_out = (z.detach().flatten(1).double().cpu().numpy() for z in (train, valid))
+        mean, std = numbers.mean(0), numbers.std(0)
+        std[std == 0] = 1
+        counts = tuple(2**k for k in range(11) if 2**k <= len(self.means))
+        found = best_mixture((numbers - mean) / std, (held_out - mean) / std, counts, seed)
+        count = int(found.n_components)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+            self.logits[:count] = torch.from_numpy(np.log(np.maximum(found.weights_, np.finfo(np.float32).tiny)))
+            self.means[:count] = torch.from_numpy(mean + std * found.means_)
+            self.factors[:count] = torch.from_numpy(found.precisions_cholesky_ / std[:, None])
+            self.count.fill_(count)
+        self._used = None
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._used = None
+
+
+def best_mixture(train: NDArray[Any], valid: NDArray[Any], components: Sequence[int], seed: int) -> Any:
+    """scikit-learn's mixture, of those with so many components, that the validation data like best.
+
+    Sizes are tried in order, until two of them in a row bring nothing.
+
+    Arguments:
+        train, valid: Standardised vectors, (N, D).
+        components: Sizes to try, growing.
+        seed: Of the first guess.
+    """
+    sklearn = need("sklearn.mixture", "a mixture of Gaussians")
+    judges = valid if len(valid) else train
+    best, best_score, misses = None, -np.inf, 0
+    for count in takewhile(lambda k: k == 1 or k * ROWS <= len(train), components):
+        before = best_score
+        for added in REGULARISATION[: None if len(train) <= FEW else 1]:
+            model = sklearn.GaussianMixture(count, reg_covar=added, random_state=seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it did not converge
+                model.fit(train)
+            if (score := model.score(judges)) > best_score:
+                best, best_score = model, score
+        misses = 0 if best_score > before else misses + 1
+        if misses > 1:
+            break
+    return best

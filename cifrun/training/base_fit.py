@@ -1,0 +1,48 @@
+"""Before training: p_0 is fitted to what the untrained model makes of the data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..cif.model import Model
+from ..compute.rng import forked
+from ..config.schema import Config
+from ..data.base import Data
+from ..data.grey_levels import dequantize
+
+__all__ = ["fit_base"]
+
+#: Data of each split that are looked at, at most.
+LOOKED_AT = 20_000
+
+
+def fit_base(model: Model, data: Data, config: Config) -> None:
+    """Fit p_0 to z_0 of the data, if it wants that and has not seen any; the model is on the CPU.
+
+    What a step learns from the first batch (`norm=actnorm`) it learns from these data. The random state stays as it is.
+
+    Raises:
+        ConfigError: A library that it needs is not installed.
+    """
+    if not model.base.wants_data:
+        return
+    training = model.training
+    model.train()  # as the first step of training will find it
+    with torch.no_grad(), forked(config.seed):
+        train, valid = (_latent(model, split) for split in (data.train, data.valid))
+    model.train(training)
+    model.base.fit(train, valid, config.seed)
+
+
+def _latent(model: Model, split: Tensor) -> Tensor:
+    """z_0 of some of a split, spread over it, with u ~ q."""
+    some = split[:: max(1, -(-len(split) // LOOKED_AT))]
+    z = [torch.empty(0, *model.latent_shape)]
+    for x in some.split(LOOKED_AT):
+        model.prepare()
+        moved = dequantize(x).to(model.takes)
+        for step in model.inward(moved):
+            moved = step.z
+        z.append(moved)
+    return torch.cat(z[1:] or z)
