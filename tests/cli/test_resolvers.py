@@ -32,6 +32,13 @@ def test_names_of_jobs_are_short_and_differ(tmp_path: Path) -> None:
     assert all(len(str(tmp_path / "sweep" / name)) < 200 and "/" not in name for name in names)
 
 
+@pytest.mark.parametrize("numbers", [("1e20", "1e-20"), ("0.1", "0.10001"), ("-1", "1")])
+def test_numbers_that_look_alike_have_names_of_their_own(numbers: tuple[str, str]) -> None:
+    with directories.command(dry=False):
+        names = [job_name("s", "sweep", f"optimizer.lr={number}") for number in numbers]
+    assert names == [f"optimizer.lr={number}" for number in numbers]
+
+
 def test_in_a_named_sweep_or_on_an_engine_a_job_keeps_its_name(tmp_path: Path) -> None:
     assert directories.elsewhere()  # no command was given to this process, as to one that an engine starts
     with directories.command(dry=False):

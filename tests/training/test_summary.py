@@ -98,3 +98,11 @@ def test_hyperparameters_are_plain_values_of_what_is_trained_and_of_its_repetiti
     assert told["flow.hidden"] == "[16, 16]" and told["index.depth"] == "all" and told["cif"] is True
     left = settings.keys() - told.keys()
     assert {"trainer.progress", "eval.importance_samples", "device.accelerator", "run", "n", "output"} <= left
+
+
+def test_a_setting_that_is_null_is_no_hyperparameter() -> None:
+    """TensorBoard would make texts of all its numbers."""
+    config = small_config("maf", True)
+    config.optimizer.max_grad_norm = None
+    found = summary.hyperparameters(config)
+    assert "optimizer.max_grad_norm" not in found and isinstance(found["optimizer.lr"], float)
