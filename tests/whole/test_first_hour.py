@@ -13,24 +13,13 @@ from cifrun.cli.main import main
 from tests.helpers import without_pictures
 
 #: A run of some steps, with everything on.
-SMALL = [
-    "dataset=two_uniforms",
-    "dataset.num_train=200",
-    "dataset.num_valid=50",
-    "dataset.num_test=100",
-    "flow=affine",
-    "flow.depth=2",
-    "trainer.max_steps=4",
-    "trainer.batch_size=50",
-    "trainer.plot_every=0",
-    "eval.importance_samples=2",
-    "diagnostics.samples=20",
-    "diagnostics.density_points=20",
-    "diagnostics.jacobian_points=4",
-    "diagnostics.weight_points=4",
-    "diagnostics.weights=10",
-    "device=cpu",
-]
+WORDS = (
+    "dataset=two_uniforms dataset.num_train=200 dataset.num_valid=50 dataset.num_test=100 flow=affine flow.depth=2 "
+    "trainer.max_steps=4 trainer.batch_size=50 trainer.plot_every=0 eval.importance_samples=2 diagnostics.samples=20 "
+    "diagnostics.density_points=20 diagnostics.jacobian_points=4 diagnostics.weight_points=4 diagnostics.weights=10 "
+    "device=cpu"
+)
+SMALL = WORDS.split()
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
