@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
@@ -15,6 +16,8 @@ EPSILON = 1e-15
 WORD = 300
 GAP = "  "
 MINUS = "\N{MINUS SIGN}"
+#: A zero with a sign, and no other number that begins or goes on in such a way.
+NEGATIVE_ZERO = re.compile(r"(?<![\w.)])-(0(?:\.0+)?)(?![\d.e])")
 #: Categories of Unicode whose characters do something to a terminal or a line, or say nothing: controls, marks of the
 #: direction of writing, halves of characters, ends of lines and paragraphs.
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -97,5 +100,5 @@ def _rounded(value: float, places: int, shift: int) -> str:
 
 
 def minus(text: str) -> str:
-    """A number as text, with a minus sign in place of a hyphen."""
-    return text.replace("-", MINUS)
+    """A number as text, with a minus sign in place of a hyphen; what was rounded to zero has none."""
+    return NEGATIVE_ZERO.sub(r"\1", text).replace("-", MINUS)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cifrun.io.text import WORD, shortened, table, visible, with_error
+from cifrun.io.text import WORD, minus, shortened, table, visible, with_error
 
 
 def test_columns_align() -> None:
@@ -91,3 +91,22 @@ def test_a_long_word_keeps_its_beginning_and_a_sentence_too() -> None:
     long = shortened(f"{'9' * 5000} is not allowed: it is long", 1000)
     assert long == f"{'9' * (WORD - 1)}… is not allowed: it is long"
     assert shortened("word " * 100, 22) == "word word word word w…"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-0.00", "0.00"),
+        ("-0", "0"),
+        ("-0.00 (good)", "0.00 (good)"),
+        ("-0.01", "−0.01"),
+        ("-0.001 ± 0.002", "−0.001 ± 0.002"),
+        ("-0.000 ± 0.002", "0.000 ± 0.002"),
+        ("1e-05", "1e−05"),
+        ("(1.2 ± 0.1)e-0", "(1.2 ± 0.1)e−0"),
+        ("-0e5", "−0e5"),
+        ("-10.0", "−10.0"),
+    ],
+)
+def test_what_is_rounded_to_zero_has_no_sign(text: str, shown: str) -> None:
+    assert minus(text) == shown
