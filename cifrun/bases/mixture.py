@@ -46,7 +46,7 @@ REGULARISATION, FEW = (1e-6, 1e-4, 1e-2, 1e-1), 5_000
 
 @registered(BASES, "mixture")
 class Mixture(BaseConfig):
-    """Mixture of Gaussians, fitted before training by expectation–maximisation, then trained with the flow."""
+    """Mixture of Gaussians, fitted before training, then trained with the flow."""
 
     components: int = setting(64, "Gaussians, at most; validation chooses 1, 2, 4, 8, … of them", ge=1, le=1024)
 

@@ -12,7 +12,7 @@ from .base import BaseConfig
 
 @registered(BASES, "normal")
 class Normal(BaseConfig):
-    """Standard normal, N(0, I): one piece, so that what the data are made of is the flow's and the index's to find."""
+    """Standard normal, N(0, I): one piece without holes."""
 
     def build(self, shape: Sequence[int]) -> BaseDensity:
         return StandardNormal(shape)
