@@ -31,7 +31,7 @@ ROOMS = {
     "diagnostics": ("topology, trust, …", 1, 5.4),
     "data": ("where x comes from", -1, 4),
     "flows": ("what flow= picks", 0, 4),
-    "bases": ("what base= picks", 2, 4.9),
+    "bases": ("what base= picks", 2, 2.9),
     "objectives": ("what is maximised", 2, 4),
     "optimizers": ("one update of the weights", 1, 0),
     "runs": ("what a run leaves", -1.6, 2.6),
