@@ -105,9 +105,10 @@ class GaussianMixture(BaseDensity):
         return f"p_0: mixture of {fitted}"
 
     def log_prob(self, z: Tensor) -> Tensor:
-        scale, offset, log_weights = self._components()
-        components, size, _ = scale.shape
-        y = torch.addmm(offset.reshape(-1), z.flatten(1), scale.permute(1, 0, 2).reshape(size, -1))
+        with torch.autocast(z.device.type, enabled=False):  # these products are log-densities, and no network's
+            scale, offset, log_weights = self._components()
+            components, size, _ = scale.shape
+            y = torch.addmm(offset.reshape(-1), z.flatten(1).to(scale), scale.permute(1, 0, 2).reshape(size, -1))
         squares = y.square().view(-1, components, size).sum(2)
         return torch.logsumexp(torch.add(log_weights, squares, alpha=-0.5), 1)
 

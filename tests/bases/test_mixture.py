@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from cifrun.errors import ConfigError
 from cifrun.evaluation.references import references
 from cifrun.runs.directory import RunDirectory
 from cifrun.training.loop import train
+from tests.helpers import ROOT
 from tests.training.test_loop import same
 
 #: A run that shows nothing and measures little.
@@ -167,6 +170,23 @@ def test_a_saved_model_has_its_mixture(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in other.base.named_buffers()}
     cifrun.fit(other, groups(400, 2).float() + 1, steps=1, valid=0.2, progress=False)
     assert all(torch.equal(before[name], value) for name, value in other.base.named_buffers()), "it is fitted once"
+
+
+def test_mixed_precision_leaves_it_as_it_is() -> None:
+    base, z = fitted(2).float(), groups(50, 2).float()
+    expected = base.log_prob(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(base.log_prob(z), expected)
+
+
+def test_two_processes_begin_with_the_same_mixture(tmp_path: Path) -> None:
+    words = [*QUICK, "flow=maf", "base=mixture", "base.components=4", "dataset.num_train=300", "trainer.max_steps=2"]
+    one = train(configure([*words, "trainer.batch_size=100"]), tmp_path / "one")
+    command = [*words, "trainer.batch_size=100", "device.count=2", f"hydra.run.dir={tmp_path / 'two'}"]
+    done = subprocess.run([sys.executable, "-m", "cifrun", "train", *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    two = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert two["test"]["log_likelihood"] == pytest.approx(one["test"]["log_likelihood"], abs=1e-3)
 
 
 def test_draws_that_have_no_derivative_are_refused() -> None:
