@@ -94,3 +94,26 @@ def test_a_file_in_another_encoding_is_a_sentence(tmp_path: Path, capsys: pytest
     (tmp_path / "table.csv").write_bytes("größe,b\n1,2\n3,4\n".encode("latin-1"))
     assert main(["train", "dataset=file", f"dataset.path={tmp_path / 'table.csv'}"]) == 2
     assert "is not UTF-8 text: save it in that encoding" in said(capsys)
+
+
+def test_two_processes_bring_no_warning_of_a_library(tmp_path: Path) -> None:
+    words = [*SMALL, "trainer.progress=false", "diagnostics.enabled=false", "device.count=2", "hydra.run.dir=run"]
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "cifrun", "train", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["a=b ö", "a$b c"])
+def test_a_directory_is_taken_as_it_is_typed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with without_pictures():
+        assert (
+            main(["train", *SMALL, "trainer.progress=false", "diagnostics.enabled=false", f"hydra.run.dir={name}"]) == 0
+        )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
