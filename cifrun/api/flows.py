@@ -276,7 +276,9 @@ class CIF(Flow):
 
 
 def load(directory: str | Path) -> Flow:
-    """The trained model of a run directory, or one that was saved, in eval mode, with its best weights.
+    """The trained model of a run directory, or one that was saved, in eval mode, with its best weights, frozen.
+
+    `cifrun.fit` trains it further; a loop of one's own first calls `model.requires_grad_()`.
 
         model = cifrun.load("outputs/2026-01-31/12-00-00")
         model.log_prob(x, importance_samples=100)   # (batch,), nats

@@ -37,12 +37,8 @@ def fit_base(model: Model, data: Data, config: Config) -> None:
 
 def _latent(model: Model, split: Tensor) -> Tensor:
     """z_0 of some of a split, spread over it, with u ~ q."""
-    some = split[:: max(1, -(-len(split) // LOOKED_AT))]
-    z = [torch.empty(0, *model.latent_shape)]
-    for x in some.split(LOOKED_AT):
-        model.prepare()
-        moved = dequantize(x).to(model.takes)
-        for step in model.inward(moved):
-            moved = step.z
-        z.append(moved)
-    return torch.cat(z[1:] or z)
+    model.prepare()
+    z = dequantize(split[:: max(1, -(-len(split) // LOOKED_AT))]).to(model.takes)
+    for moved in model.inward(z):
+        z = moved.z
+    return z
