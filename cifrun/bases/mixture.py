@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -42,13 +41,17 @@ MOST_DIMENSIONS = 100
 ROWS = 5
 #: What is added to variances, of standardised data; of more data than FEW, only the first.
 REGULARISATION, FEW = (1e-6, 1e-4, 1e-2, 1e-1), 5_000
+#: Numbers of components that are tried: powers of two, and what lies halfway.
+SIZES = sorted({2**k for k in range(11)} | {3 * 2**k for k in range(9)})
+#: Sizes in a row without success that end the search; first guesses of the best sizes.
+MISSES, GUESSES = 3, 4
 
 
 @registered(BASES, "mixture")
 class Mixture(BaseConfig):
     """Mixture of Gaussians, fitted before training, then trained with the flow."""
 
-    components: int = setting(64, "Gaussians, at most; validation chooses 1, 2, 4, 8, … of them", ge=1, le=1024)
+    components: int = setting(64, "Gaussians, at most; validation chooses how many of them", ge=1, le=1024)
 
     def build(self, shape: Sequence[int]) -> BaseDensity:
         if math.prod(shape) > MOST_DIMENSIONS:
@@ -147,8 +150,7 @@ class GaussianMixture(BaseDensity):
         numbers, held_out = (z.detach().flatten(1).double().cpu().numpy() for z in (train, valid))
         mean, std = numbers.mean(0), numbers.std(0)
         std[std == 0] = 1
-        counts = tuple(2**k for k in range(11) if 2**k <= len(self.means))
-        found = best_mixture((numbers - mean) / std, (held_out - mean) / std, counts, seed)
+        found = best_mixture((numbers - mean) / std, (held_out - mean) / std, len(self.means), seed)
         count = int(found.n_components)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -164,29 +166,41 @@ class GaussianMixture(BaseDensity):
         self._used = None
 
 
-def best_mixture(train: NDArray[Any], valid: NDArray[Any], components: Sequence[int], seed: int) -> Any:
-    """scikit-learn's mixture, of those with so many components, that the validation data like best.
+def best_mixture(train: NDArray[Any], valid: NDArray[Any], most: int, seed: int) -> Any:
+    """scikit-learn's mixture, of those with up to so many components, that the validation data like best.
 
-    Sizes are tried in order, until two of them in a row bring nothing.
+    Sizes 1, 2, 3, 4, 6, 8, 12, … are tried, until three in a row bring nothing; then the best of them and those beside
+    it, from other first guesses.
 
     Arguments:
         train, valid: Standardised vectors, (N, D).
-        components: Sizes to try, growing.
-        seed: Of the first guess.
+        most: Components, at most.
+        seed: Of the first guesses.
     """
     sklearn = need("sklearn.mixture", "a mixture of Gaussians")
     judges = valid if len(valid) else train
-    best, best_score, misses = None, -np.inf, 0
-    for count in takewhile(lambda k: k == 1 or k * ROWS <= len(train), components):
-        before = best_score
-        for added in REGULARISATION[: None if len(train) <= FEW else 1]:
-            model = sklearn.GaussianMixture(count, reg_covar=added, random_state=seed)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that it did not converge
-                model.fit(train)
-            if (score := model.score(judges)) > best_score:
-                best, best_score = model, score
-        misses = 0 if best_score > before else misses + 1
-        if misses > 1:
+    sizes = [k for k in SIZES if k == 1 or (k <= most and k * ROWS <= len(train))]
+
+    def fitted(size: int, added: float, guess: int) -> tuple[float, Any]:
+        model = sklearn.GaussianMixture(size, reg_covar=added, random_state=seed + guess)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it did not converge
+            model.fit(train)
+        return model.score(judges), model
+
+    found = list[tuple[float, Any]]()
+    for size in sizes:
+        tried = [fitted(size, added, 0) for added in REGULARISATION[: None if len(train) <= FEW else 1]]
+        found.append(max(tried, key=_score))
+        if len(found) > MISSES and max(found, key=_score) not in found[-MISSES:]:
             break
-    return best
+    best = max(found, key=_score)
+    at = found.index(best)
+    for _, near in found[max(0, at - 1) : at + 2]:
+        if near.n_components > 1:
+            found += [fitted(near.n_components, near.reg_covar, guess) for guess in range(1, GUESSES)]
+    return max(found, key=_score)[1]
+
+
+def _score(found: tuple[float, Any]) -> float:
+    return found[0]

@@ -39,7 +39,7 @@ __all__ = ["DONE", "RunDirectory"]
 DONE = ("completed", "stopped_early")
 
 #: Of the checkpoints that a run may have.
-TAGS = ("latest", "best", "final")
+TAGS = ("latest", "best", "final", "start")
 
 #: Bytes of a config and of a summary, at most.
 CONFIG, SUMMARY = 2**20, 2**26
@@ -265,14 +265,18 @@ class RunDirectory:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def checkpoint_path(self, tag: str) -> Path:
-        """Where the checkpoint "latest", "best" or "final" is."""
+        """Where the checkpoint "latest", "best", "final" or "start" is."""
         return self.path / "checkpoints" / f"{tag}.safetensors"
 
     def best_tag(self) -> str:
         """The checkpoint to use: "final", the last weights where they turned out the best when the run ended; or the
         best of the validations; or, where there was none, the latest.
         """
-        return next((tag for tag in ("final", "best") if is_there(self.checkpoint_path(tag))), "latest")
+        return next((tag for tag in ("final", "best") if self.has_checkpoint(tag)), "latest")
+
+    def has_checkpoint(self, tag: str) -> bool:
+        """Whether there is such a checkpoint."""
+        return is_there(self.checkpoint_path(tag))
 
     def load_best(self) -> tuple[str, Checkpoint]:
         """The checkpoint to use, and its tag; never other weights than those that a validation chose."""

@@ -59,9 +59,13 @@ class Unwritten:
         """What to call a checkpoint."""
         return Path("the model")
 
+    def has_checkpoint(self, tag: str) -> bool:
+        """Whether there is such a checkpoint."""
+        return tag in self._checkpoints
+
     def best_tag(self) -> str:
         """The checkpoint to use, as of `RunDirectory`."""
-        return next((tag for tag in ("final", "best") if tag in self._checkpoints), "latest")
+        return next((tag for tag in ("final", "best") if self.has_checkpoint(tag)), "latest")
 
     def load_best(self) -> tuple[str, Checkpoint]:
         """The checkpoint to use, and its tag."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from ..cif.model import Model
 from ..compute import processes
 from ..config.schema import Config
 from ..data.base import Data
 from ..diagnostics.measure import Diagnostics
-from ..evaluation.evaluate import evaluate_split, result_of, scalars
+from ..evaluation.evaluate import estimate_split, evaluate_split, result_of, scalars
 from ..figures.run import draw, draw_diagnostics, title_of
 from ..figures.style import save_twice
 from ..figures.training import Film, training_figure
@@ -47,7 +50,8 @@ def finish(
 
     Arguments:
         model: With the last weights. They are validated too, where the last step was none of validation, and count as
-            "final" if they are the best; what a longer run does does not depend on that.
+            "final" if they are the best; so does what the run began with, where training brought too little. What a
+            longer run does does not depend on that.
     """
 
     def say(what: str) -> None:
@@ -65,6 +69,9 @@ def finish(
     processes.barrier()  # the checkpoints are written
     tag, best = run.load_best()
     best.load_model(model, str(run.checkpoint_path(tag)))
+    if run.has_checkpoint("start") and not _worth_it(run, config, data, model):
+        say("on validation, training is not ahead of what it began with by a standard error: that is kept")
+        state = replace(state, best_valid=run.load_checkpoint("start").state["best_valid"])
     status = "completed" if state.step >= config.trainer.max_steps else "stopped_early"
     if not len(data.test):
         return summarise(config, model, state, status)
@@ -85,6 +92,31 @@ def finish(
         except Exception as error:  # whatever a library has against it: a picture is no reason to lose the run
             tell(f"pictures are missing: {' '.join(str(error).split())}")
     return summary
+
+
+def _worth_it(run: RunDirectory | Unwritten, config: Config, data: Data, model: Model) -> bool:
+    """Whether the best weights, which the model has, beat those it began with by the one-standard-error rule.
+
+    Of two models whose validation log-likelihoods differ by less than the standard error of their mean difference, the
+    simpler is kept: what was fitted before training (Breiman et al., "Classification and regression trees", 1984,
+    section 3.4.3). If it is, the model has it, as the checkpoint "final".
+    """
+
+    def validated() -> Tensor:
+        return estimate_split(model, data.valid, config, config.eval.valid_importance_samples).log_likelihood.double()
+
+    start, best = run.load_checkpoint("start"), run.load_best()[1]
+    if best.state["step"] == start.state["step"]:
+        return False
+    trained = validated()
+    start.load_model(model, str(run.checkpoint_path("start")))
+    gain = trained - validated()
+    if gain.mean() > gain.std() / math.sqrt(len(gain)):
+        best.load_model(model, str(run.checkpoint_path("best")))
+        return True
+    run.save_checkpoint("final", start)
+    processes.barrier()
+    return False
 
 
 def _draw(

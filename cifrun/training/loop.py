@@ -181,6 +181,7 @@ def optimise(
             valid = validate(model, data, config)
             tracker.scalars(0, valid)
             if state.improves(valid[VALID]):
+                run.save_checkpoint("start", state.checkpoint(model))
                 run.save_checkpoint("best", state.checkpoint(model))
         clock = Clock(state.wall_seconds)
         while not state.finished(options):

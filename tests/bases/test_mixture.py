@@ -16,7 +16,7 @@ from torch import Tensor
 
 import cifrun
 from cifrun.bases.mixture import GaussianMixture, best_mixture
-from cifrun.build import build_data
+from cifrun.build import build_data, load_model
 from cifrun.cli.hydra_app import configure
 from cifrun.errors import ConfigError
 from cifrun.evaluation.references import references
@@ -64,7 +64,7 @@ def test_once_fitted_it_has_the_density_of_scikit_learn(size: int) -> None:
     base, points = fitted(size), groups(2500, size)
     mean, std = points[:2000].mean(0), points[:2000].std(0, correction=0)
     rows = ((points - mean) / std).numpy()
-    theirs = best_mixture(rows[:2000], rows[2000:], (1, 2, 4, 8), 0)
+    theirs = best_mixture(rows[:2000], rows[2000:], 8, 0)
     expected = torch.from_numpy(theirs.score_samples(rows)) - std.log().sum()
     assert base.fitted and base.used == theirs.n_components > 1
     torch.testing.assert_close(base.log_prob(points), expected, rtol=1e-6, atol=1e-6)
@@ -127,7 +127,7 @@ def test_a_run_begins_with_the_mixture_and_never_ends_worse(flow: str, cif: str,
     data = build_data(config)
     mean, std = data.train.double().mean(0), data.train.double().std(0, correction=0)
     rows = [((split.double() - mean) / std).numpy() for split in (data.train, data.valid)]
-    best = best_mixture(rows[0], rows[1], (1, 2, 4, 8), config.seed)
+    best = best_mixture(rows[0], rows[1], 8, config.seed)
     expected = best.score(rows[1]) - std.log().sum().item()
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     valid = [line["valid/log_likelihood"] for line in lines if "valid/log_likelihood" in line]
@@ -147,6 +147,28 @@ def test_a_run_that_is_resumed_is_the_same_bit_for_bit(norm: str, tmp_path: Path
     assert whole["test"]["log_likelihood"] == parts["test"]["log_likelihood"]
     for tag in ("latest", "best"):
         assert same(*(RunDirectory(tmp_path / name).load_checkpoint(tag) for name in ("whole", "parts")))
+
+
+@pytest.mark.parametrize(("target", "keeps"), [("swiss_roll", True), ("circles", False)])
+def test_what_it_begins_with_is_kept_unless_training_is_ahead_by_a_standard_error(
+    target: str, keeps: bool, tmp_path: Path
+) -> None:
+    words = [*QUICK, f"dataset={target}", "flow=nsf_ar", "flow.hidden=[16]", "base=mixture", "base.components=8"]
+    small = ["dataset.num_train=300", "dataset.num_valid=100", "trainer.max_steps=60", "trainer.valid_every=5"]
+    config = configure([*words, *small, "cif=false", "optimizer.lr=0.001"])
+    summary, run = train(config, tmp_path), RunDirectory(tmp_path)
+    valid, model, log_p = build_data(config).valid, load_model(run), {}
+    for tag in ("start", "best"):
+        run.load_checkpoint(tag).load_model(model, tag)
+        log_p[tag] = model.log_prob(valid).double()
+    gain = log_p["best"] - log_p["start"]
+    assert gain.mean() > 0, "else there is nothing to weigh"
+    assert (gain.mean() < gain.std() / math.sqrt(len(valid))) == keeps
+    used = run.load_best()[1]
+    assert same(run.load_checkpoint("start" if keeps else "best"), used)
+    assert summary["best_valid_log_likelihood"] == used.state["best_valid"]
+    train(config, tmp_path, resume=True)
+    assert same(run.load_best()[1], used) and run.summary()["best_valid_log_likelihood"] == used.state["best_valid"]
 
 
 def test_a_warm_start_takes_the_mixture_too(tmp_path: Path) -> None:
