@@ -8,10 +8,11 @@ a time, the models in turn, all on the same data with the same threads. Stop it 
 go on: each result is a line of OUTPUT/results.jsonl, and what has a line is not trained again, also if it failed (take
 the line out to try again). The documents hold all lines, also of earlier calls.
 
-A flow is `cifrun train dataset=T flow=F cif=…` at its defaults; trainer.max_steps is seconds over seconds a step, which
-the model's last trainings say, and before the first a short one. A training that took quite another time is repeated
-once. zuko's NSF and MAF, and scikit-learn's mixture and kernel density, are built in. `--peer MODULE:FUNCTION` adds any
-other estimator. The function has the interface
+A flow is `cifrun train dataset=T flow=F cif=…` at its defaults, or other words than the flow's: `--settings
+experiment=plane,base=mixture`. trainer.max_steps is seconds over seconds a step, which the model's last trainings say,
+and before the first a short one. A training that took quite another time is repeated once. zuko's NSF and MAF, and
+scikit-learn's mixture and kernel density, are built in. `--peer MODULE:FUNCTION` adds any other estimator. The function
+has the interface
 
     f(train, valid, seconds, seed) -> density, or (density, seconds that count)
 
@@ -64,12 +65,12 @@ class Model:
     """A flow of cifrun, or a peer."""
 
     name: str  # in tables
-    flow: str = ""
+    words: tuple[str, ...] = ()  # of `cifrun train`; a peer has none
     cif: bool = False
 
     @property
     def kind(self) -> str:
-        return "peer" if not self.flow else "CIF" if self.cif else "plain"
+        return "peer" if not self.words else "CIF" if self.cif else "plain"
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,21 @@ class Job:
         return f"{self.target}, {self.model.name}, {self.budget:g} s, seed {self.seed}"
 
     def folder(self) -> str:
-        name = self.model.name.replace(" ", "_").replace(":", "-")
+        name = self.model.name.replace(" ", "_").replace(":", "-").replace("=", "-")
         return f"{self.target}/{name}/{self.budget:g}s-seed{self.seed}"
 
 
-def models(flows: Sequence[str], peers: Sequence[str]) -> list[Model]:
-    """Flows plain and indexed, then peers."""
-    ours = [Model(flow_name(flow, cif), flow, cif) for flow in flows for cif in (False, True)]
+def models(flows: Sequence[str], settings: Sequence[str], peers: Sequence[str]) -> list[Model]:
+    """Flows and settings, plain and indexed, then peers."""
+    both = (False, True)
+    ours = [Model(flow_name(flow, cif), (f"flow={flow}",), cif) for flow in flows for cif in both]
+    ours += [Model(flow_name(words, cif), tuple(words.split(",")), cif) for words in settings for cif in both]
     return [*ours, *map(Model, peers)]
 
 
 def plan(options: argparse.Namespace) -> list[Job]:
     """All trainings: the models in turn, so that a slow hour hits all; a whole seed before the next."""
-    chosen = models(options.flows, [*options.peers, *options.peer])
+    chosen = models(options.flows, options.settings, [*options.peers, *options.peer])
     return [
         Job(model, target, budget, seed)
         for seed in dict.fromkeys(options.seeds)
@@ -187,14 +190,14 @@ class Bench:
     def train(self, job: Job, *more: str, folder: str) -> dict[str, Any]:
         """Train a flow; its summary."""
         path, model = self.output / "runs" / folder, job.model
-        words = [*self.data(job), f"flow={model.flow}", f"cif={str(model.cif).lower()}", f"seed={job.seed}"]
+        words = [*self.data(job), *model.words, f"cif={str(model.cif).lower()}", f"seed={job.seed}"]
         command = [sys.executable, "-m", "cifrun", "train", *words, *QUIET.split(), *more, f"hydra.run.dir='{path}'"]
         self.run(command, path, job.budget)
         return RunDirectory(path).summary()
 
     def flow(self, job: Job, step_seconds: float | None) -> Record:
         if step_seconds is None:
-            path = f"calibration/{job.model.name.replace(' ', '_')}"
+            path = f"calibration/{Path(job.folder()).parent.name}"
             self.train(job, *CALIBRATION.split(), folder=path)
             rows = read_metrics(self.output / "runs" / path / METRICS)
             step_seconds = [row["train/step_seconds"] for row in rows if "train/step_seconds" in row][-1]
@@ -219,7 +222,7 @@ class Bench:
     def measure(self, job: Job, results: Results) -> Record:
         """What a job gives, or why it gives nothing."""
         try:
-            found = self.flow(job, results.seconds_a_step(job.model.name)) if job.model.flow else self.peer(job)
+            found = self.flow(job, results.seconds_a_step(job.model.name)) if job.model.words else self.peer(job)
             if not all(isinstance(found[key], float) and math.isfinite(found[key]) for key in ("kl", "seconds")):
                 raise CifrunError("the log-likelihood of the test data is not finite")
         except (CifrunError, OSError, LookupError, ValueError) as error:
@@ -270,6 +273,7 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--targets", nargs="+", default=targets, choices=targets, metavar="T", help="(all fourteen)")
     add("--flows", nargs="*", default=FLOWS, metavar="F", help=f"({' '.join(FLOWS)})")
+    add("--settings", nargs="*", default=[], metavar="KEY=VALUE,…", help="of other models of cifrun, plain and indexed")
     add("--peers", nargs="*", default=list(PEERS), choices=list(PEERS), help="those built in to compare with (all)")
     add(
         "--peer", action="append", default=[], metavar="MODULE:FUNCTION", help="another one, see above; may be repeated"

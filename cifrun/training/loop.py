@@ -138,6 +138,7 @@ def optimise(
     """
     # Set up; for a continued run, everything from its checkpoint.
     options, leads = config.trainer, fabric.is_global_zero
+    began = Clock(0.0)
     if not resume:
         fit_base(model, data, config)
     loader = Loader(data, options, config.seed, fabric.device)
@@ -158,7 +159,7 @@ def optimise(
         if not state.finished(options):
             run.drop_checkpoint("final")
     else:
-        state = TrainingState(**vars(facts_of(model, data)))
+        state = TrainingState(**vars(facts_of(model, data)), wall_seconds=began.total())
         for sentence in state.warnings if leads else ():
             warn(sentence)
         run.create(config)

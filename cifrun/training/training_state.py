@@ -30,7 +30,7 @@ class TrainingState(DataFacts):
         cuts: How often the learning rate was lowered, as validation did not improve (`optimizer.schedule=plateau`).
         best_valid: Best validation log-likelihood so far, nats.
         bad_validations: Validations since then.
-        wall_seconds: Time spent training.
+        wall_seconds: Time spent training, and fitting p_0 before.
     """
 
     step: int = saved("a whole number from 0", default=0)

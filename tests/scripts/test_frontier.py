@@ -155,18 +155,28 @@ def test_a_training_far_from_its_seconds_is_repeated_once(tmp_path, monkeypatch)
         return took | {"test": {"kl_to_truth": 0.1, "log_likelihood": -2.0}}
 
     monkeypatch.setattr(frontier.Bench, "train", train)
-    job = frontier.Job(frontier.Model("maf", "maf"), "rings", 30, 1)
+    job = frontier.Job(frontier.Model("maf", ("flow=maf",)), "rings", 30, 1)
     bench = frontier.Bench(tmp_path, 2, [])
     assert bench.flow(job, 0.1)["seconds"] == pytest.approx(30) and asked == [300, 100]
     assert bench.flow(job, 0.31)["steps"] == 97 and asked == [300, 100, 97]
 
 
 def test_the_models_take_turns():
-    options = {"flows": ["maf"], "peers": ["zuko-NSF"], "peer": ["a:b"], "seeds": [1, 2], "targets": ["rings"]}
+    options = {
+        "flows": ["maf"],
+        "settings": [],
+        "peers": ["zuko-NSF"],
+        "peer": ["a:b"],
+        "seeds": [1, 2],
+        "targets": ["rings"],
+    }
     jobs = frontier.plan(frontier.argparse.Namespace(**options, seconds=[30, 10]))
     assert [job.model.name for job in jobs[:4]] == ["maf", "CIF of maf", "zuko-NSF", "a:b"]
     assert [(job.seed, job.budget) for job in jobs[::4]] == [(1, 10), (1, 30), (2, 10), (2, 30)]
     assert str(jobs[0]) == "rings, maf, 10 s, seed 1" and jobs[3].folder() == "rings/a-b/10s-seed1"
+    plain, indexed = frontier.models([], ["experiment=plane,base=mixture"], [])
+    assert plain.words == indexed.words == ("experiment=plane", "base=mixture") and indexed.cif and not plain.cif
+    assert indexed.name == "CIF of experiment=plane,base=mixture" and (plain.kind, indexed.kind) == ("plain", "CIF")
 
 
 def test_what_a_process_says_last_is_why_it_failed(tmp_path):
