@@ -31,7 +31,7 @@ from ..config.fields import registered, setting
 from ..errors import ConfigError
 from ..io.optional import need
 from ..registry import BASES
-from .base import BaseConfig
+from .base import BaseConfig, Mixture
 
 __all__ = ["GaussianMixture", "best_mixture"]
 
@@ -48,7 +48,7 @@ MISSES, GUESSES = 3, 4
 
 
 @registered(BASES, "mixture")
-class Mixture(BaseConfig):
+class MixtureConfig(BaseConfig):
     """Mixture of Gaussians, fitted before training, then trained with the flow."""
 
     components: int = setting(64, "Gaussians, at most; validation chooses how many of them", ge=1, le=1024)
@@ -62,7 +62,7 @@ class Mixture(BaseConfig):
         return GaussianMixture(shape, self.components)
 
 
-class GaussianMixture(BaseDensity):
+class GaussianMixture(Mixture):
     """Σ_k w_k N(μ_k, Σ_k); before it is fitted, N(0, I).
 
     Arguments:
@@ -70,41 +70,22 @@ class GaussianMixture(BaseDensity):
         components: How many there may be.
     """
 
-    reparametrised = False
     means: Tensor
     factors: Tensor
-    count: Tensor
 
     def __init__(self, shape: Sequence[int], components: int) -> None:
-        super().__init__(shape)
+        super().__init__(shape, components)
         size = math.prod(shape)
         self.register_buffer("means", torch.zeros(components, size))  # μ
         self.register_buffer("factors", torch.eye(size).repeat(components, 1, 1))  # P, upper triangular
-        self.register_buffer("count", torch.tensor(0))  # how many are used; 0 before it is fitted
         # No matrices to an optimiser: each number is one of its own.
         self.logits = nn.Parameter(torch.zeros(components))
         self.shift = nn.Parameter(torch.zeros(components * size))  # b
         self.log_scale = nn.Parameter(torch.zeros(components * size))  # the logarithm of the diagonal of S
         self.below = nn.Parameter(torch.zeros(components * size * (size - 1) // 2))  # what stands below it
-        self._used: int | None = None
-
-    @property
-    def used(self) -> int:
-        """How many components have been fitted, K; the first of those there is room for."""
-        if self._used is None:  # reading it waits for the device
-            self._used = min(max(1, int(self.count)), len(self.means))
-        return self._used
-
-    @property
-    def wants_data(self) -> bool:
-        return not self.fitted
-
-    @property
-    def fitted(self) -> bool:
-        return bool(self.count > 0)
 
     def describe(self) -> str:
-        fitted = f"{self.used} Gaussians" if self.fitted else f"at most {len(self.means)} Gaussians, not fitted yet"
+        fitted = f"{self.used} Gaussians" if self.fitted else f"at most {self.most} Gaussians, not fitted yet"
         return f"p_0: mixture of {fitted}"
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -150,7 +131,7 @@ class GaussianMixture(BaseDensity):
         numbers, held_out = (z.detach().flatten(1).double().cpu().numpy() for z in (train, valid))
         mean, std = numbers.mean(0), numbers.std(0)
         std[std == 0] = 1
-        found = best_mixture((numbers - mean) / std, (held_out - mean) / std, len(self.means), seed)
+        found = best_mixture((numbers - mean) / std, (held_out - mean) / std, self.most, seed)
         count = int(found.n_components)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -158,12 +139,7 @@ class GaussianMixture(BaseDensity):
             self.logits[:count] = torch.from_numpy(np.log(np.maximum(found.weights_, np.finfo(np.float32).tiny)))
             self.means[:count] = torch.from_numpy(mean + std * found.means_)
             self.factors[:count] = torch.from_numpy(found.precisions_cholesky_ / std[:, None])
-            self.count.fill_(count)
-        self._used = None
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self._used = None
+        self.used = count
 
 
 def best_mixture(train: NDArray[Any], valid: NDArray[Any], most: int, seed: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,8 +15,10 @@ from ..data.grey_levels import dequantize
 
 __all__ = ["fit_base"]
 
-#: Data of each split that are looked at, at most.
-LOOKED_AT = 20_000
+#: Data of each split that are looked at, at most; and numbers in them.
+LOOKED_AT, NUMBERS = 20_000, 4_000_000
+#: Numbers in the data that pass the model at once, at most.
+AT_ONCE = 2_000_000
 
 
 def fit_base(model: Model, data: Data, config: Config) -> None:
@@ -38,7 +42,12 @@ def fit_base(model: Model, data: Data, config: Config) -> None:
 def _latent(model: Model, split: Tensor) -> Tensor:
     """z_0 of some of a split, spread over it, with u ~ q."""
     model.prepare()
-    z = dequantize(split[:: max(1, -(-len(split) // LOOKED_AT))]).to(model.takes)
-    for moved in model.inward(z):
-        z = moved.z
-    return z
+    size = math.prod(split.shape[1:])
+    most = max(1, min(LOOKED_AT, NUMBERS // size))
+    rows, found = split[:: max(1, -(-len(split) // most))], list[Tensor]()
+    for part in rows.split(max(1, AT_ONCE // size)):
+        z = dequantize(part).to(model.takes)
+        for moved in model.inward(z):
+            z = moved.z
+        found.append(z)
+    return torch.cat(found)
