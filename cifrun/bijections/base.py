@@ -41,6 +41,8 @@ class Bijection(nn.Module, ABC):
     bends_within: float = math.inf
     #: Whether `torch.compile` can make one graph of `forward`. False where a loop looks at its own numbers.
     compilable: bool = True
+    #: Whether how much `forward` computes depends on its own numbers, which then have to come from the device.
+    adaptive: bool = False
     #: True for a step that draws what it returns, as a decoder with an inference model does; then it is no bijection.
     stochastic: bool = False
 

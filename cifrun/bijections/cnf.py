@@ -86,6 +86,7 @@ class CNF(Bijection):
         ConvergenceError: the equation is too stiff for the solver.
     """
 
+    adaptive = True
     compilable = False  # the solver looks at its errors
 
     def __init__(

@@ -1,6 +1,7 @@
 """What an index does to z: a map of few parameters h, which a network reads from u.
 
     affine     z' = e^s ⊙ (z + t),                h = (s, t)         log|det ∂z'/∂z| = Σ_i s_i
+    bounded    the same with S tanh(s/S) in place of s, so that no step stretches by more than e^S, S = 2
     planar     z' = z + â tanh(wᵀz + b),          h = (a, w, b)      log|det ∂z'/∂z| = log(1 + wᵀâ sech²(wᵀz + b))
 
 where â is a, corrected so that the planar map is invertible (`bijections.planar`). Each starts as the identity.
@@ -18,8 +19,9 @@ import torch
 from torch import Tensor
 
 from ..bijections.planar import planar_forward, planar_inverse
+from ..bijections.univariate import soft_clamp
 
-__all__ = ["ACTIONS", "Action", "AffineAction", "PlanarAction"]
+__all__ = ["ACTIONS", "Action", "AffineAction", "BoundedAction", "PlanarAction"]
 
 
 class Action(ABC):
@@ -60,12 +62,26 @@ class AffineAction(Action):
         return 2 * features
 
     def forward(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = h.chunk(2, dim=1)
+        s, t = self._parameters(h)
         return torch.exp(s) * (z + t), s.sum(1)
 
     def inverse(self, z: Tensor, h: Tensor) -> Tensor:
-        s, t = h.chunk(2, dim=1)
+        s, t = self._parameters(h)
         return torch.exp(-s) * z - t
+
+    def _parameters(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = h.chunk(2, dim=1)
+        return s, t
+
+
+class BoundedAction(AffineAction):
+    """Scale and shift where |s| < S: z' = e^{S tanh(s/S)} ⊙ (z + t)."""
+
+    bound = 2.0  # as of couplings of images
+
+    def _parameters(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = super()._parameters(h)
+        return soft_clamp(s, self.bound), t
 
 
 class PlanarAction(Action):
@@ -95,4 +111,8 @@ class PlanarAction(Action):
 
 
 #: What `index.action` may be.
-ACTIONS: dict[str, type[Action]] = {"affine": AffineAction, "planar": PlanarAction}
+ACTIONS: dict[str, type[Action]] = {
+    "affine": AffineAction,
+    "bounded": BoundedAction,
+    "planar": PlanarAction,
+}

@@ -212,7 +212,7 @@ def geometric(p: float) -> int:
     """How many trials it takes until one succeeds, which each does with probability p; see `probing`."""
     now: _Probes | None = getattr(_probing, "now", None)
     generator = None if now is None else now.generator(torch.device("cpu"))
-    return int(torch.empty((), dtype=torch.float64).geometric_(p, generator=generator).item())
+    return int(torch.empty(1, dtype=torch.float64).geometric_(p, generator=generator).tolist()[0])
 
 
 def _probe(

@@ -95,9 +95,10 @@ class IndexConfig:
     depth: _Count | Literal["all"] = setting(
         "all", "all, or how many of the flow's steps carry an index, counted from the data"
     )
-    action: Literal["affine", "planar"] = setting(
+    action: Literal["affine", "bounded", "planar"] = setting(
         "affine",
-        "what u does to z, from the data: affine, e^s(u) ⊙ (z + t(u)), or planar, z + a(u) tanh(w(u)ᵀz + b(u))",
+        "what u does to z, from the data: affine, e^s(u) ⊙ (z + t(u)); bounded, the same with |s| < 2, for images; or "
+        "planar, z + a(u) tanh(w(u)ᵀz + b(u))",
     )
     st: Sizes | Literal["zero", "learned_constant"] = setting(
         [16, 16], "the action's parameters, s(u) and t(u) of the affine one; or zero, learned_constant"

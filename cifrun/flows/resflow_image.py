@@ -33,9 +33,11 @@ class ResFlowImage(FlowConfig):
     dense_hidden: Sizes = setting([64, 64], "hidden sizes of each dense g")
     factor_out: bool = setting(False, "leave half of the channels behind at each change of scale")
     lipschitz: float = setting(0.98, "κ, the bound on Lip g of each block", gt=0, lt=1)
-    train_iterations: int = setting(20, "most power iterations a training step", ge=1)
+    train_iterations: int = setting(5, "power iterations a training step; with a tolerance, at most", ge=1)
     eval_iterations: int = setting(200, "most power iterations in evaluation", ge=1)
-    tolerance: float = setting(1e-3, "a training step's power iteration ends when the norm changes by less", gt=0)
+    tolerance: float | None = setting(
+        None, "a training step's power iteration ends when the norm changes by less, which waits for the device", gt=0
+    )
     norm: Norm = setting("actnorm", "normalisation before each block")
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..build import build_steps
 from ..cif.model import Model
+from ..config.fields import settings
 from ..config.schema import Config, check
 from ..errors import ConfigError
 from ..flows.base import FlowConfig
@@ -20,7 +20,8 @@ from .promises import spread_out
 
 __all__ = ["LARGER", "SHAPES", "Family", "FlowCase", "Shape"]
 
-#: Settings that make a flow small enough to build hundreds of; each is used where a flow has a field of that name.
+#: Settings that make a flow small enough to build hundreds of; each is used where a flow has a field of that name, and
+#: one that is null by default stays so.
 SMALL: dict[str, Any] = {
     "depth": 2,
     "hidden": [16, 16],
@@ -66,8 +67,9 @@ class Family:
 
     def values(self) -> dict[str, Any]:
         """The settings, as a config holds them."""
-        fields = {f.name for f in dataclasses.fields(self.cls)}
-        return {"family": self.name, **{k: v for k, v in SMALL.items() if k in fields}, **self.settings}
+        defaults = {setting.name: setting.default for setting in settings(self.cls)}
+        small = {name: value for name, value in SMALL.items() if defaults.get(name) is not None}
+        return {"family": self.name, **small, **self.settings}
 
     def flow(self) -> FlowConfig:
         """The settings as an object.

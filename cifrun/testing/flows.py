@@ -7,11 +7,15 @@ from typing import Any
 
 from ..errors import ConfigError
 from .flow_cases import LARGER, SHAPES, Family, FlowCase, Shape
-from .models import CHECKS, GPU_CHECKS
+from .models import CHECKS as OF_MODELS
+from .models import GPU_CHECKS
 from .promises import hold, require
+from .work import CHECKS as OF_WORK
 
 __all__ = ["CHECKS", "FAMILY_CHECKS", "GPU_CHECKS", "Family", "FlowCase", "check_flow"]
 
+#: Each promise that a model can keep by its name, which its function checks.
+CHECKS = {**OF_MODELS, **OF_WORK}
 #: What a flow may refuse, with a sentence.
 ODD: list[Shape] = [(2, 3, 4), (0,)]
 
@@ -27,6 +31,7 @@ def check_flow(name: str, **settings: Any) -> None:
     - The log-determinant is that of autograd; samples and densities belong to one another, there and back; draws can be
       differentiated. ∫ p(x) dx = 1 in the plane after some training, up to 1 %, or up to 5 % if indexed.
     - Training mode, single precision, copies, pickles, a loaded state and a GPU, if there is one, give the same.
+    - A training step reads no number from the device, unless the flow is `adaptive`.
     - A checkpoint holds the weights and little else. Settings `norm` are followed, train and invert.
 
     Arguments:

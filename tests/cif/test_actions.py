@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions.transforms import AffineTransform, ComposeTransform
 
 from cifrun.bijections.planar import LEAST_SLOPE
-from cifrun.cif.actions import ACTIONS, Action, AffineAction, PlanarAction
+from cifrun.cif.actions import ACTIONS, Action, AffineAction, BoundedAction, PlanarAction
 from cifrun.errors import ConvergenceError
 
 SEEDS, DIMENSIONS = st.integers(0, 999), st.integers(1, 5)
@@ -48,6 +48,19 @@ def test_the_planar_action_moves_along_one_direction(seed: int, dim: int) -> Non
     torch.testing.assert_close(log_det, torch.log1p(bent / torch.cosh(along) ** 2)[:, 0])
     kept = (wa >= 0)[:, 0]
     torch.testing.assert_close(moved[kept], (z + a * torch.tanh(along))[kept])
+
+
+def test_a_bounded_action_stretches_by_at_most_e_squared_and_comes_back() -> None:
+    """An affine one overflows where the network of s is far from what it has seen."""
+    z, h = torch.randn(20, 3).double(), 1e4 * torch.randn(20, 6).double()
+    moved, log_det = BoundedAction().forward(z, h)
+    assert bool((log_det.abs() <= 3 * BoundedAction.bound).all()) and bool(moved.isfinite().all())
+    torch.testing.assert_close(BoundedAction().inverse(moved, h), z, rtol=1e-9, atol=1e-9)
+    assert not bool(AffineAction().forward(z, h)[0].isfinite().all())
+    small = 1e-3 * h / 1e4
+    torch.testing.assert_close(
+        BoundedAction().forward(z, small), AffineAction().forward(z, small), rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ACTIONS)
