@@ -7,8 +7,8 @@ up to 1,024 on their shorter side. Else it is found by power iteration, from bel
 iterations from a random start, a layer whose other singular values are all 2 % below the largest may exceed its bound
 by these 2 %; one whose are spread from 0.9 to 1, by 0.2 %. In training the iteration is short and follows the weights:
 with 5 iterations a step some layer exceeded its bound by 8 % after 3 steps, by 5 % after 10, and by up to 2 % after 30
-and 100; of convolutions of images, by 6 % after 3 steps, 8 % after 10 and 6 % after 30, where up to 20 iterations, until
-the norm changes by less than 0.1 %, left 6, 2 and 6 %. n layers make n times that of κ.
+and 100; of convolutions of images, by 6 % after 3 steps, 8 % after 10 and 6 % after 30, where up to 20 iterations,
+until the norm changes by less than 0.1 %, left 6, 2 and 6 %. n layers make n times that of κ.
 
 References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
 Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (https://arxiv.org/abs/1906.02735).
