@@ -118,7 +118,7 @@ BAD = [
     (["sample", "run=a run", "debug=tiny"], ["keeps its settings", "'debug=tiny'"]),
     (["train", "resume=a run", "seed=3"], ["keeps its seed", "resume, trainer, eval, device"]),
     # what is another kind of value, and what has no end
-    (["train", "index.action=5"], ["index.action = 5", "'affine' or 'planar'"]),
+    (["train", "index.action=5"], ["index.action = 5", "'bounded' or 'planar'"]),
     (["train", "optimizer.name=5"], ["optimizer = 5", "adam"]),
     (["train", "objective.name=[1]"], ["objective = [1]", "iwae"]),
     (["train", "flow.family=5"], ["flow.family = 5", "realnvp"]),
