@@ -35,7 +35,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"dataset": {"name": "power", "url": "ftp://x"}}, "an address that begins with http:// or https://$"),
     ({"dataset": {"name": "power", "md5": "?"}}, "dataset.md5 = '\\?' .* 32 digits of 0 to 9 and a to f$"),
     ({"dataset": {"name": "file", "delimiter": "abc"}}, "it should be a text of at most 2 characters$"),
-    ({"index": {"action": "plana"}}, "index.action = 'plana' is not allowed: it should be 'affine', 'bounded' or 'planar'"),
+    (
+        {"index": {"action": "plana"}},
+        "index.action = 'plana' is not allowed: it should be 'affine', 'bounded' or 'planar'",
+    ),
     ({"cif": "maybe"}, "cif = 'maybe' is not allowed: it should be true or false"),
     ({"optimizer": {"lr": float("inf")}}, "optimizer.lr = inf is not allowed: it should be a finite number"),
     ({"objective": {"name": "elbow"}}, "there is no objective 'elbow': .*did you mean 'elbo'?"),

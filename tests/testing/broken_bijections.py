@@ -172,6 +172,15 @@ class OtherInTraining(Stretch):
         return (1.5 * z if self.training else z), log_det
 
 
+class Waits(Stretch):
+    """Decides on a number of the device how to go on."""
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training and x.sum() > 1e6:
+            x = x + 1
+        return super()._forward(x)
+
+
 class Heavy(Stretch):
     """Its state holds what is no weight."""
 

@@ -107,6 +107,7 @@ OF_THE_MODEL = [
         broken.Heavy,
         r"32 bytes, and little else, but has 16\d,\d+ bytes",
     ),
+    ("a_training_step_waits_for_no_number", broken.Waits, "read no number from the device, but reads"),
 ]
 
 
