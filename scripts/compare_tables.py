@@ -140,7 +140,7 @@ time of a run of the CIF with all that belongs to it, the fit of the mixture too
 {table}
 
 With fewer than 300 rows for training, as of iris and wine, the preset starts the flow from a mixture
-(`base=mixture`), and a model that training does not improve on the validation data stays one.
+(`base=mixture`), which is kept unless training is ahead of it on the validation data by a standard error.
 
 The last table is made by the script: eight correlated columns with heavy tails, skew, a share between 0 and 1, two
 groups, a wave and a parabola.
