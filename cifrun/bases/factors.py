@@ -210,8 +210,7 @@ def _groups(z: Tensor, count: int, rank: int, seed: int) -> Fitted:
 
 def _inner(loadings: Tensor) -> tuple[Tensor, Tensor]:
     """The Cholesky factor of M = I + Vᵀ V, (…, r, r), and log det M, of V (…, D, r)."""
-    rank = loadings.shape[-1]
-    inner = torch.linalg.cholesky(
-        torch.eye(rank, dtype=loadings.dtype, device=loadings.device) + loadings.mT @ loadings
-    )
-    return inner, 2 * inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    v = loadings.double()  # M has eigenvalues from 1 to perhaps 10⁷: in single precision it need not stay positive
+    inner = torch.linalg.cholesky(torch.eye(v.shape[-1], dtype=v.dtype, device=v.device) + v.mT @ v)
+    log_det = 2 * inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return inner.to(loadings), log_det.to(loadings)

@@ -42,7 +42,7 @@ def fit_base(model: Model, data: Data, config: Config) -> None:
 def _latent(model: Model, split: Tensor) -> Tensor:
     """z_0 of some of a split, spread over it, with u ~ q."""
     model.prepare()
-    size = math.prod(split.shape[1:])
+    size = math.prod(model.shape)
     most = max(1, min(LOOKED_AT, NUMBERS // size))
     rows, found = split[:: max(1, -(-len(split) // most))], list[Tensor]()
     for part in rows.split(max(1, AT_ONCE // size)):

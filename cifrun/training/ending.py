@@ -105,14 +105,14 @@ def _worth_it(run: RunDirectory | Unwritten, config: Config, data: Data, model: 
     def validated() -> Tensor:
         return estimate_split(model, data.valid, config, config.eval.valid_importance_samples).log_likelihood.double()
 
-    start, best = run.load_checkpoint("start"), run.load_best()[1]
+    start, (tag, best) = run.load_checkpoint("start"), run.load_best()
     if best.state["step"] == start.state["step"]:
         return False
     trained = validated()
     start.load_model(model, str(run.checkpoint_path("start")))
     gain = trained - validated()
     if gain.mean() > gain.std() / math.sqrt(len(gain)):
-        best.load_model(model, str(run.checkpoint_path("best")))
+        best.load_model(model, str(run.checkpoint_path(tag)))
         return True
     run.save_checkpoint("final", start)
     processes.barrier()
