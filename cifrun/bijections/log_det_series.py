@@ -15,7 +15,6 @@ Chen et al., "Residual flows for invertible generative modeling", NeurIPS 2019 (
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor
 from ..compute.rng import geometric, probe
 from ..nets._kernels.once import once
 from ..nets.lipschitz.networks import LipschitzNet
+from ..nets.lipschitz.products import Products
 
 __all__ = ["log_det_unbiased", "more_terms", "roulette", "survival"]
 
@@ -56,7 +56,8 @@ def log_det_unbiased(net: LipschitzNet, x: Tensor, exact_terms: int, *, each: bo
     kappa = max(CONTINUE, getattr(net, "lipschitz", CONTINUE))
     terms = exact_terms + more_terms(kappa, probe(x.detach().new_empty(len(x)))) if each and len(x) else None
     weights = roulette(kappa, exact_terms, None if terms is None else int(terms.max()))
-    return _Unbiased.apply(net.apply_with, weights, terms, x, *net.derived())
+    g, theta = net.products(x)
+    return _Unbiased.apply(g, weights, terms, x, *theta)
 
 
 def roulette(kappa: float, exact_terms: int, terms: int | None = None) -> list[float]:
@@ -86,51 +87,37 @@ class _Unbiased(torch.autograd.Function):
 
     @staticmethod
     def forward(  # the rows whose series have ended are left out as soon as they are half of all
-        ctx: Any, g: Callable[..., Tensor], weights: list[float], terms: Tensor | None, x: Tensor, *theta: Tensor
+        ctx: Any, g: Products, weights: list[float], terms: Tensor | None, x: Tensor, *theta: Tensor
     ) -> Any:
-        fixed = [t.detach() for t in theta]
-        with torch.enable_grad():
-            inputs = x.detach().requires_grad_()
-            value = whole = g(inputs, *fixed)
-            v = power = probe(value)
-            w, log_det = v.clone(), torch.zeros(len(x), dtype=x.dtype, device=x.device)
-            rows: slice | Tensor = slice(None)  # those that the series goes on for
-            for k, weight in enumerate(weights, 1):
-                scale: float | Tensor = weight
-                if terms is not None:
-                    longer = terms[rows] >= k
-                    if 2 * int(longer.sum()) <= len(inputs):
-                        rows = torch.arange(len(x), device=x.device)[rows][longer]
-                        inputs, power = x.detach()[rows].requires_grad_(), power[longer]
-                        value, longer = g(inputs, *fixed), longer[longer]
-                    scale = weight * longer.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-                (power,) = torch.autograd.grad(value, inputs, power, retain_graph=True)
-                term = scale * power
-                log_det[rows] -= (term * v[rows]).flatten(1).sum(1) / k
-                w[rows] += term
+        value, pulled = g.at(x, *theta)
+        v = power = probe(value)
+        w, series = v.clone(), torch.zeros_like(v)
+        rows: slice | Tensor = slice(None)  # those that the series goes on for
+        for k, weight in enumerate(weights, 1):
+            if terms is None:
+                power = pulled(power)
+                w.add_(power, alpha=weight)
+                series.add_(power, alpha=weight / k)
+                continue
+            longer = terms[rows] >= k
+            if 2 * int(longer.sum()) <= len(longer):
+                rows = torch.arange(len(x), device=x.device)[rows][longer]
+                power = power[longer]
+                _, pulled = g.at(x[rows], *theta)
+                longer = longer[longer]
+            power = pulled(power)
+            term = power * (weight * longer.to(x.dtype).view(-1, *[1] * (x.dim() - 1)))
+            w[rows] += term
+            series[rows] += term / k
         ctx.g, ctx.precision = g, (torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type))
         ctx.save_for_backward(x, v, w, *theta)
-        ctx.set_materialize_grads(False)
-        return whole.detach(), log_det
+        return value, -(series * v).flatten(1).sum(1)
 
     @staticmethod
     @once
-    def backward(ctx: Any, grad_value: Tensor | None, grad_log_det: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_value: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
         x, v, w, *theta = ctx.saved_tensors
         enabled, dtype = ctx.precision
-        with torch.enable_grad(), torch.autocast(x.device.type, dtype, enabled):
-            wanted = [
-                t.detach().requires_grad_(need) for t, need in zip((x, *theta), ctx.needs_input_grad[3:], strict=True)
-            ]
-            inputs = wanted[0].requires_grad_()
-            value = ctx.g(*wanted)
-            outputs = [(value, grad_value)]
-            if grad_log_det is not None:
-                (product,) = torch.autograd.grad(value, inputs, w, create_graph=True)
-                outputs.append(((product * v).flatten(1).sum(1), grad_log_det))
-            values, grads = zip(*((value, grad) for value, grad in outputs if grad is not None), strict=True)
-            leaves = [t for t in wanted if t.requires_grad]
-            found = dict(
-                zip(map(id, leaves), torch.autograd.grad(values, leaves, grads, allow_unused=True), strict=True)
-            )
-        return None, None, None, *(found.get(id(t)) for t in wanted)
+        weighted = w * grad_log_det.view(-1, *[1] * (x.dim() - 1))
+        with torch.autocast(x.device.type, dtype, enabled):
+            return None, None, None, *ctx.g.gradients(x, v, grad_value, weighted, *theta)

@@ -12,8 +12,10 @@ from torch import Tensor
 from cifrun.bijections import log_det_series
 from cifrun.bijections.log_det_series import log_det_unbiased, more_terms, survival
 from cifrun.bijections.residual import ResidualBlock
+from cifrun.nets._kernels import rows
 from cifrun.nets.lipschitz.networks import LipschitzConvNet
 from cifrun.nets.lipschitz.power_iteration import Iterations
+from cifrun.nets.lipschitz.products import Differentiated
 from tests.bijections.test_residual import block
 
 
@@ -57,8 +59,8 @@ def test_terms_that_are_always_taken(training, exact_terms, monkeypatch):
     f = block(2, "unbiased").train(training)
     f.exact_log_det = False  # as of many dimensions
     calls = []
-    real = torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = rows.pulled
+    monkeypatch.setattr(rows, "pulled", lambda *given: calls.append(1) or real(*given))
     counts = []
     torch.manual_seed(0)
     for _ in range(200):
@@ -174,7 +176,7 @@ def test_the_error_of_a_mean_over_rows_is_what_the_rows_say() -> None:
     torch.manual_seed(0)
     f = block(4, "unbiased", kappa=0.98).eval()
     f.exact_log_det = False
-    f.net.apply_with = lambda x, *_: 0.98 * x  # type: ignore[method-assign]
+    f.net.products = lambda x: (Differentiated(lambda x: 0.98 * x), [])  # type: ignore[method-assign]
     with torch.no_grad():
         draws = log_det_unbiased(f.net, torch.zeros(50, 4, dtype=torch.float64), 2, each=True)[1]
         means = torch.stack(
@@ -185,22 +187,22 @@ def test_the_error_of_a_mean_over_rows_is_what_the_rows_say() -> None:
     assert 1 / 1.6 < ratio < 1.6
 
 
-@pytest.mark.parametrize("rows", [0, 1, 7])
-def test_rows_that_end_early_are_left_out_and_change_nothing(rows: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_rows_that_end_early_are_left_out_and_change_nothing(count: int) -> None:
     """Value and gradient are those of each row by itself, with the same number of terms and the same v."""
     f = block(3, "unbiased").eval()
-    x = torch.randn(rows, 3, dtype=torch.float64, requires_grad=True)
-    v = torch.randn(rows, 3, dtype=torch.float64)
-    terms = torch.tensor([3, 0, 1, 12, 2, 2, 5])[:rows]
+    x = torch.randn(count, 3, dtype=torch.float64, requires_grad=True)
+    v = torch.randn(count, 3, dtype=torch.float64)
+    terms = torch.tensor([3, 0, 1, 12, 2, 2, 5])[:count]
     weights = log_det_series.roulette(0.9, 2, 14)
-    apply = log_det_series._Unbiased.apply
+    apply, (g, theta) = log_det_series._Unbiased.apply, f.net.products(x)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_det_series, "probe", lambda value: v[: len(value)])
-        value, log_det = apply(f.net.apply_with, weights, 2 + terms, x, *f.net.derived())
+        value, log_det = apply(g, weights, 2 + terms, x, *theta)
         (gradient,) = torch.autograd.grad(log_det.sum() + (value**2).sum(), x)
-        for i in range(rows):
+        for i in range(count):
             alone = x.detach()[i : i + 1].requires_grad_()
             patch.setattr(log_det_series, "probe", lambda value, i=i: v[i : i + 1])
-            other, found = apply(f.net.apply_with, weights[: 2 + int(terms[i])], None, alone, *f.net.derived())
+            other, found = apply(g, weights[: 2 + int(terms[i])], None, alone, *theta)
             torch.testing.assert_close(found[0], log_det[i])
             torch.testing.assert_close(torch.autograd.grad(found.sum() + (other**2).sum(), alone)[0][0], gradient[i])

@@ -23,10 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._kernels import by_hand
 from .._kernels.jacobian import value_and_tangents
 from ..derived_weights import DerivedWeights
 from .layers import SWISH_LIPSCHITZ, LipschitzConv, LipschitzLayer, LipschitzLinear, LipSwish
 from .power_iteration import DEFAULT, Iterations
+from .products import ByRows, Differentiated, Products
 
 __all__ = ["LipschitzConvNet", "LipschitzMLP", "LipschitzNet"]
 
@@ -76,7 +78,17 @@ class LipschitzNet(DerivedWeights):
 
     def forward(self, x: Tensor) -> Tensor:
         """g(x)."""
-        return self.apply_with(x, *self.derived())
+        if torch.is_grad_enabled():
+            return self.apply_with(x, *self.derived())
+        products, theta = self.products(x)
+        return products.value(x, *theta)
+
+    def products(self, x: Tensor) -> tuple[Products, list[Tensor]]:
+        """g as a function of x and of tensors θ, for products with its Jacobian; and θ."""
+        derived = self.derived()
+        if len(self.linears) > 1 and by_hand(x):
+            return ByRows(self._gather, self._scatter), self._by_rows(derived)
+        return Differentiated(self.apply_with), derived
 
     def apply_with(self, x: Tensor, *derived: Tensor) -> Tensor:
         """g(x) for what `derived` gave."""
@@ -101,6 +113,17 @@ class LipschitzNet(DerivedWeights):
             tangents = layer.apply_with(tangents.flatten(0, 1), weight, None).unflatten(0, (dim, len(x)))
             a = layer.apply_with(a * s, weight, bias)
         return a, tangents.expand(dim, len(x), *x.shape[1:]).flatten(2).permute(1, 2, 0)
+
+    def _gather(self, x: Tensor) -> Tensor:
+        """The rows of data, see `ByRows`."""
+        return x
+
+    def _scatter(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def _by_rows(self, derived: list[Tensor]) -> list[Tensor]:
+        """What `derived` gave, for a network of rows."""
+        return derived
 
 
 class LipschitzMLP(LipschitzNet):
@@ -149,3 +172,18 @@ class LipschitzConvNet(LipschitzNet):
         sizes = zip(pairwise([shape[0], *hidden, shape[0]]), kernels, strict=True)
         convolutions = [LipschitzConv(a, b, kernel, shape[1:], bound, iterations) for (a, b), kernel in sizes]
         super().__init__(convolutions, lipschitz, max(shape[0], *hidden, 1) * shape[1] * shape[2])
+        self._area = tuple(shape[1:])
+
+    def _gather(self, x: Tensor) -> Tensor:
+        """The 3×3 pixels around each: (batch, C, H, W) → (batch · H · W, C · 9)."""
+        return F.unfold(x, 3, padding=1).mT.flatten(0, 1)
+
+    def _scatter(self, rows: Tensor) -> Tensor:
+        height, width = self._area
+        return F.fold(rows.unflatten(0, (-1, height * width)).mT, self._area, 3, padding=1)
+
+    def _by_rows(self, derived: list[Tensor]) -> list[Tensor]:
+        """A 3×3 kernel is a matrix for the 3×3 pixels around, or turned by 180° one that leads to them."""
+        first, *between, last = derived[: len(self.linears)]
+        last = last.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)
+        return [first.flatten(1), *(weight[..., 0, 0] for weight in between), last, *derived[len(self.linears) :]]

@@ -9,6 +9,7 @@ from torch.func import jacrev, vmap
 from torch.nn import functional as F
 
 from cifrun.nets._kernels import jacobian as tangents
+from cifrun.nets._kernels import silu
 from cifrun.nets._kernels.jacobian import value_and_tangents
 
 
@@ -49,7 +50,7 @@ def test_gradient(sizes):
 
 def test_nothing_is_read_from_memory_that_was_not_written(monkeypatch):
     """On a GPU each buffer is new memory of any content; here it is of NaN."""
-    monkeypatch.setattr(tangents, "_buffer", lambda name, like, shape: like.new_full(shape, float("nan")))
+    monkeypatch.setattr(silu, "_buffer", lambda name, like, shape: like.new_full(shape, float("nan")))
     weights, biases = network(2, 8, 7, 2)
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     inputs = (x, *weights, *biases)
@@ -73,7 +74,7 @@ def test_many_data_are_gone_through_in_parts(monkeypatch):
     with torch.no_grad():
         expected = value_and_tangents(x, weights, biases)
         for size in (1, 3 * 8 * 5, 3 * 8 * 23):  # at most one, five, or all of the data
-            monkeypatch.setattr(tangents, "PASS", size)
+            monkeypatch.setattr(silu, "PASS", size)
             for a, b in zip(value_and_tangents(x, weights, biases), expected, strict=True):
                 torch.testing.assert_close(a, b)
         assert value_and_tangents(x[:0], weights, biases)[1].shape == (2, 0, 2)
