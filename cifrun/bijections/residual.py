@@ -5,12 +5,11 @@
 Exact, for small D, and in evaluation up to a larger one: J comes from carrying D tangents forward beside x. Unbiased,
 for any D: see `log_det_series`.
 
-x is found from z by Broyden's method from J at z, where J is at hand, else by the fixed point x ← z − g(x). Its
-derivatives are those of the implicit function theorem, ∂x/∂z = (I + J)⁻¹ and ∂x/∂θ = −(I + J)⁻¹ ∂g/∂θ; of a gradient v
-at x, (I + Jᵀ)⁻¹ v is the fixed point of w ← v − Jᵀ w.
+x is found from z as the fixed point of x ← z − g(x), see `contraction`. Its derivatives are those of the implicit
+function theorem, ∂x/∂z = (I + J)⁻¹ and ∂x/∂θ = −(I + J)⁻¹ ∂g/∂θ; of a gradient v at x, (I + Jᵀ)⁻¹ v is the fixed point
+of w ← v − Jᵀ w.
 
-References: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995);
-Broyden, "A class of methods for solving nonlinear simultaneous equations", Mathematics of Computation 1965.
+Reference: Behrmann et al., "Invertible residual networks", ICML 2019 (https://arxiv.org/abs/1811.00995).
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from torch import Tensor
 from ..errors import ConvergenceError
 from ..nets.lipschitz.networks import LipschitzNet
 from .base import Bijection
+from .contraction import MAX_ITERATIONS, Anderson, Broyden
 from .log_det_series import log_det_unbiased
 
 __all__ = ["ResidualBlock", "small_log_det"]
@@ -39,7 +39,6 @@ EXACT_IN_EVALUATION = 128
 PASS = 2**24
 #: Terms of the series that are always taken (in training, in evaluation), before the roulette begins.
 EXACT_TERMS = (2, 20)
-MAX_ITERATIONS = 2000
 
 
 class ResidualBlock(Bijection):
@@ -85,8 +84,9 @@ class ResidualBlock(Bijection):
         return x + g, small_log_det(jacobian)
 
     def _inverse(self, z: Tensor) -> Tensor:
+        search = Broyden(self.net, self.net.with_jacobian) if self.exact_in_training else Anderson(self.net)
         with torch.no_grad():
-            x = self._search(z)
+            x, self.inverse_residual = search(z)
         if not torch.is_grad_enabled():
             return x
         with torch.inference_mode(False):
@@ -96,89 +96,6 @@ class ResidualBlock(Bijection):
         if left.requires_grad:
             left.register_hook(lambda v: _solved(g, x, v))
         return x.detach() + (left - left.detach())
-
-    def _search(self, z: Tensor) -> Tensor:
-        tolerance = 8 * torch.finfo(z.dtype).eps
-        solve = self._quasi_newton if self.exact_in_training else self._fixed_point
-        x = torch.empty_like(z)
-        worst = 0.0
-        active = torch.arange(len(z), device=z.device)
-        goal, guess = z, z
-        if not len(z):
-            return x
-        state = self._start(guess, goal)
-        for _ in range(MAX_ITERATIONS):
-            done = state[1] <= tolerance
-            if done.any():
-                x[active[done]] = guess[done]
-                worst = max(worst, state[1][done].max().item())
-                if done.all():
-                    self.inverse_residual = worst
-                    return x
-                left = ~done
-                active, goal, guess = active[left], goal[left], guess[left]
-                state = tuple(part[left] for part in state)
-            guess, state = solve(guess, goal, state)
-        raise ConvergenceError(
-            f"the inverse of a residual block did not converge for {len(active)} of {len(z)} points: "
-            f"after {MAX_ITERATIONS} iterations the largest residual |x + g(x) - z| / (1 + |z|) is "
-            f"{state[1].max().item():.1e}, and {tolerance:.1e} is wanted; is Lip g < 1?"
-        )
-
-    def _start(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-        """(r, |r|) with r = x + g(x) − z, and |r| relative to 1 + |z|; and (I + J)⁻¹ where J is at hand."""
-        if not self.exact_in_training:
-            return self._measure(self.net(x), x, z)
-        g, jacobian = self.net.with_jacobian(x)
-        return *self._measure(g, x, z), inverse_of_sum(jacobian)
-
-    @staticmethod
-    def _measure(g: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        residual = x + g - z
-        return residual, residual.abs().flatten(1).amax(1) / (1 + z.abs().flatten(1).amax(1))
-
-    def _fixed_point(self, x: Tensor, z: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        x = x - state[0]
-        return x, self._start(x, z)
-
-    def _quasi_newton(self, x: Tensor, z: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A step s = −H r, after which H, near (I + J)⁻¹, learns from what became of r (Broyden, 1965):
-
-            H ← H + (s − H y) sᵀH / (sᵀ H y),        y the change of r
-
-        It takes one pass through g, where a new Jacobian takes 1 + D. Points whose residual is not halved get one, for
-        a Newton step; and those that Newton does not bring nearer the contraction x ← z − g(x).
-        """
-        residual, norm, inverse = state
-        step = -_times(inverse, residual)
-        new = x + step
-        new_residual, new_norm = self._measure(self.net(new), new, z)
-        change = new_residual - residual
-        row = (step[:, :, None] * inverse).sum(1)
-        along = (row * change).sum(1)[:, None, None]
-        inverse = inverse + torch.where(
-            along == 0, 0.0, (step - _times(inverse, change))[:, :, None] * row[:, None] / along
-        )
-        slow = ~(new_norm < norm / 2)
-        if slow.any():
-            nearer = (new_norm < norm)[:, None]
-            base = torch.where(nearer, new, x)[slow]
-            new[slow], found = self._newton(base, z[slow])
-            for part, better in zip((new_residual, new_norm, inverse), found, strict=True):
-                part[slow] = better
-        return new, (new_residual, new_norm, inverse)
-
-    def _newton(self, x: Tensor, z: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A step with the Jacobian at x, or the contraction for points that it does not bring nearer."""
-        residual, norm, inverse = self._start(x, z)
-        new = x - _times(inverse, residual)
-        state = self._start(new, z)
-        worse = ~(state[1] < norm)
-        if worse.any():
-            new[worse] = x[worse] - residual[worse]
-            for part, fixed in zip(state, self._start(new[worse], z[worse]), strict=True):
-                part[worse] = fixed
-        return new, state
 
     @property
     def lipschitz_ceiling(self) -> float | None:
@@ -227,20 +144,3 @@ def small_log_det(jacobian: Tensor) -> Tensor:
         return torch.log1p(a + d + (a * d - b * c))  # det(I + J) = 1 + tr J + det J
     eye = torch.eye(dim, dtype=jacobian.dtype, device=jacobian.device)
     return torch.linalg.slogdet(eye + jacobian)[1]
-
-
-def inverse_of_sum(jacobian: Tensor) -> Tensor:
-    """(I + J)⁻¹ for J (batch, D, D); of any content where I + J is singular."""
-    dim = jacobian.shape[-1]
-    matrix = jacobian + torch.eye(dim, dtype=jacobian.dtype, device=jacobian.device)
-    if dim > 2:
-        return torch.linalg.inv_ex(matrix)[0]
-    if dim == 1:
-        return 1 / matrix
-    (a, b), (c, d) = (row.unbind(1) for row in matrix.unbind(1))
-    return (torch.stack([d, -b, -c, a], 1) / (a * d - b * c)[:, None]).unflatten(1, (2, 2))
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """The product for each row: (batch, D, D) and (batch, D) → (batch, D)."""
-    return (matrix * vector[:, None]).sum(2)

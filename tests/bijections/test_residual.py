@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifrun.bijections import residual
+from cifrun.bijections import contraction, residual
 from cifrun.bijections.residual import EXACT_IN_EVALUATION, ResidualBlock, _solved
 from cifrun.errors import ConvergenceError
 from cifrun.nets.lipschitz.layers import LipschitzLinear
@@ -87,7 +87,7 @@ def test_an_inverse_that_does_not_exist_is_an_error(dim, monkeypatch):
         def with_jacobian(self, x):
             return self(x), torch.diag_embed(2 * x - 1)
 
-    monkeypatch.setattr(residual, "MAX_ITERATIONS", 50)
+    monkeypatch.setattr(contraction, "MAX_ITERATIONS", 50)
     f = ResidualBlock((dim,), Fold())
     with pytest.raises(ConvergenceError, match=r"did not converge for \d+ of 4 points.*residual"):
         f.inverse(torch.full((4, dim), -1.0, dtype=torch.float64))
