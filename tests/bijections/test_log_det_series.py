@@ -69,14 +69,14 @@ def test_terms_that_are_always_taken(training, exact_terms, monkeypatch):
             f(torch.randn(1, 2, dtype=torch.float64))
         counts.append(len(calls))
     assert min(counts) == exact_terms
-    # The excess has mean 0.95 + 0.05 · 0.9/0.1 = 1.4 and variance 14: 4 standard errors of 200 draws are 1.1.
-    assert abs(sum(counts) / len(counts) - exact_terms - 1.4) < 1.1
+    # The excess has mean 0.99 + 0.01 · 0.9/0.1 = 1.08 and variance 3.5: 4 standard errors of 200 draws are 0.53.
+    assert abs(sum(counts) / len(counts) - exact_terms - 1.08) < 0.53
 
 
 @pytest.mark.parametrize("kappa", [0.5, 0.9, 0.98])
 def test_the_roulette_has_a_finite_variance(kappa):
     """Σ κ^{2k} / P(N ≥ k), to which the variance of an estimate with terms of size κ^k is proportional."""
-    assert sum(kappa ** (2 * k) / survival(k, kappa) for k in range(1000)) < 20 / (1 - kappa)
+    assert sum(kappa ** (2 * k) / survival(k, kappa) for k in range(1000)) < 100 / (1 - kappa)
     assert [survival(k, kappa) for k in (-3, 0)] == [1, 1]
 
 
@@ -171,7 +171,7 @@ def test_the_error_of_a_mean_over_rows_is_what_the_rows_say() -> None:
 
     For J = 0.98 I in 4 dimensions, where nearly all of the error is that of the number of terms. The variance of 400
     means of 50 rows is within a factor of 1.6 of s²/n: by the scatter of the kurtosis a false alarm in 10⁴ (over 20
-    seeds the ratio was between 0.86 and 1.18). With one number for all rows the ratio is 16 to 19.
+    seeds the ratio was between 0.85 and 1.12). With one number for all rows the ratio is 20 to 27.
     """
     torch.manual_seed(0)
     f = block(4, "unbiased", kappa=0.98).eval()
