@@ -26,6 +26,7 @@ from ...registry import DATASETS
 from ..base import AnyDataset, Data
 from ..download import MD5, Fetched, FetchedFiles, Stored, archive, checksums, place
 from .files import read_batch, read_idx, read_mat, read_records
+from .kept import read_kept
 
 __all__ = ["CIFAR10", "MNIST", "SVHN", "Digits", "FashionMNIST", "Images", "PublishedImages"]
 
@@ -107,7 +108,7 @@ class PublishedImages(Images, Stored):
     """Images whose files are public. Subclasses set the class variables and write `read`.
 
     The files are looked for in `dataset.root`, in its folder of the dataset's name, and, if there is no root, where the
-    system keeps them.
+    system keeps them. Where they are not, the images are looked for in the forms of `kept`.
     """
 
     #: Of an image.
@@ -119,7 +120,7 @@ class PublishedImages(Images, Stored):
 
     @abstractmethod
     def read(self) -> tuple[Tensor, Tensor]:
-        """The training and the test part, uint8, (N, *shape)."""
+        """The training and the test part, uint8, (N, *shape), of the published files."""
 
     @property
     def folder(self) -> Path:
@@ -132,7 +133,9 @@ class PublishedImages(Images, Stored):
         return next((path for path in names if path.is_file()), None)
 
     def splits(self) -> tuple[Tensor, Tensor, Tensor]:
-        train, test = self.read()
+        places = [self.folder, *([self.root] if self.root else self.system)]
+        published = all(self.find(file) for file in self.files)
+        train, test = (None if published else read_kept(places, self.shape)) or self.read()
         if (found := (len(train), len(test))) != self.published:
             raise ConfigError(
                 f"dataset '{self.name}' has {found[0]:,} + {found[1]:,} images for training and test; published are "

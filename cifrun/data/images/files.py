@@ -23,7 +23,7 @@ from ..npy import DEFLATED, describe
 from ..regular import open_regular
 from ..tables.pickled import array_of, read_pickled
 
-__all__ = ["read_array", "read_batch", "read_idx", "read_mat", "read_records"]
+__all__ = ["as_images", "read_array", "read_batch", "read_idx", "read_mat", "read_records", "reading"]
 
 #: An IDX file begins with this and its number of dimensions: two zeros, and the code of unsigned bytes.
 IDX_BYTES = b"\x00\x00\x08"
@@ -33,7 +33,7 @@ BLOCK = 2**16
 
 
 @contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str) -> Iterator[None]:
     """Inside, whatever goes wrong becomes a sentence: damaged files make the libraries raise all there is to raise."""
     try:
         yield
@@ -46,7 +46,7 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
         raise ConfigError(f"{path} is not {kind}, or damaged: {reason}") from error
 
 
-def _images(array: np.ndarray, shape: Sequence[int]) -> Tensor:
+def as_images(array: np.ndarray, shape: Sequence[int]) -> Tensor:
     """As (N, *shape), with memory of its own.
 
     Raises:
@@ -63,7 +63,7 @@ def read_idx(path: Path, shape: Sequence[int]) -> Tensor:
     Raises:
         ConfigError: It is no such file, or damaged.
     """
-    with _reading(path, "an IDX file of images"):
+    with reading(path, "an IDX file of images"):
         with open_regular(path) as file:
             size = path.stat().st_size
             packed = file.read(len(GZIP)) == GZIP
@@ -73,7 +73,7 @@ def read_idx(path: Path, shape: Sequence[int]) -> Tensor:
                     pixels = _idx_pixels(stream, size * (DEFLATED if packed else 1), shape)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise ValueError(f"its compressed data are cut off or damaged ({error})") from error
-        return _images(np.frombuffer(pixels, np.uint8), shape)
+        return as_images(np.frombuffer(pixels, np.uint8), shape)
 
 
 def _idx_pixels(stream: Any, most: int, shape: Sequence[int]) -> bytes:
@@ -104,12 +104,12 @@ def read_batch(path: Path, shape: Sequence[int]) -> Tensor:
     Raises:
         ConfigError: It is no such file, or damaged.
     """
-    with _reading(path, "a pickled batch of images"):
+    with reading(path, "a pickled batch of images"):
         batch = read_pickled(path)
         data = array_of(batch["data"]) if isinstance(batch, dict) and "data" in batch else None
         if data is None or data.ndim != 2 or data.shape[1] != math.prod(shape):
             raise ValueError(f"it has no array 'data' of N × {math.prod(shape)} bytes")
-        return _images(data, shape)
+        return as_images(data, shape)
 
 
 def read_records(path: Path, shape: Sequence[int]) -> Tensor:
@@ -118,14 +118,14 @@ def read_records(path: Path, shape: Sequence[int]) -> Tensor:
     Raises:
         ConfigError: It is no such file, or damaged.
     """
-    with _reading(path, "a batch of images"):
+    with reading(path, "a batch of images"):
         with open_regular(path) as stream:
             content = np.frombuffer(stream.read(), np.uint8)
         if len(content) == 0 or len(content) % (1 + math.prod(shape)):
             raise ValueError(
                 f"its {len(content):,} bytes are no multiple of {1 + math.prod(shape):,}, those of an image"
             )
-        return _images(content.reshape(-1, 1 + math.prod(shape))[:, 1:], shape)
+        return as_images(content.reshape(-1, 1 + math.prod(shape))[:, 1:], shape)
 
 
 def read_mat(path: Path, shape: Sequence[int]) -> Tensor:
@@ -136,7 +136,7 @@ def read_mat(path: Path, shape: Sequence[int]) -> Tensor:
     """
     from scipy.io import loadmat, whosmat
 
-    with _reading(path, "a MATLAB file of images"), open_regular(path) as stream:
+    with reading(path, "a MATLAB file of images"), open_regular(path) as stream:
         size, channels, area = path.stat().st_size, shape[0], shape[1:]
         if any(name == "X" and math.prod(sizes) > size * DEFLATED for name, sizes, _ in whosmat(stream)):
             raise ValueError("it says that its array 'X' is far larger than the file")
@@ -144,20 +144,23 @@ def read_mat(path: Path, shape: Sequence[int]) -> Tensor:
         data = loadmat(stream, variable_names=["X"]).get("X")
         if not isinstance(data, np.ndarray) or data.ndim != 4 or data.shape[:3] != (*area, channels):
             raise ValueError(f"it has no array 'X' of {area[0]} × {area[1]} × {channels} × N")
-        return _images(data.transpose(3, 2, 0, 1), shape)
+        return as_images(data.transpose(3, 2, 0, 1), shape)
 
 
-def read_array(path: Path, shape: Sequence[int]) -> Tensor:
-    """A NumPy array of whole numbers, (N, *shape), as `cifrun sample` writes it.
+def read_array(path: Path, shape: Sequence[int], turned: bool = False) -> Tensor:
+    """A NumPy array of whole numbers, (N, *shape), as `cifrun sample` writes it; if `turned`, with channels last, too.
 
     Raises:
         ConfigError: It is no such file, or damaged.
     """
-    with _reading(path, "a .npy file of images"), open_regular(path) as stream:
+    channels, *area = shape
+    with reading(path, "a .npy file of images"), open_regular(path) as stream:
         told = describe(stream, path.stat().st_size)
-        if told.shape[1:] != tuple(shape) or told.shape[0] == 0:
+        last = turned and (told.shape[1:] == (*area, channels) or (channels == 1 and told.shape[1:] == tuple(area)))
+        if told.shape[0] == 0 or not (last or told.shape[1:] == tuple(shape)):
             sizes = " × ".join(map(str, told.shape))
             raise ValueError(f"its sizes are {sizes}, where they should be N × {' × '.join(map(str, shape))}")
         if told.dtype.itemsize == 0:
             raise ValueError(f"it holds {told.dtype}")
-        return _images(told.map(stream), shape)
+        array = told.map(stream)
+        return as_images(array.reshape(-1, *area, channels).transpose(0, 3, 1, 2) if last else array, shape)

@@ -140,7 +140,7 @@ def test_too_little_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         raise MemoryError
 
     (tmp_path / "x").write_bytes(idx(GREY))
-    monkeypatch.setattr(files, "_images", full)
+    monkeypatch.setattr(files, "as_images", full)
     with pytest.raises(ConfigError, match="x can't be read: its images do not fit into memory"):
         read_idx(tmp_path / "x", (1, 28, 28))
 
