@@ -18,6 +18,7 @@ from cifrun.reporting.significance import Sample, differ
 Record = dict[str, Any]
 
 LEVELS = (0.1, 0.05, 0.02)  # of KL, whose seconds are told
+ROUNDING = 1e-6  # nats; models that differ by less have the same log-densities, up to single precision
 SORTED = 60  # seconds that the tables are sorted by, if there are results of it
 FLOOR = 1e-3  # the lowest KL that pictures show: the test data tell no smaller ones from 0
 EARLY = 0.8  # of its seconds: a peer that needed less had come to its end
@@ -84,7 +85,7 @@ class Table:
     def differ(self, a: Row, b: Row, models: int) -> bool:
         """Whether two models, of so many, differ at 5 % for all pairs; one seed decides nothing."""
         samples = [row.cells[self.at].sample() for row in (a, b)]
-        if min(len(sample.values) for sample in samples) < 2:
+        if min(len(sample.values) for sample in samples) < 2 or abs(samples[0].mean - samples[1].mean) < ROUNDING:
             return False
         return differ(samples[0], samples[1], models)
 

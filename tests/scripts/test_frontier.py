@@ -248,6 +248,17 @@ def test_tables_and_who_is_ahead(tmp_path):
     assert "- 2 threads; a CPU; torch 2.8\n- cifrun's trainings took 1.00 to 1.00 of the seconds" in page
 
 
+def test_the_same_densities_do_not_differ_by_their_rounding():
+    records = [
+        record(name, 0.007 + 1e-4 * seed + rounding, seed=seed, kind=kind)
+        for seed in (1, 2, 3)
+        for name, kind, rounding in (("plane", "plain", 0.0), ("CIF of plane", "CIF", (80 + seed) * 1e-9))
+    ]
+    table = frontier_page.Table("circles", records)
+    assert frontier_page.overview([table]).splitlines()[-1].endswith("neither on 1.")
+    assert "≈" in "".join(table.lines())
+
+
 def test_one_seed_decides_nothing(tmp_path):
     records = [record("maf", 0.2), record("CIF of maf", -0.001, kind="CIF"), record("sos", None, error="no")]
     table = frontier_page.Table("rings", records)
