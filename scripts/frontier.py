@@ -283,6 +283,7 @@ def arguments() -> argparse.Namespace:
     add("--threads", type=int, default=2, help="of each training (2)")
     add("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of the data, as dataset.num_train=1000")
     add("--output", type=Path, default=Path("outputs/frontier"), help="where results and runs go (%(default)s)")
+    add("--note", default="", metavar="SENTENCE", help="what else the page should say of how it was made (nothing)")
     add("--docs", type=Path, default=Path(__file__).resolve().parents[1] / "docs", help="(docs)")
     add("--table-only", action="store_true", help="train nothing")
     options = parser.parse_args()
@@ -301,7 +302,7 @@ def main() -> int:
         if not options.table_only:
             bench.check(results)
             work(bench, plan(options), results)
-        print(f"wrote {write(results.records, options.docs)}")
+        print(f"wrote {write(results.records, options.docs, options.note)}")
     except CifrunError as error:
         print(f"frontier: {error}", file=sys.stderr)
         return 2

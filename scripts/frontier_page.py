@@ -95,7 +95,8 @@ class Table:
     def lines(self) -> list[str]:
         """The table as Markdown: the best is bold, and what does not differ from it has a ≈."""
         heads = [f"KL, {budget:g} s" for budget in self.budgets] + [f"log-likelihood, {self.at:g} s"]
-        heads += [f"s to {level:g}" for level in LEVELS]
+        levels = LEVELS if len(self.budgets) > 1 else ()
+        heads += [f"s to {level:g}" for level in levels]
         lines = [f"| model | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
         for row in self.rows:
             texts = {budget: cell.text() for budget, cell in row.cells.items()}
@@ -104,7 +105,7 @@ class Table:
             elif self.decides and row in self.ranked and not self.differ(self.rows[0], row, len(self.ranked)):
                 texts[self.at] += " ≈"
             log_likelihood = row.cells[self.at].text("log_likelihood")
-            reached = [seconds_to(level, row.curve()) for level in LEVELS]
+            reached = [seconds_to(level, row.curve()) for level in levels]
             lines.append(f"| {' | '.join([row.name, *texts.values(), log_likelihood, *reached])} |")
         return lines
 
@@ -204,6 +205,36 @@ def picture(table: Table, path: Path) -> None:
     style.save(figure, path)
 
 
+def dots(tables: Sequence[Table], path: Path) -> None:
+    """KL on each target, a mark for each model with its error, where there is one number of seconds."""
+    rows = {row.name: row for table in tables for row in table.rows}
+    looks = _looks([rows[name] for name in sorted(rows, key=lambda name: (rows[name].kind == "peer", name))])
+    size = (8.6, 1.2 + 0.42 * len(tables))
+    title = f"after {tables[0].at:g} s of training"
+    figure, axis = style.panel(size, title, "KL to the truth, nats", "", lines=False)
+    for k, name in enumerate(looks):
+        cells = [(i, row.cells[t.at]) for i, t in enumerate(tables) for row in t.ranked if row.name == name]
+        values = [(i, cell.sample().error()[0], cell.mean()) for i, cell in cells]
+        shift = 0.6 * (k / max(1, len(looks) - 1) - 0.5)
+        look = {**looks[name], "linestyle": "none"}
+        axis.errorbar(
+            [max(FLOOR, kl) for *_, kl in values],
+            [-i - shift for i, *_ in values],
+            xerr=[[min(error, max(0.0, kl - FLOOR)) for _, error, kl in values], [error for _, error, _ in values]],
+            label=name,
+            markersize=5,
+            linewidth=1,
+            **look,
+        )
+    for i in range(1, len(tables)):
+        axis.axhline(0.5 - i, color="0.9", linewidth=0.8)
+    axis.set_yticks([-i for i in range(len(tables))], [table.target.replace("_", " ") for table in tables])
+    axis.set_ylim(0.5 - len(tables), 0.5)
+    style.log_scale(axis, across=True)
+    axis.legend(frameon=False, fontsize=style.TICK, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    style.save(figure, path)
+
+
 def _looks(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """A flow has a colour, its CIF a solid line and the plain one a dashed; peers are grey and dotted."""
     base = {row.name: row.name.removeprefix("CIF of ") for row in rows if row.kind != "peer"}
@@ -228,8 +259,9 @@ error over seeds; a number without an error has a single seed. A seed has its ow
 each number of seconds its own training. KL and log-likelihood are means over the test data, exact but for a CIF, whose
 log-likelihood is IWAE_m, a lower bound in expectation, so that its KL is an upper one.
 
-- cifrun's flows are trained by `cifrun train dataset=T flow=F cif=…` at its defaults, with as many steps as the seconds
-  hold. The seconds count validation, and neither the start nor the test.
+- cifrun's flows are trained by `cifrun train dataset=T flow=F cif=…` at its defaults, or with the words that a row is
+  named by in place of flow=F, with as many steps as the seconds hold. The seconds count validation and the fitting of a
+  base, and neither the start nor the test.
 - zuko's NSF and MAF have their own sizes, Adam with a cosine over the seconds, batches of {batch}, and the weights that
   are best on validation. The learning rate is the best of {rates} after short trainings, which are not counted.
 - scikit-learn's GaussianMixture has the components, and KernelDensity the bandwidth, that are best on the validation
@@ -242,7 +274,7 @@ The first table compares two models, each the best of its kind, at 5 % and not c
 
 {overview}
 
-{tables}{failed}## Made with
+{all}{tables}{failed}## Made with
 
 {conditions}
 
@@ -250,8 +282,8 @@ The first table compares two models, each the best of its kind, at 5 % and not c
 """
 
 
-def write(records: Sequence[Record], docs: Path) -> Path:
-    """The page and its pictures; where the page is."""
+def write(records: Sequence[Record], docs: Path, note: str = "") -> Path:
+    """The page and its pictures; where the page is. A note says what the records do not."""
     from frontier_peers import BATCH, RATES
 
     if not records:
@@ -260,18 +292,22 @@ def write(records: Sequence[Record], docs: Path) -> Path:
     tables = [Table(target, [r for r in records if r["target"] == target]) for target in targets]
     text = ""
     (docs / "figures").mkdir(parents=True, exist_ok=True)
+    once = len({record["budget"] for record in records}) == 1  # then there is nothing to draw against seconds
+    if once:
+        dots(tables, docs / "figures/frontier.png")
     for table in tables:
         name = f"figures/frontier_{table.target}.png"
-        picture(table, docs / name)
+        if not once:
+            picture(table, docs / name)
+        drawn = "" if once else f"![KL against seconds on {table.target}]({name})\n\n"
         lines = "\n".join(table.lines())
-        text += (
-            f"## {table.target}\n\n![KL against seconds on {table.target}]({name})\n\n{lines}\n\n{table.verdict()}\n\n"
-        )
+        text += f"## {table.target}\n\n{drawn}{lines}\n\n{table.verdict()}\n\n"
     page = DOCUMENT.format(
         tables=text,
+        all="![KL of each model on each target](figures/frontier.png)\n\n" if once else "",
         overview=overview(tables),
         failed=_failed(records),
-        conditions=_conditions(records),
+        conditions=_conditions(records) + (f"\n- {note}" if note else ""),
         batch=BATCH,
         floor=FLOOR,
         rates=", ".join(f"{rate:g}" for rate in RATES),

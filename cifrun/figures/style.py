@@ -115,16 +115,17 @@ def bare(axis: Axes, *, lines: bool = False) -> None:
         axis.set_axisbelow(True)
 
 
-def log_scale(axis: Axes) -> None:
-    """A logarithmic scale of what is drawn, with plain numbers; 2 and 5 are among them if it is short."""
+def log_scale(axis: Axes, across: bool = False) -> None:
+    """A logarithmic scale of what is drawn, up or `across`: plain numbers, with 2 and 5 among them if it is short."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_yscale("log")
-    low, high = axis.get_ylim()
+    scale = axis.xaxis if across else axis.yaxis
+    axis.set(**{"xscale" if across else "yscale": "log"})
+    low, high = scale.get_view_interval()
     plain = StrMethodFormatter("{x:g}")
-    axis.yaxis.set_major_formatter(plain)
-    axis.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
-    axis.yaxis.set_minor_formatter(plain if high < 1000 * low else NullFormatter())
+    scale.set_major_formatter(plain)
+    scale.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    scale.set_minor_formatter(plain if high < 1000 * low else NullFormatter())
     axis.tick_params(which="minor", labelsize=TICK)
 
 

@@ -243,9 +243,20 @@ def test_tables_and_who_is_ahead(tmp_path):
         "- Ahead, of best CIF and best peer, of 1 targets: neither on 1.",
         "- Ahead, of best CIF and best plain flow, of 1 targets: CIF on 1.",
     ]
-    page = frontier_page.write(records, tmp_path).read_text()
+    page = frontier_page.write(records, tmp_path, note="Two at a time.").read_text()
+    assert "of the seconds that they were given.\n- Two at a time.\n" in page
+    assert (tmp_path / "figures" / "frontier_rings.png").exists() and not (
+        tmp_path / "figures" / "frontier.png"
+    ).exists()
     assert "## Failed\n\n- rings, GaussianMixture, 60 s, seed 3: no memory\n" in page
     assert "- 2 threads; a CPU; torch 2.8\n- cifrun's trainings took 1.00 to 1.00 of the seconds" in page
+
+
+def test_of_one_number_of_seconds_there_is_one_picture(tmp_path):
+    records = [record(name, 0.1 * k) for k, name in enumerate(("maf", "CIF of maf", "zuko-NSF"), -1)]
+    page = frontier_page.write(records, tmp_path).read_text()
+    assert page.count("![") == 1 and "(figures/frontier.png)" in page
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["frontier.png"]
 
 
 def test_the_same_densities_do_not_differ_by_their_rounding():
@@ -256,7 +267,7 @@ def test_the_same_densities_do_not_differ_by_their_rounding():
     ]
     table = frontier_page.Table("circles", records)
     assert frontier_page.overview([table]).splitlines()[-1].endswith("neither on 1.")
-    assert "≈" in "".join(table.lines())
+    assert "≈" in "".join(table.lines()) and "s to" not in "".join(table.lines())
 
 
 def test_one_seed_decides_nothing(tmp_path):
