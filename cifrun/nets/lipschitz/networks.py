@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .._kernels import by_hand
 from .._kernels.jacobian import value_and_tangents
+from .._kernels.patches import gather, scatter
 from ..derived_weights import DerivedWeights
 from .layers import SWISH_LIPSCHITZ, LipschitzConv, LipschitzLayer, LipschitzLinear, LipSwish
 from .power_iteration import DEFAULT, Iterations
@@ -175,15 +176,18 @@ class LipschitzConvNet(LipschitzNet):
         self._area = tuple(shape[1:])
 
     def _gather(self, x: Tensor) -> Tensor:
-        """The 3×3 pixels around each: (batch, C, H, W) → (batch · H · W, C · 9)."""
-        return F.unfold(x, 3, padding=1).mT.flatten(0, 1)
+        return gather(x)
 
     def _scatter(self, rows: Tensor) -> Tensor:
-        height, width = self._area
-        return F.fold(rows.unflatten(0, (-1, height * width)).mT, self._area, 3, padding=1)
+        return scatter(rows, *self._area)
 
     def _by_rows(self, derived: list[Tensor]) -> list[Tensor]:
         """A 3×3 kernel is a matrix for the 3×3 pixels around, or turned by 180° one that leads to them."""
         first, *between, last = derived[: len(self.linears)]
-        last = last.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)
-        return [first.flatten(1), *(weight[..., 0, 0] for weight in between), last, *derived[len(self.linears) :]]
+        last = last.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
+        return [
+            first.permute(0, 2, 3, 1).flatten(1),
+            *(weight[..., 0, 0] for weight in between),
+            last,
+            *derived[len(self.linears) :],
+        ]
