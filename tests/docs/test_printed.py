@@ -18,13 +18,22 @@ def test_text_is_the_same_where_dots_stand_for_any() -> None:
     assert not same("a  1\n", "a  2\n") and not same("a\n", "a\nb\n") and not same("a\n…\nb\n", "a\n")
 
 
-@pytest.mark.parametrize(("fit", "gap"), [("−1.58 ± 0.01", "62.1"), ("−1.565 ± 0.012", "57.0")])
+@pytest.mark.parametrize(
+    ("fit", "gap"), [("−1.58 ± 0.01", "62.1"), ("−1.565 ± 0.012", "57.0"), ("−1.61 ± 0.03", "62.1")]
+)
 def test_numbers_may_differ_by_what_another_machine_makes_of_them(fit: str, gap: str) -> None:
     assert same_numbers(SHOWN, printed(fit, gap))
 
 
 @pytest.mark.parametrize(
-    "other", [{"fit": "−1.61 ± 0.01"}, {"fit": "1.58 ± 0.01"}, {"gap": "50.0"}, {"last": "run: /tmp/cif"}]
+    "other",
+    [
+        {"fit": "−1.61 ± 0.01"},
+        {"fit": "1.58 ± 0.01"},
+        {"fit": "−1.58 ± 0.2"},
+        {"gap": "50.0"},
+        {"last": "run: /tmp/cif"},
+    ],
 )
 def test_other_numbers_and_words_are_told(other: dict[str, str]) -> None:
     assert not same_numbers(SHOWN, printed(**other))
