@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["Averages"]
 
@@ -39,8 +40,9 @@ class Averages:
         """Take note of the weights after one more update of them."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for name, p in self._parameters.items():
-            self._averages[name].lerp_(p, 1 - decay)
+        if self._parameters:
+            average = get_ema_multi_avg_fn(decay)
+            average(list(self._averages.values()), list(self._parameters.values()), self._updates)
 
     @contextmanager
     def used(self) -> Iterator[None]:

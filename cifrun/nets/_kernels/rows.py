@@ -59,7 +59,7 @@ def gradients(
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Of ⟨grad_value, g(x)⟩ + ⟨grad_product, J v⟩, by x, the weights and the biases, at fixed v: (rows, in), v too."""
     grad_x = torch.empty_like(x)
-    sums = [torch.zeros_like(tensor) for tensor in (*weights, *biases)]
+    sums: list[Tensor] = []
     for piece in silu.pieces(x, 2 * _width(weights)):
         both = torch.stack([x[piece], v[piece]])
         state = F.linear(both, weights[0])
@@ -69,8 +69,10 @@ def gradients(
         grad, grad_weights, grad_biases = silu.backward(grad, a, tangents, states, weights[1:])
         torch.mm(grad[0], weights[0], out=grad_x[piece])
         first = grad.flatten(0, 1).T @ both.flatten(0, 1)
-        for total, part in zip(sums, (first, *grad_weights, *grad_biases), strict=True):
+        parts = [first, *grad_weights, *grad_biases]
+        for total, part in zip(sums, parts, strict=bool(sums)):
             total += part
+        sums = sums or parts
     return grad_x, sums[: len(weights)], sums[len(weights) :]
 
 

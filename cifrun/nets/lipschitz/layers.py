@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from .._kernels.scaled import scaled
 from .power_iteration import DEFAULT, EXACT_SIDE, Iterations, converged, leading_vectors, power_iteration, unit
 
 __all__ = ["SWISH_LIPSCHITZ", "LipSwish", "LipschitzConv", "LipschitzLayer", "LipschitzLinear"]
@@ -120,16 +121,15 @@ class LipschitzLayer(nn.Module):
                 return self._converged[1:]
         return self.left, self.right
 
-    def scale(self) -> Tensor:
-        """min(1, c/σ(W)), a scalar that is differentiable in W."""
-        # σ = ⟨S, W⟩ with S = ∂(uᵀ W v)/∂W, which is as small as the weight; u and v may be as large as images.
-        with torch.no_grad(), torch.autocast(self.weight.device.type, enabled=False):
-            slope = self.slope(*self._vectors())
-        return self.bound / (self.weight * slope).sum().clamp_min(self.bound)
+    @torch.no_grad()
+    def norm_slope(self) -> Tensor:
+        """S = ∂σ/∂W, shaped as `weight`: σ = ⟨S, W⟩. It is as small as W, where u and v may be as large as images."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return self.slope(*self._vectors())
 
     def normalised_weight(self) -> Tensor:
         """W̄ = W · min(1, c/σ(W)), shaped as `weight`."""
-        return self.weight * self.scale()
+        return scaled([self.weight], [self.norm_slope()], self.bound, self.weight.new_ones(1))[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.apply_with(x, self.normalised_weight(), self.bias)

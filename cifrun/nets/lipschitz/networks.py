@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .._kernels import by_hand
 from .._kernels.jacobian import value_and_tangents
 from .._kernels.patches import gather, scatter
+from .._kernels.scaled import scaled
 from ..derived_weights import DerivedWeights
 from .layers import SWISH_LIPSCHITZ, LipschitzConv, LipschitzLayer, LipschitzLinear, LipSwish
 from .power_iteration import DEFAULT, Iterations
@@ -67,14 +68,14 @@ class LipschitzNet(DerivedWeights):
         return self._derive() if self.training else super().derived()
 
     def _derive(self) -> list[Tensor]:
-        weights = [layer.normalised_weight() for layer in self.linears]
         biases: list[Tensor] = [layer.bias for layer in self.linears]
+        ratios = one = biases[0].new_ones(1)
         if self.activations:
-            betas = torch.stack([activation.beta for activation in self.activations])
-            one = betas.new_ones(1)
+            betas = F.softplus(torch.stack([activation.raw_beta for activation in self.activations]))
             ratios = torch.cat([betas, one]) / torch.cat([one, SWISH_LIPSCHITZ * betas])
-            weights = [weight * ratio for weight, ratio in zip(weights, ratios.unbind(), strict=True)]
             biases = [*(bias * beta for bias, beta in zip(biases, betas.unbind(), strict=False)), biases[-1]]
+        slopes = [layer.norm_slope() for layer in self.linears]
+        weights = scaled([layer.weight for layer in self.linears], slopes, self.linears[0].bound, ratios)
         return [*weights, *biases]
 
     def forward(self, x: Tensor) -> Tensor:
