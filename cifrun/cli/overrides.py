@@ -28,8 +28,7 @@ from .retired import renamed
 
 __all__ = ["prepare", "split"]
 
-#: The key by which a group keeps what was chosen in it, and the groups whose choices all have the same settings.
-SHARED = ("optimizer", "objective")
+#: The key by which a group keeps what was chosen in it.
 NAMES = {registry.noun: registry.key for registry in (*CLASSES, OPTIMIZERS, OBJECTIVES)}
 #: Brackets in brackets that a value may have; the parser would run out of stack.
 DEEPEST = 20
@@ -149,8 +148,8 @@ def _check_names(overrides: Sequence[Override]) -> None:
             continue
         choice, text, value = typed.get(group), override.input_line, override.value()
         if choice is None:
-            if group not in SHARED and (override.is_sweep_override() or str(value) in options[group]):
-                what = f"as each {group} has settings of its own: write {group}={str(text).partition('=')[2]}"
+            if override.is_sweep_override() or str(value) in options[group]:
+                what = f"as each {group} has settings or defaults of its own: write {group}={str(text).partition('=')[2]}"
                 raise ConfigError(f"{text} is not allowed, {what}")
             continue
         if str(choice.value()) != str(value):

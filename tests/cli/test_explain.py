@@ -79,6 +79,8 @@ BAD = [
     (["train", "-m", "flow=maf,sos", "flow.family=sos"], ["flow.family=sos contradicts flow=maf,sos"]),
     (["train", "flow.family=sos"], ["flow.family=sos is not allowed", "write flow=sos"]),
     (["train", "-m", "flow.family=maf,sos"], ["flow.family=maf,sos is not allowed", "write flow=maf,sos"]),
+    (["train", "optimizer.name=adam"], ["optimizer.name=adam is not allowed", "write optimizer=adam"]),
+    (["train", "objective.name=iwae"], ["objective.name=iwae is not allowed", "write objective=iwae"]),
     (["train", "dataset.name=rings"], ["dataset.name=rings is not allowed", "write dataset=rings"]),
     (["train", "hydra.run.dir="], ["hydra.run.dir= is not allowed", "name a place"]),
     (["train", "resume="], ["resume= is not allowed", "name a place"]),

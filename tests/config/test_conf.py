@@ -104,6 +104,14 @@ def test_every_experiment_takes_both_sides_and_every_debug_preset(name: str, cif
         assert config.trainer.max_steps <= 10
 
 
+@pytest.mark.parametrize("name", groups()["experiment"])
+@pytest.mark.parametrize("choice", ["optimizer=muon", "objective=iwae"])
+def test_another_choice_beside_a_preset_has_its_own_defaults(name: str, choice: str) -> None:
+    """So a preset picks a file of the group, and sets none of the group's keys itself."""
+    group = choice.partition("=")[0]
+    assert getattr(parsed(f"experiment={name}", choice), group) == getattr(parsed(choice), group)
+
+
 def test_debug_presets_shrink_every_flow_of_several_scales_and_no_other() -> None:
     files = {path.stem for path in (CONF / "debug" / "flow").glob("*.yaml")} - {"tiny_image"}
     flows = {name for name in groups()["flow"] if "scales" in read(CONF / "flow" / f"{name}.yaml")}

@@ -111,7 +111,7 @@ def test_a_state_from_an_optimiser_that_was_not_fused():
 
 def test_every_objective_of_the_registry_is_maximised():
     for name in OBJECTIVES:
-        model, step = update("cif=true", f"objective.name={name}", "objective.importance_samples=3", "seed=1")
+        model, step = update("cif=true", f"objective={name}", "objective.importance_samples=3", "seed=1")
         x = torch.randn(200, 2)
         first = step(x, 0.01).loss
         for _ in range(30):
