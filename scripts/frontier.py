@@ -6,7 +6,8 @@
 A model is trained once for each number of seconds, since a learning rate's schedule has a length. One training runs at
 a time, the models in turn, all on the same data with the same threads. Stop it with Ctrl-C and give the same command to
 go on: each result is a line of OUTPUT/results.jsonl, and what has a line is not trained again, also if it failed (take
-the line out to try again). The documents hold all lines, also of earlier calls.
+the line out to try again). The documents hold all lines, also of earlier calls. Words that can't be composed and
+functions that aren't there are found before the first training.
 
 A flow is `cifrun train dataset=T flow=F cif=…` at its defaults, or other words than the flow's: `--settings
 experiment=plane,base=mixture`. trainer.max_steps is seconds over seconds a step, which the model's last trainings say,
@@ -27,6 +28,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -38,8 +40,9 @@ from pathlib import Path
 from typing import Any
 
 from frontier_page import Record, write
-from frontier_peers import PEERS
+from frontier_peers import PEERS, find
 
+from cifrun.cli.hydra_app import configure
 from cifrun.config.schema import flow_name
 from cifrun.data.base import Target
 from cifrun.errors import CifrunError
@@ -54,6 +57,8 @@ QUIET = "trainer.plot_every=0 trainer.progress=false diagnostics.enabled=false d
 CALIBRATION = "trainer.max_steps=30 trainer.log_every=10 eval.importance_samples=1"
 #: How far from its budget a training may end, as a factor; else it is repeated once.
 NEAR = 1.25
+#: Between two words of --settings: a comma outside of brackets.
+BETWEEN = re.compile(r",(?![^\[{(]*[\]})])")
 LIBRARIES = ("cifrun", "torch", "numpy", "zuko", "scikit-learn")
 
 
@@ -97,7 +102,7 @@ def models(flows: Sequence[str], settings: Sequence[str], peers: Sequence[str]) 
     """Flows and settings, plain and indexed, then peers."""
     both = (False, True)
     ours = [Model(flow_name(flow, cif), (f"flow={flow}",), cif) for flow in flows for cif in both]
-    ours += [Model(flow_name(words, cif), tuple(words.split(",")), cif) for words in settings for cif in both]
+    ours += [Model(flow_name(words, cif), tuple(BETWEEN.split(words)), cif) for words in settings for cif in both]
     return [*ours, *map(Model, peers)]
 
 
@@ -113,8 +118,12 @@ def plan(options: argparse.Namespace) -> list[Job]:
     ]
 
 
+#: What every line of results.jsonl says.
+NEEDED = {"target", "model", "kind", "budget", "seed", "threads", "overrides", "cpu", "versions"}
+
+
 class Results:
-    """The lines of results.jsonl. A line that was cut off as a process was killed does not count."""
+    """The lines of results.jsonl. One that was cut off as a process was killed does not count, nor any other text."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,7 +135,8 @@ class Results:
                 record = json.loads(line)
             except ValueError:
                 continue
-            self.records.append(record)
+            if isinstance(record, dict) and record.keys() >= NEEDED:
+                self.records.append(record)
 
     def keys(self) -> list[list[Any]]:
         return [[r["target"], r["model"], r["budget"], r["seed"]] for r in self.records]
@@ -252,11 +262,21 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def work(bench: Bench, jobs: Sequence[Job], results: Results) -> None:
-    """Do what has no result."""
+def check(bench: Bench, jobs: Sequence[Job]) -> None:
+    """Raises `CifrunError` for a model that can't be trained: words that do not compose, a peer that isn't there."""
+    for job in {(job.model, job.target): job for job in jobs}.values():
+        if job.model.words:
+            configure([*bench.data(job), *job.model.words, f"cif={str(job.model.cif).lower()}"])
+    for name in {job.model.name for job in jobs if not job.model.words}:
+        find(name)
+
+
+def work(bench: Bench, jobs: Sequence[Job], results: Results) -> int:
+    """Do what has no result; how many trainings failed."""
     done = results.keys()
     left = [job for job in jobs if job.key() not in done]
     hours = sum(job.budget for job in left) / 3600
+    failed = 0
     print(f"{len(jobs) - len(left)} of {len(jobs)} trainings are done; over {hours:.1f} hours to go", flush=True)
     for number, job in enumerate(left, 1):
         record = bench.measure(job, results)
@@ -264,7 +284,9 @@ def work(bench: Bench, jobs: Sequence[Job], results: Results) -> None:
         said = (
             f"failed: {record['error']}" if "error" in record else f"KL {record['kl']:.4f}, {record['seconds']:.1f} s"
         )
+        failed += "error" in record
         print(f"[{number}/{len(left)}] {job}: {said}", flush=True)
+    return failed
 
 
 def arguments() -> argparse.Namespace:
@@ -287,8 +309,8 @@ def arguments() -> argparse.Namespace:
     add("--docs", type=Path, default=Path(__file__).resolve().parents[1] / "docs", help="(docs)")
     add("--table-only", action="store_true", help="train nothing")
     options = parser.parse_args()
-    if min(options.seconds) <= 0 or options.threads < 1:
-        parser.error("seconds and threads are above 0")
+    if not all(0 < seconds < math.inf for seconds in options.seconds) or options.threads < 1:
+        parser.error("seconds and threads are numbers above 0")
     if wrong := [name for name in options.peer if not all(name.partition(":"))]:
         parser.error(f"--peer {wrong[0]}: it is MODULE:FUNCTION")
     return options
@@ -297,19 +319,23 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     bench = Bench(options.output.resolve(), options.threads, options.overrides)
-    results = Results(bench.output / "results.jsonl")
+    failed = 0
     try:
+        results = Results(bench.output / "results.jsonl")
         if not options.table_only:
             bench.check(results)
-            work(bench, plan(options), results)
+            check(bench, plan(options))
+            failed = work(bench, plan(options), results)
         print(f"wrote {write(results.records, options.docs, options.note)}")
-    except CifrunError as error:
+    except (CifrunError, OSError) as error:
         print(f"frontier: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
+    if failed:
+        print(f"frontier: trainings that failed: {failed}; the page says why", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from frontier_made import commands, conditions
+
 from cifrun.errors import CifrunError
 from cifrun.figures import style
 from cifrun.io.files import replacing
@@ -96,7 +98,7 @@ class Table:
         """The table as Markdown: the best is bold, and what does not differ from it has a ≈."""
         heads = [f"KL, {budget:g} s" for budget in self.budgets] + [f"log-likelihood, {self.at:g} s"]
         levels = LEVELS if len(self.budgets) > 1 else ()
-        heads += [f"s to {level:g}" for level in levels]
+        heads += ["seconds", *(f"s to {level:g}" for level in levels)]
         lines = [f"| model | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
         for row in self.rows:
             texts = {budget: cell.text() for budget, cell in row.cells.items()}
@@ -105,7 +107,8 @@ class Table:
             elif self.decides and row in self.ranked and not self.differ(self.rows[0], row, len(self.ranked)):
                 texts[self.at] += " ≈"
             log_likelihood = row.cells[self.at].text("log_likelihood")
-            reached = [seconds_to(level, row.curve()) for level in levels]
+            spent = _seconds(row.cells[self.at].mean("seconds")) if row in self.ranked else "–"
+            reached = [spent, *(seconds_to(level, row.curve()) for level in levels)]
             lines.append(f"| {' | '.join([row.name, *texts.values(), log_likelihood, *reached])} |")
         return lines
 
@@ -278,7 +281,11 @@ The first table compares two models, each the best of its kind, at 5 % and not c
 
 {conditions}
 
-`python scripts/frontier.py` repeats it, and goes on where it was stopped; `--peer` adds other estimators.
+To repeat it, and to go on where it was stopped (`--peer` adds other estimators):
+
+```text
+{commands}
+```
 """
 
 
@@ -286,8 +293,8 @@ def write(records: Sequence[Record], docs: Path, note: str = "") -> Path:
     """The page and its pictures; where the page is. A note says what the records do not."""
     from frontier_peers import BATCH, RATES
 
-    if not records:
-        raise CifrunError("there are no results")
+    if all("error" in record for record in records):
+        raise CifrunError(f"there are no results; {len(records)} trainings failed")
     targets = sorted({record["target"] for record in records})
     tables = [Table(target, [r for r in records if r["target"] == target]) for target in targets]
     text = ""
@@ -307,7 +314,8 @@ def write(records: Sequence[Record], docs: Path, note: str = "") -> Path:
         all="![KL of each model on each target](figures/frontier.png)\n\n" if once else "",
         overview=overview(tables),
         failed=_failed(records),
-        conditions=_conditions(records) + (f"\n- {note}" if note else ""),
+        commands=commands(records),
+        conditions=conditions(records) + (f"\n- {note}" if note else ""),
         batch=BATCH,
         floor=FLOOR,
         rates=", ".join(f"{rate:g}" for rate in RATES),
@@ -325,18 +333,3 @@ def _failed(records: Sequence[Record]) -> str:
         if "error" in r
     ]
     return f"## Failed\n\n{''.join(lines)}\n" if lines else ""
-
-
-def _conditions(records: Sequence[Record]) -> str:
-    """The machine and the versions, and how well the trainings kept to their seconds."""
-    lines = []
-    for r in records:
-        versions = ", ".join(f"{name} {number}" for name, number in r["versions"].items())
-        words = [f"{r['threads']} thread{'s' * (r['threads'] > 1)}", r["cpu"], versions, *r["overrides"]]
-        lines.append(f"- {'; '.join(words)}")
-    shares = [r["seconds"] / r["budget"] for r in records if r.get("steps")]
-    if shares:
-        lines.append(
-            f"- cifrun's trainings took {min(shares):.2f} to {max(shares):.2f} of the seconds that they were given."
-        )
-    return "\n".join(dict.fromkeys(lines))

@@ -157,12 +157,22 @@ def _pair(result: Any) -> tuple[Density, float | None]:
 
 
 def find(name: str) -> Peer:
-    """A peer that is built in, or MODULE:FUNCTION; modules of the current directory are found too."""
+    """A peer that is built in, or MODULE:FUNCTION; modules of the current directory are found too.
+
+    Raises:
+        CifrunError: There is no such module, or no such function in it.
+    """
     if name in PEERS:
         return PEERS[name]
     module, _, function = name.partition(":")
     sys.path.insert(0, os.getcwd())
-    return getattr(importlib.import_module(module), function)
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ImportError as error:
+        raise CifrunError(f"the peer {name} can't be imported: {error}") from None
+    if not callable(found):
+        raise CifrunError(f"the module {module} has no function {function}")
+    return found
 
 
 def measure(name: str, seed: int, seconds: float, words: list[str]) -> dict[str, float]:

@@ -149,8 +149,8 @@ def _check_names(overrides: Sequence[Override]) -> None:
         choice, text, value = typed.get(group), override.input_line, override.value()
         if choice is None:
             if override.is_sweep_override() or str(value) in options[group]:
-                what = f"as each {group} has settings or defaults of its own: write {group}={str(text).partition('=')[2]}"
-                raise ConfigError(f"{text} is not allowed, {what}")
+                instead = f"{group}={str(text).partition('=')[2]}"
+                raise ConfigError(f"{text} is not allowed, as each {group} has defaults of its own: write {instead}")
             continue
         if str(choice.value()) != str(value):
             raise ConfigError(f"{text} contradicts {choice.input_line}: leave one of them out")

@@ -56,7 +56,10 @@ def test_the_importance_weighted_bound_is_the_tighter_one() -> None:
             "objective=rws objective.gradient=stl",
             r"= stl is not allowed with .*= rws, .* choose reparametrised or dreg",
         ),
-        ("objective=rws objective.importance_samples=1", r"importance_samples = 1 is not allowed with .*= rws, .*: choose 2 or more"),
+        (
+            "objective=rws objective.importance_samples=1",
+            r"importance_samples = 1 is not allowed with .*= rws, .*: choose 2 or more",
+        ),
         ("objective.gradient=score", r"objective.gradient = 'score' is not allowed: .* 'dreg'"),
     ],
 )

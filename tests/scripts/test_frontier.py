@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import frontier
 import frontier_page
 import frontier_peers
+from frontier_made import commands
 
 #: Data so small that nothing takes long.
 SMALL = ["dataset.num_train=300", "dataset.num_valid=100", "dataset.num_test=100"]
@@ -73,14 +74,15 @@ def test_a_peer_learns_a_density(name):
 def test_peers_by_name_run_once_and_failures_are_lines(tmp_path, monkeypatch, capsys):
     (tmp_path / "fake_peer.py").write_text(FAKE)
     words = "--targets two_uniforms --flows --peers --peer fake_peer:gaussian --peer fake_peer:broken --seconds 1"
-    assert call(monkeypatch, tmp_path, f"{words} --seeds 1") == 0
+    assert call(monkeypatch, tmp_path, f"{words} --seeds 1") == 1
+    assert "trainings that failed: 1" in capsys.readouterr().err
     good, bad = written(tmp_path)
     assert good["seconds"] == 0.5 and good["threads"] == 2 and set(good["versions"]) > {"torch", "zuko"}
     assert good["kl"] == pytest.approx(-math.log(4) - good["log_likelihood"])  # two squares of area 2 in all
     assert bad["error"] == "RuntimeError: no such thing"
     page = (tmp_path / "docs" / "frontier.md").read_text()
     assert "- two_uniforms, fake_peer:broken, 1 s, seed 1: RuntimeError: no such thing" in page
-    assert "| fake_peer:broken | failed | failed |\n" in page
+    assert "| fake_peer:broken | failed | failed | – |\n" in page
     assert (tmp_path / "docs/figures/frontier.png").stat().st_size > 10_000
 
     def counted(bench, job):
@@ -93,10 +95,11 @@ def test_peers_by_name_run_once_and_failures_are_lines(tmp_path, monkeypatch, ca
     file = tmp_path / "out" / "results.jsonl"
     file.write_text(file.read_text()[:-20])
     capsys.readouterr()
+    file.write_text(file.read_text() + '\n3\n{"a": 1}\n')
     assert call(monkeypatch, tmp_path, f"{words} --seeds 1 2") == 0
     assert asked == [f"two_uniforms, fake_peer:{what}, 1 s, seed {k}" for what, k in (("broken", 1), *SECOND)]
     assert capsys.readouterr().out.startswith("1 of 4 trainings are done")
-    assert len(frontier.Results(file).records) == 4 and file.read_text().count("\n") == 5
+    assert len(frontier.Results(file).records) == 4 and file.read_text().count("\n") == 7
     assert call(monkeypatch, tmp_path, f"{words} --seeds 1 2") == 0 and len(asked) == 3
     assert call(monkeypatch, tmp_path, f"{words} --seeds 1 2 --threads 1") == 2
     assert "holds results of --threads 2 dataset.num_train=300" in capsys.readouterr().err
@@ -135,6 +138,47 @@ def test_a_flow_is_trained_for_its_seconds(tmp_path, monkeypatch):
         assert (config.dataset.name, config.dataset.seed, config.seed) == ("two_uniforms", 3, 3)
         assert config.flow.family == "affine" and config.dataset.num_train == 300
         assert config.optimizer == configure([]).optimizer
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--flows nope --peers", "no flow 'nope'"),
+        ("--flows --settings flow=maf,flow.hidden=many --peers", "flow.hidden"),
+        ("--flows --peers --peer no_such_module:f", "no_such_module:f can't be imported: No module named"),
+        ("--flows --peers --peer math:nothing", "the module math has no function nothing"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_training(tmp_path, monkeypatch, capsys, words, sentence):
+    assert call(monkeypatch, tmp_path, f"--targets rings {words} --seeds 1") == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def test_a_place_that_is_no_folder_gives_a_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").touch()
+    assert call(monkeypatch, tmp_path, "--table-only") == 2
+    assert capsys.readouterr().err.startswith("frontier: ")
+
+
+def test_seconds_are_numbers(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, tmp_path, "--seconds nan")
+
+
+def test_settings_may_hold_lists():
+    (plain, _) = frontier.models([], ["flow=maf,flow.hidden=[32,32],cif=true"], [])
+    assert plain.words == ("flow=maf", "flow.hidden=[32,32]", "cif=true")
+
+
+def test_the_page_says_how_to_repeat_it():
+    records = [record("maf", 0.1, target=target, seed=seed) for target in ("rings", "circles") for seed in (1, 2)]
+    records += [record("CIF of maf", 0.1, target="rings", kind="CIF"), record("zuko-NSF", 0.1, kind="peer")]
+    assert " ".join(commands(records).split()) == (
+        "python scripts/frontier.py \\ --flows maf \\ --peers \\ --seconds 60 \\ --seeds 1 2 \\ --threads 2 "
+        "python scripts/frontier.py \\ --targets rings \\ --flows maf \\ --peers zuko-NSF \\ --seconds 60 \\ --seeds 1 "
+        "\\ --threads 2"
+    )
 
 
 @pytest.mark.slow
@@ -226,14 +270,16 @@ def test_tables_and_who_is_ahead(tmp_path):
     records.append(record("GaussianMixture", None, seed=3, kind="peer", error="no memory"))
     table = frontier_page.Table("rings", records)
     assert table.lines() == [
-        "| model | KL, 10 s | KL, 60 s | KL, 120 s | log-likelihood, 60 s | s to 0.1 | s to 0.05 | s to 0.02 |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| model | KL, 10 s | KL, 60 s | KL, 120 s | log-likelihood, 60 s | seconds | s to 0.1 | s to 0.05 "
+        "| s to 0.02 |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
         "| CIF of maf | 0.09980 ± 0.00058 | **0.04990 ± 0.00058** | 0.02470 ± 0.00058 "
-        "| −3.04990 ± 0.00058 | ≤ 10 | 60 | – |",
-        "| zuko-NSF | 0.10040 ± 0.00058 | 0.05020 ± 0.00058 ≈ | 0.02485 ± 0.00058 | −3.05020 ± 0.00058 | 10 | 60 | – |",
-        "| maf | 0.40000 ± 0.00058 | 0.20000 ± 0.00058 | 0.09900 ± 0.00058 | −3.20000 ± 0.00058 | 119 | – | – |",
+        "| −3.04990 ± 0.00058 | 60 | ≤ 10 | 60 | – |",
+        "| zuko-NSF | 0.10040 ± 0.00058 | 0.05020 ± 0.00058 ≈ | 0.02485 ± 0.00058 "
+        "| −3.05020 ± 0.00058 | 60 | 10 | 60 | – |",
+        "| maf | 0.40000 ± 0.00058 | 0.20000 ± 0.00058 | 0.09900 ± 0.00058 | −3.20000 ± 0.00058 | 60 | 119 | – | – |",
         "| GaussianMixture | 0.400 ± 0 | 0.400 ± 0 (2 of 3 seeds) | 0.400 ± 0 "
-        "| −3.400 ± 0 (2 of 3 seeds) | – | – | – |",
+        "| −3.400 ± 0 (2 of 3 seeds) | 60 | – | – | – |",
     ]
     assert table.verdict() == "After 60 s CIF of maf has the lowest KL, not told apart from that of zuko-NSF (≈)."
     assert frontier_page.overview([table]).splitlines()[2:] == [
