@@ -2,7 +2,8 @@
 
     z_i = (x_i − μ_i(x_<i)) exp(−α_i(x_<i)),        log|det ∂z/∂x| = −Σ_i α_i
 
-(μ, α) come from a masked network (MADE). The order of coordinates is reversed before every step but the first.
+(μ, α) come from a masked network (MADE). They start at 0, so that the untrained flow only reorders x. The order of
+coordinates is reversed before every step but the first.
 
 Reference: Papamakarios, Pavlakou, Murray, "Masked autoregressive flow for density estimation", NeurIPS 2017
 (https://arxiv.org/abs/1705.07057).
@@ -30,5 +31,7 @@ class MAF(FlowConfig):
 
     def build(self, shape: Sequence[int]) -> list[Bijection]:
         (features,) = self.flat(shape)
-        steps = [Autoregressive(features, Affine(), self.hidden, self.activation) for _ in range(self.depth)]
+        steps = [
+            Autoregressive(features, Affine(), self.hidden, self.activation, zero_init=True) for _ in range(self.depth)
+        ]
         return flipped(with_norm(steps, self.norm))
