@@ -245,7 +245,8 @@ def warm_start(model: Model, directory: Path, first: Bijection | None, columns: 
     """Give a model the best weights of a run, and its first step; an index that the run has not stays as it is made.
 
     A new index does nothing yet (s = t = 0 and q = p), so that the model has the run's density. Where q is not relative
-    to p, or p is a constant, q starts at random, and the model is near that density only.
+    to p, q starts at random: the density is the run's, but the bound of it is loose. Where p is a constant, s and t
+    start at random too, and the model is near that density only.
 
     Arguments:
         first: The model's first step, which should be of the run's kind.
@@ -268,8 +269,13 @@ def warm_start(model: Model, directory: Path, first: Bijection | None, columns: 
         )
     if facts.standardized != kind_of(first):
         raise RunError(
-            f"warm_start = '{directory}' is not possible: its model's first step is {facts.standardized}, and this "
-            f"one's {kind_of(first)}; say the same for dataset.standardize"
+            f"warm_start = '{directory}' is not possible: that run has dataset.standardize = "
+            f"{str(facts.standardized).lower()} and this one {str(kind_of(first)).lower()}: say the same"
+        )
+    if any(".index." in name for name in theirs.keys() - mine.keys()):
+        raise RunError(
+            f"warm_start = '{directory}' is not possible: that run's {config.flow_name} has an index that this model "
+            f"has not: add cif=true, and the run's index.depth"
         )
     if not fits or any(".index." not in name for name in mine.keys() - theirs.keys()):
         raise RunError(

@@ -67,7 +67,7 @@ def overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], typed: Sequen
             what = first if first in composed else "settings"
             takes = ", ".join(name for name in allowed if name not in IDLE.get(verb, {}))
             raise ConfigError(
-                f"a run keeps its {what}: '{text}' can't change it; cifrun {verb} {allowed[0]}=DIR takes {takes}"
+                f"a run keeps its {what}: {text} can't change it; cifrun {verb} {allowed[0]}=DIR takes {takes}"
             )
         if key in IDLE.get(verb, {}):
             raise ConfigError(f"'{text}' would change nothing in cifrun {verb}: {IDLE[verb][key]}")
