@@ -238,13 +238,22 @@ def _headers(group: str) -> str:
     return _table((f"`{group}=`", "what it is"), rows)
 
 
+def _values(file: Path) -> dict[str, Any]:
+    """What a file of a group sets, over what the files beside it that it names as its defaults set."""
+    own = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    values: dict[str, Any] = {}
+    for other in own.pop("defaults", ()):
+        values |= _values(file.with_name(f"{other}.yaml"))
+    return values | own
+
+
 def _group(name: str, fields: Sequence[Setting]) -> str:
     """A section: what the group is, its keys, and the values that its other choices have."""
     about: str = Config.__pydantic_fields__[name].description  # type: ignore[attr-defined]
     text = f"## `{name}`\n\n{about[:1].upper() if about[1:2].isalpha() else about[:1]}{about[1:]}.\n\n{_keys(fields)}"
     rows = []
     for choice, file in _choices(name).items():
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = _values(file)
         defaults = {field.name.partition(".")[2]: field.default for field in fields}
         other = [
             f"`{key}: {_value(value)[1:-1]}`"
