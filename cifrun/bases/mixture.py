@@ -4,7 +4,7 @@
     log p_0(z) = log Σ_k w_k |det S_k P_k| exp(−½ |y_k(z)|²) (2π)^{−D/2}
 
 Expectation–maximisation fits w, μ and P to what the untrained flow makes of the training data; validation chooses how
-many components there are. Where that flow is the identity, as splines are, the model starts as the mixture that
+many components there are. Where that flow is the identity, as maf and splines are, the model starts as the mixture that
 scikit-learn would give. Training moves w, b and the triangular S, which begin at b = 0, S = I: each component in units
 of its own width, so that one learning rate serves thin and wide ones.
 
