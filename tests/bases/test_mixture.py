@@ -111,7 +111,7 @@ def test_its_gradient_is_that_of_finite_differences() -> None:
 
 
 @pytest.mark.parametrize("cif", ["true", "false"])
-@pytest.mark.parametrize("flow", ["nsf_coupling", "nsf_ar"])
+@pytest.mark.parametrize("flow", ["nsf_coupling", "nsf_ar", "maf"])
 def test_a_run_begins_with_the_mixture_and_never_ends_worse(flow: str, cif: str, tmp_path: Path) -> None:
     """These flows are the identity before training; so validation at step 0 is that of the mixture alone."""
     words = [
