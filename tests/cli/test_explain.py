@@ -116,8 +116,8 @@ BAD = [
     (["train", "data=x.csv"], ["no key 'data'", "dataset=file dataset.path=x.csv"]),
     (["train", "per_point=x.csv"], ["no key 'per_point'", "cifrun eval"]),
     (["sample", "run=a run", "per_point=x.csv"], ["keeps its per_point", "run, n, output"]),
-    (["eval", "run=a run", "flow=maf"], ["a run keeps its flow", "'flow=maf'", "takes run, data, per_point, eval"]),
-    (["sample", "run=a run", "debug=tiny"], ["keeps its settings", "'debug=tiny'"]),
+    (["eval", "run=a run", "flow=maf"], ["a run keeps its flow", "flow=maf can't", "takes run, data, per_point, eval"]),
+    (["sample", "run=a run", "debug=tiny"], ["keeps its settings", "debug=tiny can't"]),
     (["train", "resume=a run", "seed=3"], ["keeps its seed", "resume, trainer, eval, device"]),
     # what is another kind of value, and what has no end
     (["train", "index.action=5"], ["index.action = 5", "'bounded' or 'planar'"]),
