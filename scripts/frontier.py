@@ -39,14 +39,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from frontier_page import Record, write
+from frontier_made import TARGETS, Record
+from frontier_page import write
 from frontier_peers import PEERS, find
 
 from cifrun.cli.hydra_app import configure
 from cifrun.config.schema import flow_name
-from cifrun.data.base import Target
 from cifrun.errors import CifrunError
-from cifrun.registry import DATASETS
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS, read_metrics
 
@@ -290,10 +289,9 @@ def work(bench: Bench, jobs: Sequence[Job], results: Results) -> int:
 
 
 def arguments() -> argparse.Namespace:
-    targets = sorted(name for name in DATASETS if issubclass(DATASETS[name], Target))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--targets", nargs="+", default=targets, choices=targets, metavar="T", help="(all fourteen)")
+    add("--targets", nargs="+", default=TARGETS, choices=TARGETS, metavar="T", help="(all fourteen)")
     add("--flows", nargs="*", default=FLOWS, metavar="F", help=f"({' '.join(FLOWS)})")
     add("--settings", nargs="*", default=[], metavar="KEY=VALUE,…", help="of other models of cifrun, plain and indexed")
     add("--peers", nargs="*", default=list(PEERS), choices=list(PEERS), help="those built in to compare with (all)")

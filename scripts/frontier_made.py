@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from cifrun.data.base import Target
+from cifrun.registry import DATASETS
+
 Record = dict[str, Any]
+TARGETS = sorted(name for name in DATASETS if issubclass(DATASETS[name], Target))
 
 
 def commands(records: Sequence[Record]) -> str:
@@ -14,7 +19,6 @@ def commands(records: Sequence[Record]) -> str:
     targets: dict[str, set[str]] = defaultdict(set)
     for record in records:
         targets[record["model"]].add(record["target"])
-    most = max(targets.values(), key=len)
     calls = []
     for some in dict.fromkeys(map(frozenset, targets.values())):
         alike = {r["model"]: r["kind"] for r in records if targets[r["model"]] == some}
@@ -22,7 +26,7 @@ def commands(records: Sequence[Record]) -> str:
         peers = [name for name, kind in alike.items() if kind == "peer"]
         mine = [r for r in records if r["model"] in alike]
         options = {
-            "targets": [] if some == most else sorted(some),
+            "targets": [] if some == set(TARGETS) else sorted(some),
             "flows": [name for name in own if "=" not in name],
             "settings": [name for name in own if "=" in name],
             "peers": [name for name in peers if ":" not in name],
@@ -33,7 +37,9 @@ def commands(records: Sequence[Record]) -> str:
         }
         always = ("flows", "peers")  # which are many by default
         words = [
-            f"--{k} {' '.join(map(str, dict.fromkeys(v)))}".strip() for k, v in options.items() if v or k in always
+            f"--{option} {shlex.join(map(str, dict.fromkeys(values)))}".strip()
+            for option, values in options.items()
+            if values or option in always
         ]
         words += [f"--peer {name}" for name in peers if ":" in name]
         calls.append(" \\\n    ".join(["python scripts/frontier.py", *words]))

@@ -9,15 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from frontier_made import commands, conditions
+from frontier_made import Record, commands, conditions
 
 from cifrun.errors import CifrunError
 from cifrun.figures import style
 from cifrun.io.files import replacing
 from cifrun.io.text import with_error
 from cifrun.reporting.significance import Sample, differ
-
-Record = dict[str, Any]
 
 LEVELS = (0.1, 0.05, 0.02)  # of KL, whose seconds are told
 ROUNDING = 1e-6  # nats; models that differ by less have the same log-densities, up to single precision

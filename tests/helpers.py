@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -40,6 +42,15 @@ SMALL_INDEX: dict[str, Any] = {"dim": 1, "st": [10, 10], "p": [10, 10], "q": [10
 
 #: Settings under which any flow is small; a flow takes those that it has.
 SMALL: dict[str, Any] = {"depth": 2, "hidden": [16, 16]}
+
+
+def script(name: str) -> ModuleType:
+    """scripts/NAME.py as a module, which is none of a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where its dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
 
 
 def small_config(

@@ -1,14 +1,14 @@
 """scripts/bench.py measures what it says, on the smallest case there is."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
+from tests.helpers import ROOT, script
+
+SCRIPT = ROOT / "scripts" / "bench.py"
 GRADIENTS = ("constant memory", "autograd through the series", "no log-determinant")
 OTHER = """
 def build(request):
@@ -28,17 +28,14 @@ def bench(tmp_path, *arguments):
 
 
 def test_a_table_and_a_file(tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench", script)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(script, "gemm_rate", lambda device, size, rate=script.gemm_rate: rate(device, size // 8))
+    bench = script("bench")
+    monkeypatch.setattr(bench, "gemm_rate", lambda device, size, rate=bench.gemm_rate: rate(device, size // 8))
     (tmp_path / "other_build.py").write_text(OTHER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     words = "--flows realnvp,vae --data 50 --samples 60 --repeats 2 --output out --against other_build:build"
     monkeypatch.setattr(sys, "argv", ["bench.py", *words.split()])
-    script.main()
+    bench.main()
     out = capsys.readouterr().out
     written = json.loads((tmp_path / "out" / "bench.json").read_text())
     rate = written["machine"]["gflops"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,12 +10,9 @@ from cifrun.cli.hydra_app import configure
 from cifrun.errors import CifrunError
 from cifrun.runs.directory import RunDirectory
 from cifrun.runs.records import METRICS
-from tests.helpers import small_config
+from tests.helpers import script, small_config
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare_flows.py"
-spec = importlib.util.spec_from_file_location("compare_flows", SCRIPT)
-compare_flows = sys.modules["compare_flows"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(compare_flows)
+compare_flows = script("compare_flows")
 
 
 def fabricate(path, value=None, status="completed", steps=40, parameters=1234, ms=(1, 2, 9)):

@@ -174,11 +174,13 @@ def test_settings_may_hold_lists():
 def test_the_page_says_how_to_repeat_it():
     records = [record("maf", 0.1, target=target, seed=seed) for target in ("rings", "circles") for seed in (1, 2)]
     records += [record("CIF of maf", 0.1, target="rings", kind="CIF"), record("zuko-NSF", 0.1, kind="peer")]
-    assert " ".join(commands(records).split()) == (
-        "python scripts/frontier.py \\ --flows maf \\ --peers \\ --seconds 60 \\ --seeds 1 2 \\ --threads 2 "
-        "python scripts/frontier.py \\ --targets rings \\ --flows maf \\ --peers zuko-NSF \\ --seconds 60 \\ --seeds 1 "
-        "\\ --threads 2"
-    )
+    records.append(record("flow=maf,flow.hidden=[8]", 0.1, target="annulus"))
+    calls = [shlex.split(call.replace("\\\n", "")) for call in commands(records).split("\npython")]
+    assert [" ".join(call[call.index("scripts/frontier.py") + 1 :]) for call in calls] == [
+        "--targets circles rings --flows maf --peers --seconds 60 --seeds 1 2 --threads 2",
+        "--targets rings --flows maf --peers zuko-NSF --seconds 60 --seeds 1 --threads 2",
+        "--targets annulus --flows --settings flow=maf,flow.hidden=[8] --peers --seconds 60 --seeds 1 --threads 2",
+    ]
 
 
 @pytest.mark.slow

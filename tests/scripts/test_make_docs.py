@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
-
-import pytest
 
 from cifrun.cli.help import VERBS
 from cifrun.config.fields import settings
 from cifrun.config.schema import Config
 from cifrun.registry import CLASSES
+from tests.helpers import ROOT, script
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_docs.py"
-
-
-@pytest.fixture(scope="module")
-def make_docs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_docs", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+make_docs = script("make_docs")
 
 
 def test_the_pages_are_up_to_date() -> None:
-    done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "make_docs.py", "--check"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_page_that_is_not_up_to_date_is_named_and_written(make_docs, tmp_path, monkeypatch, capsys) -> None:
+def test_a_page_that_is_not_up_to_date_is_named_and_written(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(make_docs, "DOCS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["make_docs.py"])
     assert make_docs.main() == 0
@@ -48,7 +37,7 @@ def test_a_page_that_is_not_up_to_date_is_named_and_written(make_docs, tmp_path,
     assert not (tmp_path / "metrics.md").exists()
 
 
-def test_every_key_has_a_row(make_docs) -> None:
+def test_every_key_has_a_row() -> None:
     page = make_docs.configuration_page()
     keys = {field.name for field in settings(Config)}
     for registry in CLASSES:
@@ -59,6 +48,6 @@ def test_every_key_has_a_row(make_docs) -> None:
     assert [key for key in sorted(keys) if f"| `{key}` |" not in page] == []
 
 
-def test_every_verb_has_a_section(make_docs) -> None:
+def test_every_verb_has_a_section() -> None:
     page = make_docs.command_line_page()
     assert [verb for verb in VERBS if f"\n## cifrun {verb}\n" not in page] == []

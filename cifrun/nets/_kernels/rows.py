@@ -70,9 +70,11 @@ def gradients(
         torch.mm(grad[0], weights[0], out=grad_x[piece])
         first = grad.flatten(0, 1).T @ both.flatten(0, 1)
         parts = [first, *grad_weights, *grad_biases]
-        for total, part in zip(sums, parts, strict=bool(sums)):
+        if not sums:
+            sums = parts
+            continue
+        for total, part in zip(sums, parts, strict=True):
             total += part
-        sums = sums or parts
     return grad_x, sums[: len(weights)], sums[len(weights) :]
 
 

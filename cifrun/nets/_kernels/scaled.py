@@ -2,9 +2,9 @@
 
     V_k = r_k min(1, c / σ_k) W_k,        σ_k = ⟨S_k, W_k⟩
 
-where S_k = ∂σ_k/∂W_k. With G_k = ∂L/∂V_k and f_k = r_k min(1, c / σ_k):
+where S_k = ∂σ_k/∂W_k is held fixed. With G_k = ∂L/∂V_k and f_k = r_k min(1, c / σ_k):
 
-    ∂L/∂W_k = f_k (G_k − [σ_k > c] ⟨G_k, W_k⟩ / σ_k S_k),        ∂L/∂r_k = f_k / r_k ⟨G_k, W_k⟩
+    ∂L/∂W_k = f_k (G_k − [σ_k > c] ⟨G_k, W_k⟩ S_k / σ_k),        ∂L/∂r_k = f_k ⟨G_k, W_k⟩ / r_k
 """
 
 from __future__ import annotations
